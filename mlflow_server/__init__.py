@@ -1,0 +1,1 @@
+"""The tracking server: an embedded default that a search starts for itself."""

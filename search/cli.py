@@ -1,0 +1,140 @@
+"""`ctsearch COMMAND`: the options of every command, and nothing that takes long to import."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from search.config import SAMPLERS, SearchConfig, parse_duration_s
+from search.home import default_home
+from trainable.config import METRICS
+
+EXAMPLES = """examples:
+  ctsearch search                                          the made set, on this machine
+  ctsearch search --data slices/ --name first              a folder with one subfolder per class
+  ctsearch search --data slices/ --time-budget 2h --arch resnet18,resnet50 --lr 1e-5:1e-3
+  ctsearch search --resume first                           go on where a killed search stood
+  ctsearch ui                                              compare runs in the MLflow UI
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ctsearch",
+        description="Hyperparameter search for medical image classification.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    search = commands.add_parser("search", help="search, and register the champion", epilog=EXAMPLES)
+    search.formatter_class = argparse.RawDescriptionHelpFormatter
+    add_search_options(search)
+    ui = commands.add_parser("ui", help="open the MLflow UI of earlier searches")
+    ui.add_argument("--home", type=Path, default=None, help="default: $CTSEARCH_HOME, else ~/.ctsearch")
+    ui.add_argument("--port", type=int, default=None)
+    return parser
+
+
+def add_search_options(parser: argparse.ArgumentParser) -> None:
+    """The options of a search. A default of None is filled in by SearchConfig."""
+    place = parser.add_argument_group("the search")
+    place.add_argument("--name", help="name of the search and of its folder (default: its date and time)")
+    place.add_argument("--home", type=Path, help="folder of all searches (default: $CTSEARCH_HOME, else ~/.ctsearch)")
+    place.add_argument("--resume", metavar="NAME", help="go on with a search that was killed or terminated")
+    place.add_argument("--model-name", help="name in the model registry (default: from the data's name)")
+
+    data = parser.add_argument_group("data")
+    data.add_argument("--data", type=Path, help="folder, zip, tar, CSV or Parquet manifest, DICOM (default: a made set)")
+    data.add_argument("--positive", metavar="CLASS", help="which of two classes is the disease (default: guessed)")
+    data.add_argument("--patient-from", metavar="REGEX", help="take the patient from each file's name")
+    data.add_argument("--skip-bad-images", action="store_true", default=None, help="leave them out and count them")
+    data.add_argument("--image-size", type=int, metavar="PIXELS", help="default: 64 for the made set, else 128 on CPU, 224")
+
+    space = parser.add_argument_group("search space")
+    space.add_argument("--arch", metavar="A,B", help="nets to try; FILE.py:FUNCTION is a net of your own")
+    space.add_argument("--lr", metavar="LOW:HIGH", help="short for --range learning_rate=LOW:HIGH")
+    space.add_argument("--range", action="append", metavar="NAME=LOW:HIGH", help="narrow one hyperparameter (or A,B,C)")
+    space.add_argument("--space", type=Path, metavar="FILE.py", help="your own `def space(trial)`")
+    space.add_argument("--weights", action="append", metavar="ARCH=FILE", help="pretrained weights, or `imagenet`")
+    space.add_argument("--sampler", choices=SAMPLERS)
+
+    budget = parser.add_argument_group("budget (whichever ends first)")
+    budget.add_argument("--num-trials", type=int, help="default: 20 where no other budget is given")
+    budget.add_argument("--time-budget", metavar="30m", help="wall time")
+    budget.add_argument("--gpu-hours", type=float, metavar="HOURS", help="core-hours where trials use no GPU")
+    budget.add_argument("--max-epochs", type=int, help="of one trial (default: 27)")
+    budget.add_argument("--first-rung", type=int, metavar="EPOCHS", help="ASHA's first rung (default: 1)")
+    budget.add_argument("--reduction-factor", type=int, metavar="N", help="ASHA keeps 1/N at each rung (default: 3)")
+    budget.add_argument("--metric", choices=METRICS, help="on validation (default: auc)")
+    budget.add_argument("--patience", type=int, metavar="EPOCHS", help="a trial ends without improvement (default: off)")
+    budget.add_argument("--trial-timeout", metavar="30m", help="a trial that takes longer has failed")
+
+    cluster = parser.add_argument_group("machine")
+    cluster.add_argument("--trial-cpus", type=float)
+    cluster.add_argument("--trial-gpus", type=float, help="fractions allowed")
+    cluster.add_argument("--ray-address", help="default: $RAY_ADDRESS, else Ray on this machine")
+    cluster.add_argument("--tracking-uri", help="default: $MLFLOW_TRACKING_URI, else a server of our own")
+    cluster.add_argument("--seed", type=int, help="decides splits, trials, weights and batches (default: 0)")
+    cluster.add_argument("--deterministic", action="store_true", default=None, help="fp32 and deterministic kernels")
+
+
+def read_config(args: argparse.Namespace) -> SearchConfig:
+    """Raises ValueError in the user's own words."""
+    given = {key: value for key, value in vars(args).items() if value is not None}
+    taken: dict[str, Any] = {key: given[key] for key in SearchConfig.__dataclass_fields__ if key in given}
+    renamed = {"gpu_hours": "device_hours"}
+    taken |= {new: given[old] for old, new in renamed.items() if old in given}
+    for option in ("time_budget", "trial_timeout"):
+        if option in given:
+            taken[f"{option}_s"] = parse_duration_s(given[option])
+    if "arch" in given:
+        taken["architectures"] = tuple(part.strip() for part in given["arch"].split(",") if part.strip())
+    ranges = dict(split_pair("--range", text) for text in given.get("range", []))
+    if "lr" in given:
+        ranges["learning_rate"] = given["lr"]
+    weights = [("imagenet", "") if t == "imagenet" else split_pair("--weights", t) for t in given.get("weights", [])]
+    taken["ranges"] = ranges
+    taken["weights"] = {name: file and str(Path(file).expanduser().absolute()) for name, file in weights}
+    return SearchConfig(**taken)
+
+
+def split_pair(option: str, text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise ValueError(f"{option} is {text!r}; it must be NAME=VALUE")
+    return name.strip(), value.strip()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = build_parser().parse_args(argv)
+    try:
+        if args.command == "ui":
+            from mlflow_server.serve import serve_ui
+
+            serve_ui((args.home or default_home()).expanduser().absolute() / "mlflow", args.port)
+            return 0
+        return run_search(args)
+    except (ValueError, FileNotFoundError, ConnectionError) as error:
+        print(f"ctsearch: {error}", file=sys.stderr)
+        return 2
+
+
+def run_search(args: argparse.Namespace) -> int:
+    from search.run import resume, run
+
+    if args.resume:
+        given = {k for k, v in vars(args).items() if v is not None} - {"command", "home", "resume", "ray_address"}
+        if given:
+            raise ValueError(
+                f"--resume goes on as the search began; it takes no other option than --home and --ray-address, "
+                f"got: {', '.join(sorted(given))}"
+            )
+        return resume(args.resume, home=args.home or default_home(), ray_address=args.ray_address)
+    return run(read_config(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

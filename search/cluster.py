@@ -1,0 +1,120 @@
+"""Ray: connect to a cluster or start one here, ship the code, and see how many trials fit."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_MAX_PENDING_TRIALS_PG": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """What one trial gets, and how many fit at once. `description` is one line for the terminal."""
+
+    trial_cpus: float
+    trial_gpus: float
+    num_slots: int
+    num_nodes: int
+    description: str
+
+    @property
+    def has_gpu(self) -> bool:
+        return self.trial_gpus > 0
+
+    @property
+    def num_threads(self) -> int:
+        """Torch threads of a trial."""
+        return max(1, int(self.trial_cpus))
+
+
+def connect(address: str | None, *, trial_cpus: float | None = None, trial_gpus: float | None = None) -> Cluster:
+    """Join the cluster at `address` (or RAY_ADDRESS), else start Ray on this machine for this search alone.
+
+    Raises ConnectionError for a cluster that does not answer, ValueError where not one trial fits.
+    """
+    os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
+    address = address or os.environ.get("RAY_ADDRESS")
+    import ray
+
+    # Ray protects a local cluster by a token in ~/.ray and warns that it does: as asked, so no warning.
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
+    # What Tune has to say of failed trials our terminal says in one line each.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+
+    if not ray.is_initialized():
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
+        if address:
+            options |= {"address": address, "runtime_env": choose_runtime_env()}
+        else:
+            options |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+        try:
+            ray.init(**options)
+        except ConnectionError as error:
+            raise ConnectionError(
+                f"no Ray cluster answers at {address!r}; start one with `ray start --head`, or unset RAY_ADDRESS "
+                "and --ray-address to run on this machine"
+            ) from error
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return fit_trials(nodes, trial_cpus=trial_cpus, trial_gpus=trial_gpus)
+
+
+def choose_runtime_env() -> dict[str, Any]:
+    """Ship the checkout, so that every node runs this code; a wheel is installed on the nodes themselves.
+
+    Inside `ray job submit --working-dir` the code has been shipped already and must not be again.
+    """
+    is_checkout = (ROOT / "pyproject.toml").exists()
+    is_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+    return {"working_dir": str(ROOT)} if is_checkout and not is_job else {}
+
+
+def fit_trials(
+    nodes: list[dict[str, float]], *, trial_cpus: float | None = None, trial_gpus: float | None = None
+) -> Cluster:
+    """Choose a trial's share and count how many fit on these nodes (Ray's resource dicts).
+
+    The default is one GPU and its part of the node's cores a trial; without a GPU one core. Fractions are allowed.
+    """
+    num_cpus = sum(node.get("CPU", 0) for node in nodes)
+    num_gpus = sum(node.get("GPU", 0) for node in nodes)
+    gpus = trial_gpus if trial_gpus is not None else float(num_gpus > 0)
+    if trial_cpus is not None:
+        cpus = trial_cpus
+    elif gpus:
+        with_gpu = [node for node in nodes if node.get("GPU")]
+        cpus = max(1.0, min((node.get("CPU", 0) * gpus // node["GPU"] for node in with_gpu), default=1.0))
+    else:
+        cpus = 1.0
+    num_slots = sum(_fit_on(node, cpus, gpus) for node in nodes)
+    share = f"{cpus:g} CPU" + (f" and {gpus:g} GPU" if gpus else "")
+    if not num_slots:
+        raise ValueError(
+            f"a trial wants {share}; no node has that free ({len(nodes)} nodes with {num_cpus:g} CPU and {num_gpus:g} "
+            "GPU in all): lower --trial-cpus or --trial-gpus"
+        )
+    description = (
+        f"{len(nodes)} node{'s' * (len(nodes) > 1)}, {num_cpus:g} CPU, {num_gpus:g} GPU; "
+        f"{num_slots} trial{'s' * (num_slots > 1)} at once, {share} each"
+    )
+    return Cluster(
+        trial_cpus=cpus, trial_gpus=gpus, num_slots=num_slots, num_nodes=len(nodes), description=description
+    )
+
+
+def _fit_on(node: dict[str, float], cpus: float, gpus: float) -> int:
+    by_cpu = int(node.get("CPU", 0) / cpus + 1e-9)
+    return min(by_cpu, int(node.get("GPU", 0) / gpus + 1e-9)) if gpus else by_cpu

@@ -1,0 +1,114 @@
+"""SearchConfig: everything a user may ask of a search, checked once, at the door."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+
+from search.home import default_home
+from trainable.config import METRICS
+
+SAMPLERS = ("tpe", "random")
+DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
+SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_duration_s(text: str) -> float:
+    """`90`, `90s`, `30m`, `2h` or `1d` in seconds. Raises ValueError for anything else."""
+    found = DURATION.fullmatch(text.strip().lower())
+    if not found or float(found[1]) <= 0:
+        raise ValueError(f"a duration is {text!r}; it must be a positive number with s, m, h or d, such as 30m")
+    return float(found[1]) * SECONDS[found[2]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig:
+    """What a user asks for. Paths are absolute from here on: workers have another working directory.
+
+    `data` of None is the made set. `ranges` narrows the default space by hyperparameter name. A budget of None
+    does not bind; `device_hours` counts GPU-hours, or core-hours where trials use no GPU.
+    `trial_cpus` and `trial_gpus` of None fit the machine.
+    """
+
+    name: str | None = None
+    home: Path = field(default_factory=default_home)
+    data: Path | None = None
+    model_name: str | None = None
+    positive: str | None = None
+    patient_from: str | None = None
+    skip_bad_images: bool = False
+    image_size: int | None = None
+    architectures: tuple[str, ...] = ()
+    ranges: Mapping[str, str] = field(default_factory=dict)
+    space: Path | None = None
+    weights: Mapping[str, str] = field(default_factory=dict)
+    sampler: str = "tpe"
+    metric: str = "auc"
+    num_trials: int | None = None
+    time_budget_s: float | None = None
+    device_hours: float | None = None
+    max_epochs: int = 27
+    first_rung: int = 1
+    reduction_factor: int = 3
+    patience: int = 0
+    trial_cpus: float | None = None
+    trial_gpus: float | None = None
+    trial_timeout_s: float | None = None
+    seed: int = 0
+    deterministic: bool = False
+    ray_address: str | None = None
+    tracking_uri: str | None = None
+    checkpoint_interval_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        for name in ("home", "data", "space"):
+            if (path := getattr(self, name)) is not None:
+                object.__setattr__(self, name, Path(path).expanduser().absolute())
+        self._check_choices()
+        self._check_numbers()
+        if self.data is not None and not self.data.exists():
+            raise ValueError(f"--data is {self.data}; there is no such folder, archive or manifest")
+        if self.space is not None and (self.architectures or self.ranges):
+            raise ValueError("--space replaces the default space; --arch, --lr and --range narrow it: give one or the other")
+
+    def _check_choices(self) -> None:
+        if self.metric not in METRICS:
+            raise ValueError(f"--metric is {self.metric!r}; it must be one of {', '.join(METRICS)} (on validation)")
+        if self.sampler not in SAMPLERS:
+            raise ValueError(f"--sampler is {self.sampler!r}; it must be one of {', '.join(SAMPLERS)}")
+
+    def _check_numbers(self) -> None:
+        positive = ("num_trials", "time_budget_s", "device_hours", "max_epochs", "trial_cpus", "trial_timeout_s")
+        for name in positive:
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} is {value}; it must be above 0")
+        if self.trial_gpus is not None and self.trial_gpus < 0:
+            raise ValueError(f"--trial-gpus is {self.trial_gpus}; it must be 0 or more, fractions allowed")
+        if self.trial_gpus is not None and self.trial_gpus > 1:
+            raise ValueError(
+                f"--trial-gpus is {self.trial_gpus}; one trial trains on one GPU or a fraction of it: give at most 1"
+            )
+        if self.patience < 0:
+            raise ValueError(f"--patience is {self.patience}; it must be 0 (off) or a number of epochs")
+        if self.image_size is not None and not 32 <= self.image_size <= 1024:
+            raise ValueError(f"--image-size is {self.image_size}; it must lie between 32 and 1024 pixels")
+
+    def to_record(self) -> dict[str, Any]:
+        """Plain data for `search.json`."""
+        return {
+            key: str(value) if isinstance(value, Path) else value
+            for key, value in asdict(self).items()
+            if value is not None
+        }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Self:
+        """The configuration of a search that began earlier."""
+        known = {entry.name for entry in fields(cls)}
+        kept = {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}
+        paths = {key: Path(kept[key]) for key in ("home", "data", "space") if key in kept}
+        return cls(**{key: value for key, value in {**kept, **paths}.items() if key in known})

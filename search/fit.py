@@ -1,0 +1,83 @@
+"""The middle of a search: Tune asks, trains and listens until the budget is spent or the user has had enough."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from ray import tune
+from ray.tune.experiment import Trial as TuneTrial
+
+from search.budget import Budget
+from search.cluster import Cluster
+from search.home import SearchHome
+from search.listener import Listener
+from search.scheduler import INTERRUPTED, Scheduler
+from search.searcher import OptunaSearcher
+
+CTRL_C, TERMINATED = "Ctrl-C", "SIGTERM"
+
+
+def name_trial(trial: TuneTrial) -> str:
+    """A trial's name everywhere is its Optuna number."""
+    return f"{trial.config['number']:04d}"
+
+
+@contextmanager
+def end_on_signals(budget: Budget) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the search cleanly; a second one ends it at once, by KeyboardInterrupt."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if budget.stop_reason in (CTRL_C, TERMINATED):
+            raise KeyboardInterrupt
+        budget.stop_reason = CTRL_C if number == signal.SIGINT else TERMINATED
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def fit(
+    trainable: type[tune.Trainable],
+    *,
+    searcher: OptunaSearcher,
+    scheduler: Scheduler,
+    budget: Budget,
+    listener: Listener,
+    cluster: Cluster,
+    home: SearchHome,
+) -> None:
+    """Run trials until the search ends; afterwards every trial has its outcome, in Optuna and in MLflow."""
+    shutil.rmtree(home.folder / "tune", ignore_errors=True)
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, {"cpu": cluster.trial_cpus, "gpu": cluster.trial_gpus}),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=scheduler,
+            num_samples=-1,
+            reuse_actors=True,
+            trial_name_creator=name_trial,
+            trial_dirname_creator=name_trial,
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(home.folder),
+            stop=budget,
+            callbacks=[listener],
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            verbose=0,
+        ),
+    )
+    try:
+        tuner.fit()
+    finally:
+        for number in searcher.put_back_live():
+            listener.end(listener.book.entries[number], INTERRUPTED)
+        budget.save()
+        shutil.rmtree(home.folder / "tune", ignore_errors=True)

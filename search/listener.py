@@ -1,0 +1,107 @@
+"""What happens in the driver at every event of Tune: the book, the budget, MLflow, checkpoints and the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ray import tune
+
+from search.book import Book, TrialEntry
+from search.budget import Budget
+from search.home import SearchHome
+from search.scheduler import FAILED, INTERRUPTED, Scheduler
+from search.terminal import Board
+
+if TYPE_CHECKING:
+    from ray.tune.experiment import Trial as TuneTrial
+
+    from search.tracking import Tracking
+
+NUM_KEPT_BEST = 5
+NUM_FAILURES_TO_END = 5
+
+
+class Listener(tune.Callback):
+    """Translates Tune's events; it decides nothing. `delete_checkpoint(number, kind)` frees a trial's files."""
+
+    def __init__(
+        self,
+        *,
+        home: SearchHome,
+        book: Book,
+        budget: Budget,
+        scheduler: Scheduler,
+        tracking: Tracking,
+        board: Board,
+        plans: dict[str, dict[str, str]],
+        delete_checkpoint: Callable[[int, str], None],
+    ) -> None:
+        self.home = home
+        self.book = book
+        self.budget = budget
+        self.scheduler = scheduler
+        self.tracking = tracking
+        self.board = board
+        self.plans = plans
+        self.delete_checkpoint = delete_checkpoint
+        self.kept_best = {entry.number for entry in book.ranked()}
+
+    def on_trial_result(
+        self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, result: dict[str, Any], **info: Any
+    ) -> None:
+        number = trial.config["number"]
+        self.budget.charge(result["time_this_iter_s"])
+        self.book.note(number, result["epoch"], result["value"])
+        self.tracking.hear(number, result["epoch"], result["timestamp_ms"], result["metrics"])
+        plan = result["plan"]
+        self.book.entries[number].tags = {
+            "node": result["hostname"],
+            "device": result["device"],
+            "precision": plan["precision"],
+            "memory_format": plan["memory_format"],
+        }
+        if result["plan_key"] not in self.plans:
+            self.plans[result["plan_key"]] = plan
+            self.home.update_record(plans=self.plans)
+
+    def on_trial_complete(self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        number = trial.config["number"]
+        self.end(self.book.entries[number], self.scheduler.outcomes.get(number, INTERRUPTED))
+
+    def on_trial_error(self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        entry = self.book.entries[trial.config["number"]]
+        entry.error = last_line(trial.error_file)
+        self.end(entry, FAILED)
+        counts = self.book.counts()
+        if counts[FAILED] >= NUM_FAILURES_TO_END and not self.book.ranked():
+            self.budget.stop_reason = f"the first {counts[FAILED]} trials all failed"
+
+    def on_step_end(self, iteration: int, trials: Sequence[TuneTrial], **info: Any) -> None:
+        self.board.tick()
+
+    def end(self, entry: TrialEntry, outcome: str) -> None:
+        """Write a trial's outcome everywhere, and free the checkpoints that nobody needs any more."""
+        entry.outcome = outcome
+        tags = entry.tags | {"rung": str(self.scheduler.rungs.rung_of(entry.number))}
+        self.tracking.close_trial(entry.number, outcome, tags=tags, error=entry.error)
+        self.board.note_end(entry)
+        if outcome != INTERRUPTED:
+            self.delete_checkpoint(entry.number, "newest")
+        self.kept_best.add(entry.number)
+        best = {ranked.number for ranked in self.book.ranked()[:NUM_KEPT_BEST]}
+        running = {other.number for other in self.book.entries.values() if other.outcome in (None, INTERRUPTED)}
+        for number in self.kept_best - best - running:
+            self.delete_checkpoint(number, "best")
+            self.kept_best.discard(number)
+
+    def __reduce__(self) -> tuple[type[object], tuple[()]]:
+        return object, ()
+
+
+def last_line(error_file: str | None) -> str:
+    """The last line of a worker's traceback: what was raised, in its own words."""
+    text = Path(error_file).read_text() if error_file and Path(error_file).exists() else ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "ended without a word"

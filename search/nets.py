@@ -1,0 +1,97 @@
+"""Which nets a search tries, and what travels with them: pretrained weights, and the text of a user's own net."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainable.config import CPU_ARCHITECTURES, GPU_ARCHITECTURES
+
+if TYPE_CHECKING:
+    import numpy as np
+
+KNOWN = CPU_ARCHITECTURES + GPU_ARCHITECTURES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nets:
+    """`weights` maps an architecture to the bytes of its weights file; `sources` an own net to its file's text.
+
+    `left_out` are the nets that the default space would try on a GPU.
+    """
+
+    architectures: tuple[str, ...]
+    left_out: tuple[str, ...]
+    weights: Mapping[str, np.ndarray]
+    sources: Mapping[str, str]
+
+
+def choose_nets(asked: Sequence[str], weights: Mapping[str, str], *, has_gpu: bool) -> Nets:
+    """What the user asked for, else all that this machine can train, with the weights given for them.
+
+    Raises ValueError for an unknown name, an own net that is not there, and weights that do not fit their net.
+    """
+    sources = {name: read_own_net(name) for name in asked if is_own_net(name)}
+    for name in asked:
+        if name not in KNOWN and name not in sources:
+            raise ValueError(
+                f"unknown architecture {name!r}; it must be one of {', '.join(KNOWN)}, or your own net as "
+                "FILE.py:FUNCTION"
+            )
+    architectures = tuple(asked) or (KNOWN if has_gpu else CPU_ARCHITECTURES)
+    left_out = () if asked or has_gpu else GPU_ARCHITECTURES
+    return Nets(
+        architectures=architectures,
+        left_out=left_out,
+        weights=read_weights(architectures, weights, sources),
+        sources=sources,
+    )
+
+
+def is_own_net(name: str) -> bool:
+    return ".py:" in name
+
+
+def read_own_net(name: str) -> str:
+    """The text of "FILE.py:FUNCTION"; it travels to the workers as text, so it may import libraries only."""
+    file, _, function = name.rpartition(":")
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise ValueError(f"--arch is {name!r}; there is no file {path}")
+    text = path.read_text()
+    defined = [node.name for node in ast.parse(text, file).body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    if function not in defined:
+        raise ValueError(
+            f"--arch is {name!r}; {file} must define {function}(num_classes), it has: {', '.join(defined) or 'nothing'}"
+        )
+    return text
+
+
+def read_weights(
+    architectures: Sequence[str], weights: Mapping[str, str], sources: Mapping[str, str]
+) -> dict[str, np.ndarray]:
+    """Load and check each weights file here, once: workers need neither the file nor the internet."""
+    if not weights:
+        return {}
+    import numpy as np
+
+    from trainable.architectures import check_weights
+    from trainable.weights import download_imagenet
+
+    if "imagenet" in weights:
+        ready = [name for name in architectures if name not in weights and name not in sources and name != "small_cnn"]
+        loaded = {name: np.frombuffer(download_imagenet(name), dtype=np.uint8) for name in ready}
+    else:
+        loaded = {}
+    for name, file in weights.items():
+        if name == "imagenet":
+            continue
+        if name not in architectures:
+            raise ValueError(f"--weights names {name!r}; the search tries only: {', '.join(architectures)}")
+        path = Path(file).expanduser()
+        check_weights(name, path, source=sources.get(name))
+        loaded[name] = np.fromfile(path, dtype=np.uint8)
+    return loaded

@@ -1,0 +1,120 @@
+"""ASHA: a pure rule over rungs, and the Tune scheduler that applies it and decides every trial's outcome.
+
+Asynchronous successive halving as in Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning"
+(arXiv:1810.05934), in its stopping form: at a rung a trial goes on if it is among the best 1/reduction_factor
+of those that have reached this rung so far.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from ray.tune.schedulers import TrialScheduler
+
+if TYPE_CHECKING:
+    from ray.tune.execution.tune_controller import TuneController
+    from ray.tune.experiment import Trial
+
+COMPLETED, STOPPED, FAILED, INTERRUPTED = OUTCOMES = ("completed", "stopped", "failed", "interrupted")
+
+
+def rung_levels(max_epochs: int, *, first: int = 1, reduction_factor: int = 3) -> tuple[int, ...]:
+    """Epoch counts at which trials are compared: first * reduction_factor ** k, all below `max_epochs`."""
+    if first < 1 or reduction_factor < 2:
+        raise ValueError(
+            f"first rung {first}, reduction factor {reduction_factor}; they must be at least 1 and at least 2"
+        )
+    levels = []
+    level = first
+    while level < max_epochs:
+        levels.append(level)
+        level *= reduction_factor
+    return tuple(levels)
+
+
+class Rungs:
+    """What each trial had reached when it came to each rung: its best value so far.
+
+    `history` rebuilds the rungs of an earlier session from (trial, epoch, value) in any order.
+    """
+
+    def __init__(
+        self,
+        levels: Iterable[int],
+        *,
+        reduction_factor: int = 3,
+        higher_is_better: bool = True,
+        history: Iterable[tuple[int, int, float]] = (),
+    ) -> None:
+        self.reduction_factor = reduction_factor
+        self.sign = 1.0 if higher_is_better else -1.0
+        self.records: dict[int, dict[int, float]] = {level: {} for level in sorted(levels)}
+        self.best: dict[int, float] = {}
+        for number, epoch, value in sorted(history, key=lambda entry: entry[:2]):
+            self.record(number, epoch, value)
+
+    def record(self, number: int, epoch: int, value: float) -> bool:
+        """Note a value; True if it is the trial's first at a rung."""
+        self.best[number] = max(self.best.get(number, -float("inf")), self.sign * value)
+        rung = self.records.get(epoch)
+        if rung is None or number in rung:
+            return False
+        rung[number] = self.best[number]
+        return True
+
+    def keeps(self, number: int, epoch: int) -> bool:
+        """Whether the trial is among the best 1/reduction_factor (at least one) at this rung. Ties stay."""
+        rung = self.records[epoch]
+        num_better = sum(value > rung[number] for value in rung.values())
+        return num_better < max(1, len(rung) // self.reduction_factor)
+
+    def goes_on(self, number: int, epoch: int, value: float) -> bool:
+        """Decide at a report. A trial is judged once a rung: what it repeats after a resume changes nothing."""
+        return not self.record(number, epoch, value) or self.keeps(number, epoch)
+
+    def rung_of(self, number: int) -> int:
+        """The highest rung that the trial has reached, 0 before the first."""
+        return max((level for level, rung in self.records.items() if number in rung), default=0)
+
+
+class Scheduler(TrialScheduler):
+    """Tune's view of the rungs. `outcomes` maps a trial's number to its outcome once it has one."""
+
+    _supports_buffered_results = False
+
+    def __init__(self, rungs: Rungs) -> None:
+        super().__init__()
+        self.rungs = rungs
+        self.outcomes: dict[int, str] = {}
+
+    def on_trial_add(self, tune_controller: TuneController, trial: Trial) -> None:
+        pass
+
+    def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:
+        number, epoch = trial.config["number"], result["epoch"]
+        goes_on = self.rungs.goes_on(number, epoch, result["value"])
+        if result["finished"]:
+            self.outcomes[number] = COMPLETED
+        elif not goes_on:
+            self.outcomes[number] = STOPPED
+        return TrialScheduler.STOP if number in self.outcomes else TrialScheduler.CONTINUE
+
+    def on_trial_error(self, tune_controller: TuneController, trial: Trial) -> None:
+        self.outcomes[trial.config["number"]] = FAILED
+
+    def on_trial_complete(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> None:
+        self.outcomes.setdefault(trial.config["number"], INTERRUPTED)
+
+    def on_trial_remove(self, tune_controller: TuneController, trial: Trial) -> None:
+        self.outcomes.setdefault(trial.config["number"], INTERRUPTED)
+
+    def choose_trial_to_run(self, tune_controller: TuneController) -> Trial | None:
+        waiting = (t for t in tune_controller.get_live_trials() if t.status == t.PENDING)
+        return next(waiting, None)
+
+    def debug_string(self) -> str:
+        return "ASHA, " + ", ".join(f"rung {level}: {len(rung)}" for level, rung in self.rungs.records.items())
+
+    def __reduce__(self) -> tuple[type[object], tuple[()]]:
+        return object, ()

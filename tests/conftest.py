@@ -1,0 +1,64 @@
+"""What every test shares: fixed seeds, the real and the made sets, one MLflow server, one quiet Ray."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlflow_server.serve import ServerHandle, ensure_server
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED_DATA = ROOT.parent / "shared" / "data"
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+
+
+@pytest.fixture(autouse=True)
+def _fixed_seeds() -> None:
+    random.seed(0)
+    np.random.seed(0)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real CT slices and weights, read where they lie."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("shared/data is not here")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def made_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small made set: enough to search on, not enough to score well on."""
+    from trainable.images.made import make_set
+
+    return make_set(
+        tmp_path_factory.mktemp("made") / "ctsearch-demo", num_patients=30, slices_per_patient=3, image_size=64
+    )
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerHandle]:
+    """A real server of this test session; it ends with the last user."""
+    with ensure_server(tmp_path_factory.mktemp("mlflow")) as server:
+        yield server
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Under .ci/run a skip whose reason is not listed in .ci/skips.txt fails the run."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or not os.environ.get("CTSEARCH_STRICT_SKIPS"):
+        return
+    lines = (ROOT / ".ci" / "skips.txt").read_text().splitlines()
+    allowed = [line for line in lines if line.strip() and not line.startswith("#")]
+    reasons = [str(report.longrepr[2]) for report in reporter.stats.get("skipped", [])]
+    unlisted = [reason for reason in reasons if not any(text in reason for text in allowed)]
+    if unlisted:
+        reporter.write_line(f"skips without a listed reason: {', '.join(sorted(set(unlisted)))}", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -1,0 +1,266 @@
+"""Real Ray, real Optuna, our searcher, scheduler and listener; only the training is a toy with a known optimum."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+from ray import tune
+from rich.console import Console
+
+from search.book import Book
+from search.budget import Budget
+from search.cluster import Cluster, connect
+from search.fit import fit
+from search.home import SearchHome, create_search, reopen_search
+from search.listener import Listener
+from search.scheduler import Rungs, Scheduler, rung_levels
+from search.searcher import OptunaSearcher, Record
+from search.terminal import Board
+
+
+class Toy(tune.Trainable):
+    """Its value rises with the epochs towards `height`; `fails_at` and `sleep_s` make it misbehave."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self.epoch = 0
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.epoch = 0
+        return True
+
+    def step(self) -> dict[str, Any]:
+        params = self.config["params"]
+        self.epoch += 1
+        time.sleep(params.get("sleep_s", 0))
+        if self.epoch == params.get("fails_at"):
+            raise FloatingPointError(f"the loss is nan at epoch {self.epoch}")
+        value = params["height"] * self.epoch / (self.epoch + 1)
+        return {
+            "epoch": self.epoch,
+            "value": value,
+            "best_value": value,
+            "best_epoch": self.epoch,
+            "finished": self.epoch == params.get("max_epochs", 9),
+            "metrics": {"val_auc": value},
+            "timestamp_ms": self.epoch,
+            "device": "toy",
+            "plan": {"precision": "fp32", "memory_format": "contiguous"},
+            "plan_key": "toy",
+            "process": os.getpid(),
+        }
+
+
+@dataclass
+class Memory:
+    """Stands for MLflow: this file is about Tune and Optuna."""
+
+    heard: dict[int, list[int]] = field(default_factory=dict)
+    outcomes: dict[int, str] = field(default_factory=dict)
+    errors: dict[int, str | None] = field(default_factory=dict)
+
+    def hear(self, number: int, epoch: int, timestamp_ms: int, metrics: dict[str, float]) -> None:
+        self.heard.setdefault(number, []).append(epoch)
+
+    def close_trial(self, number: int, outcome: str, *, tags: dict[str, str], error: str | None) -> None:
+        self.outcomes[number] = outcome
+        self.errors[number] = error
+
+
+@dataclass
+class Played:
+    record: Record
+    book: Book
+    budget: Budget
+    scheduler: Scheduler
+    memory: Memory
+    deleted: list[tuple[int, str]]
+    started: list[int]
+
+    def states(self) -> list[TrialState]:
+        return [trial.state for trial in self.record.trials()]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    import ray
+
+    found = connect(None, trial_cpus=1)
+    yield found
+    ray.shutdown()
+
+
+Play = Callable[..., Played]
+
+
+@pytest.fixture
+def play(cluster: Cluster, tmp_path: Path) -> Play:
+    """Run a toy search with `space`; called twice, the second call resumes the first."""
+    homes: list[SearchHome] = []
+
+    def run(space: Any, *, num_trials: int | None = 12, slots: int = 2, stop_after: int | None = None, **limits: Any) -> Played:
+        home = reopen_search(tmp_path, "toy") if homes else create_search(tmp_path, "toy", {})
+        homes.append(home)
+        record = Record(home.journal_file, sampler="random", seed=1, higher_is_better=True)
+        book, memory, deleted, started = Book(), Memory(), [], []
+        record.fill(book)
+        scheduler = Scheduler(Rungs(rung_levels(9), history=book.history()))
+        budget = Budget(home.spent_file, devices_per_trial=1, **limits)
+
+        def open_trial(number: int, params: dict[str, Any]) -> str:
+            return f"run-{number}"
+
+        def begin_trial(number: int, params: dict[str, Any], run_id: str | None) -> None:
+            started.append(number)
+            book.open(number, params, run_id)
+            if stop_after is not None and len(started) > stop_after:
+                budget.stop_reason = "enough"
+
+        searcher = OptunaSearcher(
+            record,
+            space,
+            num_slots=slots,
+            num_trials=num_trials,
+            open_trial=open_trial,
+            begin_trial=begin_trial,
+            outcome_of=scheduler.outcomes.get,
+            plans={},
+        )
+        board = Board(
+            Console(quiet=True), book, budget, name="toy", metric="auc", num_trials=num_trials, tracking_url="", is_gpu=False
+        )
+        listener = Listener(
+            home=home,
+            book=book,
+            budget=budget,
+            scheduler=scheduler,
+            tracking=memory,  # type: ignore[arg-type]
+            board=board,
+            plans={},
+            delete_checkpoint=lambda number, kind: deleted.append((number, kind)),
+        )
+        fit(Toy, searcher=searcher, scheduler=scheduler, budget=budget, listener=listener, cluster=cluster, home=home)
+        home.release()
+        return Played(record, book, budget, scheduler, memory, deleted, started)
+
+    return run
+
+
+def heights(trial: Any) -> dict[str, Any]:
+    return {"height": trial.suggest_float("height", 0, 1)}
+
+
+def test_every_trial_ends_as_completed_or_stopped_and_optuna_knows(play: Play) -> None:
+    played = play(heights)
+    assert len(played.states()) == 12
+    assert set(played.memory.outcomes.values()) == {"completed", "stopped"}
+    for trial in played.record.trials():
+        outcome = played.memory.outcomes[trial.number]
+        assert trial.state == {"completed": TrialState.COMPLETE, "stopped": TrialState.PRUNED}[outcome]
+        last = max(trial.intermediate_values)
+        assert last in ((9,) if outcome == "completed" else (1, 3))
+        assert sorted(trial.intermediate_values) == list(range(1, last + 1)) == played.memory.heard[trial.number]
+        if outcome == "completed":
+            assert trial.value == pytest.approx(trial.params["height"] * 0.9)
+
+
+def test_the_best_trial_is_never_stopped_and_keeps_its_checkpoint(play: Play) -> None:
+    played = play(heights)
+    best = played.book.ranked()[0]
+    highest = max(played.record.trials(), key=lambda trial: trial.params["height"])
+    assert best.number == highest.number
+    assert best.outcome == "completed"
+    assert (best.number, "best") not in played.deleted
+    assert (best.number, "newest") in played.deleted
+    kept = {entry.number for entry in played.book.ranked()[:5]}
+    assert kept.isdisjoint(number for number, kind in played.deleted if kind == "best")
+
+
+def test_a_failing_trial_fails_alone(play: Play) -> None:
+    def space(trial: Any) -> dict[str, Any]:
+        return {**heights(trial), "fails_at": 2 if trial.number in (0, 3) else None, "height": 1.0 + trial.number}
+
+    played = play(space, num_trials=6)
+    assert {number for number, outcome in played.memory.outcomes.items() if outcome == "failed"} == {0, 3}
+    assert played.memory.errors[0] is not None
+    assert "the loss is nan at epoch 2" in played.memory.errors[0]
+    assert played.states()[3] == TrialState.FAIL
+    assert played.states()[5] == TrialState.COMPLETE
+
+
+def test_a_search_whose_first_trials_all_fail_ends(play: Play) -> None:
+    def space(trial: Any) -> dict[str, Any]:
+        return {**heights(trial), "fails_at": 1}
+
+    played = play(space, num_trials=40)
+    assert played.budget.stop_reason is not None
+    assert "all failed" in played.budget.stop_reason
+    assert len(played.states()) < 12
+
+
+def test_trials_around_which_the_search_ends_wait_and_go_on_first(play: Play) -> None:
+    def space(trial: Any) -> dict[str, Any]:
+        return {**heights(trial), "sleep_s": 0.05}
+
+    first = play(space, num_trials=8, stop_after=4)
+    waiting = [number for number, state in enumerate(first.states()) if state == TrialState.WAITING]
+    assert waiting
+    assert {number for number, outcome in first.memory.outcomes.items() if outcome == "interrupted"} == set(waiting)
+    before = {trial.number: trial.params for trial in first.record.trials()}
+    second = play(space, num_trials=8)
+    assert second.started[: len(waiting)] == waiting
+    assert len(second.states()) == 8
+    assert all(state in (TrialState.COMPLETE, TrialState.PRUNED) for state in second.states())
+    after = {trial.number: trial.params for trial in second.record.trials()}
+    assert before.items() <= after.items()
+
+
+def test_a_resumed_search_keeps_rungs_and_spent_budget(play: Play) -> None:
+    first = play(heights, num_trials=5)
+    second = play(heights, num_trials=10)
+    for level, rung in first.scheduler.rungs.records.items():
+        assert rung.items() <= second.scheduler.rungs.records[level].items()
+    assert second.budget.device_s >= first.budget.device_s
+    assert second.budget.earlier_s > 0
+    assert set(second.started) == set(range(5, 10))
+
+
+def test_a_time_budget_ends_the_search(play: Play) -> None:
+    def space(trial: Any) -> dict[str, Any]:
+        return {**heights(trial), "sleep_s": 0.05}
+
+    played = play(space, num_trials=None, time_budget_s=4)
+    assert played.budget.stop_reason == "time budget spent"
+    assert None not in played.memory.outcomes.values()
+    assert set(played.memory.outcomes) == set(played.book.entries)
+
+
+def test_device_hours_end_the_search(play: Play) -> None:
+    def space(trial: Any) -> dict[str, Any]:
+        return {**heights(trial), "sleep_s": 0.05}
+
+    played = play(space, num_trials=None, device_hours=1.0 / 3600)
+    assert played.budget.stop_reason == "device-hours spent"
+    assert played.budget.device_s >= 1.0
+
+
+def test_a_warm_worker_serves_trial_after_trial(play: Play) -> None:
+    processes: set[int] = set()
+    original = Listener.on_trial_result
+
+    def listen(self: Listener, *args: Any, **kwargs: Any) -> None:
+        processes.add(kwargs["result"]["process"])
+        original(self, *args, **kwargs)
+
+    Listener.on_trial_result = listen  # type: ignore[method-assign]
+    try:
+        play(heights, num_trials=10, slots=1)
+    finally:
+        Listener.on_trial_result = original  # type: ignore[method-assign]
+    assert len(processes) == 1

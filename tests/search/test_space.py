@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import optuna
+import pytest
+
+from search.searcher import check_space
+from search.space import Choice, DefaultSpace, Interval, load_space, parse_range
+from trainable.config import CPU_ARCHITECTURES, GPU_ARCHITECTURES, TrialConfig
+
+
+def draw(space: DefaultSpace, seed: int) -> dict[str, object]:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    return space(study.ask())
+
+
+def test_every_draw_is_a_valid_configuration() -> None:
+    space = DefaultSpace(CPU_ARCHITECTURES + GPU_ARCHITECTURES)
+    drawn = [TrialConfig.from_params(draw(space, seed)) for seed in range(200)]
+    assert {config.architecture for config in drawn} == {*CPU_ARCHITECTURES, *GPU_ARCHITECTURES}
+    assert {config.optimizer for config in drawn} == {"adam", "adamw", "sgd", "rmsprop"}
+
+
+def test_the_small_cnns_own_hyperparameters_are_drawn_for_it_alone() -> None:
+    space = DefaultSpace(("small_cnn", "resnet18"))
+    for seed in range(40):
+        drawn = draw(space, seed)
+        assert ("cnn_depth" in drawn) == (drawn["architecture"] == "small_cnn")
+        assert ("momentum" in drawn) == (drawn["optimizer"] in ("sgd", "rmsprop"))
+
+
+def test_a_range_from_the_command_line_holds_for_every_optimiser() -> None:
+    space = DefaultSpace(("resnet18",), {"learning_rate": parse_range("learning_rate", "1e-5:1e-3")})
+    rates = [draw(space, seed)["learning_rate"] for seed in range(60)]
+    assert all(isinstance(rate, float) and 1e-5 <= rate <= 1e-3 for rate in rates)
+
+
+def test_sgd_gets_higher_rates_by_default() -> None:
+    space = DefaultSpace(("resnet18",), {"optimizer": Choice(("sgd",))})
+    rates = [draw(space, seed)["learning_rate"] for seed in range(60)]
+    assert max(float(str(rate)) for rate in rates) > 1e-2
+
+
+def test_a_single_value_fixes_a_hyperparameter() -> None:
+    space = DefaultSpace(("resnet18",), {"batch_size": Choice((16,)), "dropout": Interval(0.2, 0.2)})
+    drawn = draw(space, 0)
+    assert (drawn["batch_size"], drawn["dropout"]) == (16, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "parsed"),
+    [
+        ("learning_rate", "1e-5:1e-3", Interval(1e-5, 1e-3, log=True)),
+        ("augmentation", "0:0.5", Interval(0.0, 0.5)),
+        ("cnn_depth", "2:3", Interval(2, 3, integer=True)),
+        ("batch_size", "16,32", Choice((16, 32))),
+        ("optimizer", "adam,sgd", Choice(("adam", "sgd"))),
+        ("class_weighting", "true", Choice((True,))),
+        ("dropout", "0.1,0.2", Choice((0.1, 0.2))),
+    ],
+)
+def test_ranges_are_read_as_they_are_written(name: str, text: str, parsed: Interval | Choice) -> None:
+    assert parse_range(name, text) == parsed
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "word"),
+    [
+        ("learning_rat", "1:2", "unknown hyperparameter"),
+        ("learning_rate", "1e-3:1e-5", "lower end"),
+        ("learning_rate", "a:b", "must be a number"),
+        ("cnn_depth", "2.5:3", "whole number"),
+        ("optimizer", "1:2", "is a choice"),
+        ("class_weighting", "maybe", "true or false"),
+        ("dropout", ",", "LOW:HIGH or A,B,C"),
+    ],
+)
+def test_a_bad_range_says_what_must_hold(name: str, text: str, word: str) -> None:
+    with pytest.raises(ValueError, match=word):
+        parse_range(name, text)
+
+
+def test_a_users_own_space_is_loaded_and_checked(tmp_path: Path) -> None:
+    file = tmp_path / "my_space.py"
+    file.write_text("def space(trial):\n    return {'architecture': 'resnet18', 'learning_rate': 1e-3}\n")
+    check_space(load_space(file))
+    file.write_text("def space(trial):\n    return {'architecture': 'resnet18', 'learning_rat': 1e-3}\n")
+    with pytest.raises(ValueError, match="unknown hyperparameter learning_rat"):
+        check_space(load_space(file))
+    file.write_text("spaces = 1\n")
+    with pytest.raises(ValueError, match="defines no function `space`"):
+        load_space(file)
+    with pytest.raises(ValueError, match="--space"):
+        load_space(tmp_path / "missing.py")

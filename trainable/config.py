@@ -1,0 +1,135 @@
+"""What a trial is: the configuration that was drawn for it, and the settings its search fixed for all trials."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
+
+CPU_ARCHITECTURES = ("small_cnn", "squeezenet1_1", "mobilenet_v3_small", "mobilenet_v2", "resnet18")
+"""Those that train in minutes on two CPU cores. Named here, so that a driver knows them without torch."""
+GPU_ARCHITECTURES = (
+    "resnet34",
+    "resnet50",
+    "resnet152",
+    "densenet121",
+    "efficientnet_b0",
+    "vgg16",
+    "vgg16_bn",
+    "convnext_tiny",
+)
+"""Those that want a GPU."""
+OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
+LR_SCHEDULES = ("constant", "cosine", "one_cycle")
+METRICS = ("auc", "accuracy", "sensitivity", "specificity", "precision", "f1", "loss")
+PRECISIONS = ("fp32", "bf16", "fp16")
+MEMORY_FORMATS = ("contiguous", "channels_last")
+
+
+def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(known)}")
+
+
+def _check_range(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ValueError(f"{name} is {value!r}; it must lie between {low:g} and {high:g}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialConfig:
+    """One configuration: the hyperparameters drawn for one trial.
+
+    `learning_rate` is the peak of the `lr_schedule`. `augmentation` is one strength in [0, 1] that scales
+    every transform of `augment.py`. The `cnn_*` entries are read by the architecture `small_cnn` alone,
+    `momentum` by sgd and rmsprop alone.
+    """
+
+    architecture: str
+    optimizer: str = "adamw"
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    momentum: float = 0.9
+    lr_schedule: str = "one_cycle"
+    batch_size: int = 32
+    augmentation: float = 0.3
+    dropout: float = 0.0
+    label_smoothing: float = 0.0
+    class_weighting: bool = False
+    cnn_depth: int = 3
+    cnn_filters: int = 16
+    cnn_kernel: int = 3
+
+    def __post_init__(self) -> None:
+        _check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        _check_choice("lr_schedule", self.lr_schedule, LR_SCHEDULES)
+        _check_range("learning_rate", self.learning_rate, 1e-9, 100)
+        _check_range("weight_decay", self.weight_decay, 0, 10)
+        _check_range("momentum", self.momentum, 0, 1)
+        _check_range("batch_size", self.batch_size, 1, 65536)
+        _check_range("augmentation", self.augmentation, 0, 1)
+        _check_range("dropout", self.dropout, 0, 0.99)
+        _check_range("label_smoothing", self.label_smoothing, 0, 0.99)
+        _check_range("cnn_depth", self.cnn_depth, 1, 8)
+        _check_range("cnn_filters", self.cnn_filters, 1, 1024)
+        _check_range("cnn_kernel", self.cnn_kernel, 1, 15)
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any]) -> Self:
+        """Check a sampled dict. Raises ValueError for an unknown hyperparameter or a value out of range."""
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(set(params) - known):
+            raise ValueError(
+                f"unknown hyperparameter {', '.join(unknown)}; a space may draw: {', '.join(sorted(known))}"
+            )
+        return cls(**params)
+
+    def to_params(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialSettings:
+    """What one search fixes for all its trials.
+
+    `metric` is a validation metric (see METRICS); `patience` counts epochs without improvement, 0 switches it
+    off. `num_threads` is what torch may use on a CPU. `deterministic` takes fp32, the stock layout and
+    deterministic kernels. `checkpoint_interval_s` is the least time between two `newest` checkpoints.
+    """
+
+    classes: tuple[str, ...]
+    positive: int
+    image_size: int
+    max_epochs: int
+    seed: int = 0
+    patience: int = 0
+    metric: str = "auc"
+    num_threads: int = 1
+    deterministic: bool = False
+    timeout_s: float | None = None
+    checkpoint_interval_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        if len(self.classes) < 2:
+            raise ValueError(f"classes are {self.classes}; a classifier needs two or more")
+        _check_range("positive", self.positive, 0, len(self.classes) - 1)
+        _check_range("image_size", self.image_size, 16, 2048)
+        _check_range("max_epochs", self.max_epochs, 1, 100_000)
+        _check_range("patience", self.patience, 0, 100_000)
+        _check_choice("metric", self.metric, METRICS)
+
+    @property
+    def higher_is_better(self) -> bool:
+        return self.metric != "loss"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepPlan:
+    """Precision and memory layout of a training step: measured once per architecture, size and device."""
+
+    precision: str = "fp32"
+    memory_format: str = "contiguous"
+
+    def __post_init__(self) -> None:
+        _check_choice("precision", self.precision, PRECISIONS)
+        _check_choice("memory_format", self.memory_format, MEMORY_FORMATS)

@@ -1,0 +1,144 @@
+"""What Tune runs on a worker: one trial after another in one warm process, an epoch a step.
+
+The heavy imports happen in `setup`, on the worker: the driver imports this module without torch.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ray import tune
+
+from trainable.config import StepPlan, TrialConfig, TrialSettings
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from trainable.checkpoint import CheckpointWriter
+    from trainable.images.prepare import TrainingData
+    from trainable.run_log import RunLog
+    from trainable.train import EpochReport
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialTask:
+    """What every trial of a search shares; it travels once to each worker.
+
+    `weights` maps an architecture to the bytes of its weights file (uint8), `sources` a user's own
+    "file.py:function" to the text of that file. `node_dir` is a folder on the worker's own disk.
+    """
+
+    search: str
+    settings: TrialSettings
+    data: TrainingData
+    trials_uri: str
+    node_dir: str
+    tracking_uri: str | None = None
+    weights: Mapping[str, np.ndarray] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+
+def locate_trial(trials_uri: str, number: int) -> str:
+    """The folder of one trial's checkpoints, by its Optuna number."""
+    return f"{trials_uri.rstrip('/')}/{number:04d}"
+
+
+class Trial(tune.Trainable):
+    """A Tune class trainable: `step` is an epoch, `reset_config` the next trial on the same warm worker.
+
+    Its config holds `number` (Optuna's), `params` (the sampled configuration), `run_id` (MLflow's) and `plans`
+    (step plans that the search has measured already).
+    """
+
+    def setup(self, config: dict[str, Any], task: TrialTask | None = None) -> None:
+        assert task is not None
+        self.task = task
+        self.reports: Iterator[EpochReport] | None = None
+        self.writer: CheckpointWriter | None = None
+        self.run_log: RunLog | None = None
+
+    def step(self) -> dict[str, Any]:
+        """Train one epoch. Imports, resuming and the model's construction fall into a trial's first step."""
+        began_s = time.time()
+        if self.reports is None:
+            self.reports = self._begin()
+        report = next(self.reports)
+        timestamp_ms = int(time.time() * 1000)
+        if self.run_log is not None:
+            self.run_log.log_epoch(report.epoch, report.metrics, timestamp_ms)
+        return {
+            "epoch": report.epoch,
+            "value": report.value,
+            "best_value": report.best_value,
+            "best_epoch": report.best_epoch,
+            "finished": report.finished,
+            "metrics": report.metrics,
+            "timestamp_ms": timestamp_ms,
+            "began_s": began_s,
+            "device": self.device_name,
+            "plan": {"precision": self.plan.precision, "memory_format": self.plan.memory_format},
+            "plan_key": self.plan_key,
+            "pid": os.getpid(),
+        }
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._end()
+        return True
+
+    def cleanup(self) -> None:
+        self._end()
+
+    def _begin(self) -> Iterator[EpochReport]:
+        from trainable.checkpoint import CheckpointStore, CheckpointWriter
+        from trainable.run_log import RunLog
+        from trainable.step_plan import measure_step_plan, name_step, pick_device
+        from trainable.train import train
+
+        task, number = self.task, self.config["number"]
+        config = TrialConfig.from_params(self.config["params"])
+        device = pick_device()
+        self.device_name, self.plan_key = name_step(
+            config, image_size=task.settings.image_size, device=device, num_threads=task.settings.num_threads
+        )
+        weights, source = task.weights.get(config.architecture), task.sources.get(config.architecture)
+        if task.settings.deterministic:
+            self.plan = StepPlan()
+        elif known := self.config["plans"].get(self.plan_key):
+            self.plan = StepPlan(**known)
+        else:
+            self.plan = measure_step_plan(
+                config,
+                image_size=task.settings.image_size,
+                device=device,
+                num_threads=task.settings.num_threads,
+                cache_file=Path(task.node_dir) / "step_plans.json",
+                source=source,
+            )
+        store = CheckpointStore(locate_trial(task.trials_uri, number))
+        self.writer = CheckpointWriter(store, task.settings.checkpoint_interval_s)
+        if task.tracking_uri and self.config["run_id"]:
+            spool = Path(task.node_dir) / "spool" / task.search / f"{number:04d}.jsonl"
+            self.run_log = RunLog(task.tracking_uri, self.config["run_id"], spool)
+        return train(
+            config,
+            task.settings,
+            task.data,
+            plan=self.plan,
+            weights=weights,
+            source=source,
+            checkpoints=self.writer,
+        )
+
+    def _end(self) -> None:
+        """Give everything of the last trial back: its threads end, its tensors go."""
+        self.reports = None
+        if self.run_log is not None:
+            self.run_log.close()
+        if self.writer is not None:
+            self.writer.close()
+        self.run_log = self.writer = None
