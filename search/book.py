@@ -49,7 +49,9 @@ class Book:
         """Add a trial, or set one that goes on running again."""
         entry = self.entries.get(number)
         if entry is None:
-            entry = TrialEntry(number=number, params=params, run_id=run_id, higher_is_better=self.higher_is_better)
+            entry = TrialEntry(
+                number=number, params=params, run_id=run_id, higher_is_better=self.higher_is_better
+            )
             self.entries[number] = entry
         entry.outcome = None
         return entry

@@ -18,6 +18,8 @@ QUIET = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
 }
 
 
@@ -41,7 +43,9 @@ class Cluster:
         return max(1, int(self.trial_cpus))
 
 
-def connect(address: str | None, *, trial_cpus: float | None = None, trial_gpus: float | None = None) -> Cluster:
+def connect(
+    address: str | None, *, trial_cpus: float | None = None, trial_gpus: float | None = None
+) -> Cluster:
     """Join the cluster at `address` (or RAY_ADDRESS), else start Ray on this machine for this search alone.
 
     Raises ConnectionError for a cluster that does not answer, ValueError where not one trial fits.
@@ -56,11 +60,15 @@ def connect(address: str | None, *, trial_cpus: float | None = None, trial_gpus:
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 
     if not ray.is_initialized():
-        options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
+        options: dict[str, Any] = {
+            "log_to_driver": False,
+            "logging_level": "ERROR",
+            "configure_logging": True,
+        }
         if address:
             options |= {"address": address, "runtime_env": choose_runtime_env()}
         else:
-            options |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+            options |= {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
         try:
             ray.init(**options)
         except ConnectionError as error:

@@ -20,7 +20,9 @@ def parse_duration_s(text: str) -> float:
     """`90`, `90s`, `30m`, `2h` or `1d` in seconds. Raises ValueError for anything else."""
     found = DURATION.fullmatch(text.strip().lower())
     if not found or float(found[1]) <= 0:
-        raise ValueError(f"a duration is {text!r}; it must be a positive number with s, m, h or d, such as 30m")
+        raise ValueError(
+            f"a duration is {text!r}; it must be a positive number with s, m, h or d, such as 30m"
+        )
     return float(found[1]) * SECONDS[found[2]]
 
 
@@ -72,16 +74,27 @@ class SearchConfig:
         if self.data is not None and not self.data.exists():
             raise ValueError(f"--data is {self.data}; there is no such folder, archive or manifest")
         if self.space is not None and (self.architectures or self.ranges):
-            raise ValueError("--space replaces the default space; --arch, --lr and --range narrow it: give one or the other")
+            raise ValueError(
+                "--space replaces the default space; --arch, --lr and --range narrow it: give one or the other"
+            )
 
     def _check_choices(self) -> None:
         if self.metric not in METRICS:
-            raise ValueError(f"--metric is {self.metric!r}; it must be one of {', '.join(METRICS)} (on validation)")
+            raise ValueError(
+                f"--metric is {self.metric!r}; it must be one of {', '.join(METRICS)} (on validation)"
+            )
         if self.sampler not in SAMPLERS:
             raise ValueError(f"--sampler is {self.sampler!r}; it must be one of {', '.join(SAMPLERS)}")
 
     def _check_numbers(self) -> None:
-        positive = ("num_trials", "time_budget_s", "device_hours", "max_epochs", "trial_cpus", "trial_timeout_s")
+        positive = (
+            "num_trials",
+            "time_budget_s",
+            "device_hours",
+            "max_epochs",
+            "trial_cpus",
+            "trial_timeout_s",
+        )
         for name in positive:
             value = getattr(self, name)
             if value is not None and value <= 0:
@@ -110,5 +123,6 @@ class SearchConfig:
         """The configuration of a search that began earlier."""
         known = {entry.name for entry in fields(cls)}
         kept = {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}
-        paths = {key: Path(kept[key]) for key in ("home", "data", "space") if key in kept}
-        return cls(**{key: value for key, value in {**kept, **paths}.items() if key in known})
+        paths = {key: Path(str(kept[key])) for key in ("home", "data", "space") if key in kept}
+        merged: dict[str, Any] = {**kept, **paths}
+        return cls(**{key: value for key, value in merged.items() if key in known})

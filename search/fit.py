@@ -79,5 +79,6 @@ def fit(
     finally:
         for number in searcher.put_back_live():
             listener.end(listener.book.entries[number], INTERRUPTED)
+        listener.sweep()
         budget.save()
         shutil.rmtree(home.folder / "tune", ignore_errors=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,10 @@ NUM_FAILURES_TO_END = 5
 
 
 class Listener(tune.Callback):
-    """Translates Tune's events; it decides nothing. `delete_checkpoint(number, kind)` frees a trial's files."""
+    """Translates Tune's events; it decides nothing.
+
+    `trial_tags` go to every trial's run, `delete_checkpoint(number, kind)` frees a trial's files.
+    """
 
     def __init__(
         self,
@@ -36,6 +39,7 @@ class Listener(tune.Callback):
         tracking: Tracking,
         board: Board,
         plans: dict[str, dict[str, str]],
+        trial_tags: Mapping[str, str],
         delete_checkpoint: Callable[[int, str], None],
     ) -> None:
         self.home = home
@@ -45,11 +49,26 @@ class Listener(tune.Callback):
         self.tracking = tracking
         self.board = board
         self.plans = plans
+        self.trial_tags = trial_tags
         self.delete_checkpoint = delete_checkpoint
         self.kept_best = {entry.number for entry in book.ranked()}
 
+    def begin(self, number: int, params: Mapping[str, Any], run_id: str | None) -> str:
+        """A trial is about to start, or to go on under `run_id`. Returns its MLflow run."""
+        if run_id is None:
+            run_id = self.tracking.open_trial(number, params, self.trial_tags)
+        else:
+            self.tracking.adopt_trial(number, run_id)
+        self.book.open(number, params, run_id)
+        return run_id
+
     def on_trial_result(
-        self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, result: dict[str, Any], **info: Any
+        self,
+        iteration: int,
+        trials: Sequence[TuneTrial],
+        trial: TuneTrial,
+        result: dict[str, Any],
+        **info: Any,
     ) -> None:
         number = trial.config["number"]
         self.budget.charge(result["time_this_iter_s"])
@@ -66,11 +85,15 @@ class Listener(tune.Callback):
             self.plans[result["plan_key"]] = plan
             self.home.update_record(plans=self.plans)
 
-    def on_trial_complete(self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+    def on_trial_complete(
+        self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, **info: Any
+    ) -> None:
         number = trial.config["number"]
         self.end(self.book.entries[number], self.scheduler.outcomes.get(number, INTERRUPTED))
 
-    def on_trial_error(self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+    def on_trial_error(
+        self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, **info: Any
+    ) -> None:
         entry = self.book.entries[trial.config["number"]]
         entry.error = last_line(trial.error_file)
         self.end(entry, FAILED)
@@ -87,17 +110,25 @@ class Listener(tune.Callback):
         tags = entry.tags | {"rung": str(self.scheduler.rungs.rung_of(entry.number))}
         self.tracking.close_trial(entry.number, outcome, tags=tags, error=entry.error)
         self.board.note_end(entry)
-        if outcome != INTERRUPTED:
-            self.delete_checkpoint(entry.number, "newest")
         self.kept_best.add(entry.number)
         best = {ranked.number for ranked in self.book.ranked()[:NUM_KEPT_BEST]}
-        running = {other.number for other in self.book.entries.values() if other.outcome in (None, INTERRUPTED)}
+        running = {
+            other.number for other in self.book.entries.values() if other.outcome in (None, INTERRUPTED)
+        }
         for number in self.kept_best - best - running:
             self.delete_checkpoint(number, "best")
             self.kept_best.discard(number)
 
     def __reduce__(self) -> tuple[type[object], tuple[()]]:
         return object, ()
+
+
+
+    def sweep(self) -> None:
+        """At the end of a session: workers deleted the `newest` of trials that others followed; here go the rest."""
+        for entry in self.book.entries.values():
+            if entry.outcome not in (None, INTERRUPTED):
+                self.delete_checkpoint(entry.number, "newest")
 
 
 def last_line(error_file: str | None) -> str:

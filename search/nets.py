@@ -29,12 +29,20 @@ class Nets:
     sources: Mapping[str, str]
 
 
-def choose_nets(asked: Sequence[str], weights: Mapping[str, str], *, has_gpu: bool) -> Nets:
+def choose_nets(
+    asked: Sequence[str],
+    weights: Mapping[str, str],
+    *,
+    has_gpu: bool,
+    sources: Mapping[str, str] | None = None,
+) -> Nets:
     """What the user asked for, else all that this machine can train, with the weights given for them.
 
-    Raises ValueError for an unknown name, an own net that is not there, and weights that do not fit their net.
+    `sources` holds own nets as an earlier session read them. Raises ValueError for an unknown name, an own net
+    that is not there, and weights that do not fit their net.
     """
-    sources = {name: read_own_net(name) for name in asked if is_own_net(name)}
+    known = sources or {}
+    sources = {name: known.get(name) or read_own_net(name) for name in asked if is_own_net(name)}
     for name in asked:
         if name not in KNOWN and name not in sources:
             raise ValueError(
@@ -62,7 +70,9 @@ def read_own_net(name: str) -> str:
     if not path.is_file():
         raise ValueError(f"--arch is {name!r}; there is no file {path}")
     text = path.read_text()
-    defined = [node.name for node in ast.parse(text, file).body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    defined = [
+        node.name for node in ast.parse(text, file).body if isinstance(node, ast.FunctionDef | ast.ClassDef)
+    ]
     if function not in defined:
         raise ValueError(
             f"--arch is {name!r}; {file} must define {function}(num_classes), it has: {', '.join(defined) or 'nothing'}"
@@ -82,7 +92,11 @@ def read_weights(
     from trainable.weights import download_imagenet
 
     if "imagenet" in weights:
-        ready = [name for name in architectures if name not in weights and name not in sources and name != "small_cnn"]
+        ready = [
+            name
+            for name in architectures
+            if name not in weights and name not in sources and name != "small_cnn"
+        ]
         loaded = {name: np.frombuffer(download_imagenet(name), dtype=np.uint8) for name in ready}
     else:
         loaded = {}

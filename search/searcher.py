@@ -73,7 +73,9 @@ class Record:
         for trial in self.trials():
             if "params" not in trial.user_attrs:
                 continue
-            entry = book.open(trial.number, json.loads(trial.user_attrs["params"]), trial.user_attrs.get("run_id"))
+            entry = book.open(
+                trial.number, json.loads(trial.user_attrs["params"]), trial.user_attrs.get("run_id")
+            )
             entry.outcome = STATES.get(trial.state, INTERRUPTED)
             entry.values.update(trial.intermediate_values)
 
@@ -111,8 +113,8 @@ def configuration_of(drawn: Any, trial: Trial) -> dict[str, Any]:
 
 
 class OptunaSearcher(Searcher):
-    """`open_trial(number, params)` makes the MLflow run of a new trial, `begin_trial(number, params, run_id)` hears of
-    every trial that starts, resumed ones included, and `outcome_of(number)` is the scheduler's word.
+    """`begin_trial(number, params, run_id)` hears of every trial before it starts and returns its MLflow run, which
+    a resumed trial has already; `outcome_of(number)` is the scheduler's word.
 
     At most `num_slots` trials are under way, so that a configuration is proposed when it can start, with all that
     is known by then. `num_trials` of None has no end.
@@ -125,8 +127,7 @@ class OptunaSearcher(Searcher):
         *,
         num_slots: int,
         num_trials: int | None,
-        open_trial: Callable[[int, dict[str, Any]], str | None],
-        begin_trial: Callable[[int, dict[str, Any], str | None], None],
+        begin_trial: Callable[[int, dict[str, Any], str | None], str],
         outcome_of: Callable[[int], str | None],
         plans: dict[str, dict[str, str]],
     ) -> None:
@@ -136,14 +137,15 @@ class OptunaSearcher(Searcher):
         self.space = space
         self.num_slots = num_slots
         self.num_trials = num_trials
-        self.open_trial = open_trial
         self.begin_trial = begin_trial
         self.outcome_of = outcome_of
         self.plans = plans
         self.live: dict[str, Trial] = {}
         self.reported: dict[str, set[int]] = {}
 
-    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
+    def set_search_properties(
+        self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
+    ) -> bool:
         return True
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
@@ -158,19 +160,20 @@ class OptunaSearcher(Searcher):
         else:
             params = self._draw(trial)
             trial.set_user_attr("params", json.dumps(params))
-        run_id = frozen.user_attrs.get("run_id")
-        opened = self.open_trial(trial.number, params) if run_id is None else run_id
-        if run_id is None and opened is not None:
-            trial.set_user_attr("run_id", opened)
+        known_run_id = frozen.user_attrs.get("run_id")
+        run_id = self.begin_trial(trial.number, params, known_run_id)
+        if known_run_id is None:
+            trial.set_user_attr("run_id", run_id)
         self.live[trial_id] = trial
         self.reported[trial_id] = set(frozen.intermediate_values)
-        self.begin_trial(trial.number, params, opened)
-        return {"number": trial.number, "params": params, "run_id": opened, "plans": dict(self.plans)}
+        return {"number": trial.number, "params": params, "run_id": run_id, "plans": dict(self.plans)}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         self._report(trial_id, result)
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
         trial = self.live.pop(trial_id, None)
         if trial is None:
             return

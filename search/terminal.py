@@ -42,7 +42,12 @@ def describe_params(entry: TrialEntry) -> str:
     for name in SHOWN_PARAMS:
         if name in entry.params:
             value = entry.params[name]
-            short = {"learning_rate": "lr", "batch_size": "batch", "augmentation": "aug", "weight_decay": "wd"}
+            short = {
+                "learning_rate": "lr",
+                "batch_size": "batch",
+                "augmentation": "aug",
+                "weight_decay": "wd",
+            }
             text = f"{value:.2g}" if isinstance(value, float) else str(value)
             shown.append(text if name == "optimizer" else f"{short[name]} {text}")
     return ", ".join(shown)
@@ -82,7 +87,9 @@ class Board:
         return self.live
 
     def __rich__(self) -> Group:
-        return Group(Text(self.headline(), style="bold"), self.table(), Text(f"MLflow  {self.tracking_url}", "dim"))
+        return Group(
+            Text(self.headline(), style="bold"), self.table(), Text(f"MLflow  {self.tracking_url}", "dim")
+        )
 
     def headline(self) -> str:
         counts = self.book.counts()

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ray import tune
 
@@ -48,6 +48,13 @@ def locate_trial(trials_uri: str, number: int) -> str:
     return f"{trials_uri.rstrip('/')}/{number:04d}"
 
 
+def delete_checkpoint(trials_uri: str, number: int, kind: Literal["newest", "best"]) -> None:
+    """Free a checkpoint that nobody needs any more."""
+    from trainable.checkpoint import CheckpointStore
+
+    CheckpointStore(locate_trial(trials_uri, number)).delete(kind)
+
+
 class Trial(tune.Trainable):
     """A Tune class trainable: `step` is an epoch, `reset_config` the next trial on the same warm worker.
 
@@ -58,7 +65,7 @@ class Trial(tune.Trainable):
     def setup(self, config: dict[str, Any], task: TrialTask | None = None) -> None:
         assert task is not None
         self.task = task
-        self.reports: Iterator[EpochReport] | None = None
+        self.reports: Generator[EpochReport] | None = None
         self.writer: CheckpointWriter | None = None
         self.run_log: RunLog | None = None
 
@@ -87,13 +94,17 @@ class Trial(tune.Trainable):
         }
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._end()
+        """The next trial comes because the last one ended for good: its `newest` checkpoint goes."""
+        writer = self.writer
+        self._end(write_waiting=False)
+        if writer is not None:
+            writer.store.delete("newest")
         return True
 
     def cleanup(self) -> None:
         self._end()
 
-    def _begin(self) -> Iterator[EpochReport]:
+    def _begin(self) -> Generator[EpochReport]:
         from trainable.checkpoint import CheckpointStore, CheckpointWriter
         from trainable.run_log import RunLog
         from trainable.step_plan import measure_step_plan, name_step, pick_device
@@ -134,11 +145,13 @@ class Trial(tune.Trainable):
             checkpoints=self.writer,
         )
 
-    def _end(self) -> None:
+    def _end(self, *, write_waiting: bool = True) -> None:
         """Give everything of the last trial back: its threads end, its tensors go."""
+        if self.reports is not None:
+            self.reports.close()
         self.reports = None
         if self.run_log is not None:
             self.run_log.close()
         if self.writer is not None:
-            self.writer.close()
+            self.writer.close(write_waiting=write_waiting)
         self.run_log = self.writer = None

@@ -1,0 +1,142 @@
+"""The end of a search: the champion is crowned, the report written, and the user told what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from mlflow import MlflowClient
+from rich.console import Console
+
+from search.book import Book
+from search.champion import Crowning, choose_champion, crown
+from search.config import SearchConfig
+from search.home import SearchHome, default_home
+from search.report import TrialSummary, write_report
+from search.scheduler import INTERRUPTED
+from search.terminal import Board, describe_params
+from trainable.trial import TrialTask, locate_trial
+
+if TYPE_CHECKING:
+    from search.searcher import Record
+    from search.tracking import Tracking
+    from trainable.images.prepare import PreparedData
+
+
+def summarise(book: Book) -> list[TrialSummary]:
+    """The book's entries as the champion and the report read them."""
+    return [
+        TrialSummary(
+            number=entry.number,
+            params=entry.params,
+            outcome=entry.outcome or INTERRUPTED,
+            values=entry.values,
+            best_value=entry.best_value,
+            best_epoch=entry.best_epoch,
+            run_id=entry.run_id or "",
+        )
+        for entry in book.entries.values()
+    ]
+
+
+def crown_champion(
+    book: Book,
+    task: TrialTask,
+    tracking: Tracking,
+    home: SearchHome,
+    *,
+    model_name: str,
+    warnings: Sequence[str],
+) -> Crowning | None:
+    """Crown the best trial, or go on crowning the one for which the sealed test was opened already."""
+    if not book.ranked():
+        return None
+    champion = choose_champion(summarise(book), higher_is_better=book.higher_is_better)
+    return crown(
+        champion,
+        client=MlflowClient(tracking.uri),
+        parent_run_id=tracking.parent_run_id,
+        model_name=model_name,
+        search=home.name,
+        folder=home.folder,
+        checkpoint_uri=locate_trial(task.trials_uri, champion.number),
+        data=task.data,
+        settings=task.settings,
+        splits_file=home.splits_file,
+        cache_dir=home.cache,
+        source=task.sources.get(champion.params["architecture"]),
+        warnings=warnings,
+    )
+
+
+def report_search(
+    book: Book,
+    record: Record,
+    prepared: PreparedData,
+    tracking: Tracking,
+    board: Board,
+    home: SearchHome,
+    *,
+    metric: str,
+    crowning: Crowning | None,
+) -> None:
+    """Write the report into the search's folder and, with the leaderboard, to the parent run."""
+    files = write_report(
+        home.folder,
+        search=home.name,
+        metric=metric,
+        higher_is_better=book.higher_is_better,
+        trials=summarise(book),
+        data_lines=[
+            f"{prepared.training.name}, data hash {prepared.training.data_hash}",
+            *prepared.audit.lines(),
+        ],
+        budget_lines=[board.describe_budget()],
+        importances=record.importances(),
+        crowning=crowning,
+    )
+    for file in files:
+        tracking.log_file(file)
+
+
+def tell_end(
+    console: Console, crowning: Crowning, book: Book, config: SearchConfig, home: SearchHome
+) -> None:
+    """The last lines: what came out, what to open, and what to type next."""
+    entry = book.entries[crowning.number]
+    ui = "ctsearch ui" + (
+        "" if home.home == default_home().expanduser().absolute() else f" --home {home.home}"
+    )
+    lines = [
+        "",
+        f"Champion     trial {crowning.number}, {entry.params['architecture']}, {describe_params(entry)}",
+        f"Validation   {crowning.metric} {crowning.value:.4f} at epoch {entry.best_epoch}",
+    ]
+    if crowning.test is not None:
+        figures = [
+            f"{name} {crowning.test.metrics[name]:.3f} ({low:.3f} to {high:.3f})"
+            for name, (low, high) in crowning.test.intervals.items()
+            if name in ("auc", "accuracy", "sensitivity", "specificity")
+        ]
+        lines.append(f"Sealed test  {', '.join(figures)}")
+        lines.append(
+            f"             {crowning.test.num_slices} slices in {crowning.test.num_groups} groups, 95 % intervals "
+            "by bootstrap over groups"
+        )
+    lines += [f"Warning      {warning}" for warning in crowning.warnings]
+    lines += [
+        f"Registered   {crowning.model_name} version {crowning.version} as {crowning.alias}, and "
+        f"{crowning.model_name}-images version {crowning.images_version}",
+        f"Report       {home.folder / 'report.md'}",
+        f"Open         {ui}     (the MLflow UI: compare the runs of {home.name})",
+    ]
+    if config.data is None:
+        lines.append(
+            "Next         ctsearch search --data FOLDER     (your own slices, one subfolder per class)"
+        )
+    else:
+        lines.append(
+            "Next         ctsearch search --data ... --time-budget 2h     (search on; the better model wins)"
+        )
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,105 @@
+"""Everything that is settled before the first trial: images, splits, nets, the space and the trials' settings.
+
+What is settled once is written to `search.json`; a resumed search reads it there.
+"""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from search.config import SearchConfig
+from search.home import SearchHome
+from search.nets import Nets, choose_nets
+from search.searcher import check_space
+from search.space import DefaultSpace, Space, load_space, parse_range
+from trainable.config import TrialSettings
+
+if TYPE_CHECKING:
+    from search.cluster import Cluster
+    from trainable.images.prepare import PreparedData
+
+MADE_SET = "ctsearch-demo"
+MADE_SIZE, CPU_SIZE, GPU_SIZE = 64, 128, 224
+DEFAULT_NUM_TRIALS = 20
+
+
+def prepare_images(config: SearchConfig, home: SearchHome, cluster: Cluster) -> PreparedData:
+    """Find, check, split and decode the images; the made set where none are given."""
+    from trainable.images.made import make_set
+    from trainable.images.prepare import prepare_data
+
+    data = config.data or make_set(home.cache / MADE_SET, seed=0)
+    image_size = config.image_size or (
+        MADE_SIZE if not config.data else GPU_SIZE if cluster.has_gpu else CPU_SIZE
+    )
+    return prepare_data(
+        data,
+        cache_dir=home.cache,
+        splits_file=home.splits_file,
+        image_size=home.read_record().get("image_size", image_size),
+        seed=config.seed,
+        patient_from=config.patient_from,
+        positive=config.positive,
+        skip_bad_images=config.skip_bad_images,
+        num_workers=2,
+    )
+
+
+def prepare_nets(config: SearchConfig, home: SearchHome, cluster: Cluster) -> Nets:
+    """The nets and what travels with them. A user's own net is kept as it was when the search began."""
+    kept = home.read_record().get("nets", {})
+    return choose_nets(
+        tuple(kept.get("architectures", config.architectures)),
+        config.weights,
+        has_gpu=cluster.has_gpu,
+        sources=kept.get("sources", {}),
+    )
+
+
+def prepare_space(config: SearchConfig, home: SearchHome, nets: Nets) -> Space:
+    """The user's own space, copied into the search's folder, or the default one as narrowed."""
+    if config.space is None:
+        ranges = {name: parse_range(name, text) for name, text in config.ranges.items()}
+        return DefaultSpace(nets.architectures, ranges)
+    copy = home.folder / "space.py"
+    if not copy.exists():
+        load_space(config.space)
+        shutil.copyfile(config.space, copy)
+    space = load_space(copy)
+    check_space(space)
+    return space
+
+
+def describe_space(space: Space, home: SearchHome) -> dict[str, object]:
+    """The space for MLflow: ranges, or the user's own file."""
+    return (
+        space.describe()
+        if isinstance(space, DefaultSpace)
+        else {"space.py": (home.folder / "space.py").read_text()}
+    )
+
+
+def settle_trials(config: SearchConfig, prepared: PreparedData, cluster: Cluster) -> TrialSettings:
+    """What all trials of this search share."""
+    training = prepared.training
+    return TrialSettings(
+        classes=training.classes,
+        positive=training.positive,
+        image_size=training.image_size,
+        max_epochs=config.max_epochs,
+        seed=config.seed,
+        patience=config.patience,
+        metric=config.metric,
+        num_threads=cluster.num_threads,
+        deterministic=config.deterministic,
+        timeout_s=config.trial_timeout_s,
+        checkpoint_interval_s=config.checkpoint_interval_s,
+    )
+
+
+def limit_trials(config: SearchConfig) -> int | None:
+    """The number of trials; without any budget a modest default."""
+    if config.num_trials is None and config.time_budget_s is None and config.device_hours is None:
+        return DEFAULT_NUM_TRIALS
+    return config.num_trials

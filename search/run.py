@@ -1,0 +1,220 @@
+"""A search, from a folder of labelled images to a registered model: read `conduct` from top to bottom.
+
+python search/run.py                                     the made set, on this machine
+python search/run.py --data slices/ --time-budget 2h     a folder with one subfolder per class
+python search/run.py --help                              everything else
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+if __name__ == "__main__":  # as a script, search/ comes first on the path: the root must
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from ray import tune
+from rich.console import Console
+
+from search.book import Book
+from search.budget import Budget
+from search.config import SearchConfig
+from search.finish import crown_champion, report_search, tell_end
+from search.fit import CTRL_C, TERMINATED, end_on_signals, fit
+from search.home import SearchHome, create_search, reopen_search
+from search.listener import Listener
+from search.preparation import (
+    describe_space,
+    limit_trials,
+    prepare_images,
+    prepare_nets,
+    prepare_space,
+    settle_trials,
+)
+from search.scheduler import INTERRUPTED, Rungs, Scheduler, rung_levels
+from search.searcher import OptunaSearcher, Record
+from search.services import Services
+from search.terminal import Board
+from search.tracking import Tracking
+from search.version import code_version
+from trainable.trial import Trial, TrialTask, delete_checkpoint
+
+
+def run(config: SearchConfig) -> int:
+    """Begin a search. Returns the exit status; raises ValueError for what the user must mend."""
+    home = create_search(
+        config.home, config.name, {"config": config.to_record(), "code_version": code_version()}
+    )
+    try:
+        return conduct(config, home)
+    except BaseException:
+        if not home.journal_file.exists():
+            home.discard()
+        raise
+    finally:
+        home.release()
+
+
+def resume(name: str, *, home: Path, ray_address: str | None = None) -> int:
+    """Go on with a search that was killed or terminated."""
+    search_home = reopen_search(home.expanduser().absolute(), name)
+    try:
+        record = search_home.read_record()
+        if "champion" in record:
+            raise ValueError(
+                f"the search {name!r} has ended: trial {record['champion']} is its champion and its sealed test has "
+                "been opened; begin a new search under another --name"
+            )
+        config = replace(SearchConfig.from_record(record["config"]), home=search_home.home)
+        return conduct(replace(config, ray_address=ray_address or config.ray_address), search_home)
+    finally:
+        search_home.release()
+
+
+def conduct(config: SearchConfig, home: SearchHome) -> int:
+    """The search itself, new or resumed."""
+    console = Console()
+    say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+    with Services(config, home) as services:
+        # What is searched on, and for.
+        say(f"ctsearch     {home.name} in {home.folder}")
+        prepared = prepare_images(config, home, services.cluster)
+        data = prepared.training
+        for line in prepared.audit.lines():
+            say(line)
+        cluster = services.cluster
+        say(f"Cluster      {cluster.description}")
+        nets = prepare_nets(config, home, cluster)
+        if nets.left_out and config.space is None:
+            say(f"Left out     {', '.join(nets.left_out)}: they want a GPU (--arch takes them all the same)")
+        space = prepare_space(config, home, nets)
+        settings = settle_trials(config, prepared, cluster)
+        model_name = config.model_name or data.name
+
+        # What was tried before: nothing, in a new search.
+        higher_is_better = settings.higher_is_better
+        record = Record(
+            home.journal_file, sampler=config.sampler, seed=config.seed, higher_is_better=higher_is_better
+        )
+        book = Book(higher_is_better=higher_is_better)
+        record.fill(book)
+        plans = home.read_record().get("plans", {})
+        version = code_version()
+        tags = {"data": data.name, "data_hash": data.data_hash, "seed": str(config.seed), "code_version": version}
+        tracking = Tracking.open(
+            services.tracking_uri,
+            model_name,
+            home.name,
+            parent_run_id=home.read_record().get("parent_run_id"),
+            metric=f"val_{config.metric}",
+            higher_is_better=higher_is_better,
+            tags=tags,
+            description="\n".join(prepared.warnings),
+        )
+        home.update_record(
+            image_size=data.image_size,
+            data_hash=data.data_hash,
+            nets={"architectures": nets.architectures, "sources": nets.sources},
+            parent_run_id=tracking.parent_run_id,
+            model_name=model_name,
+        )
+        tracking.log_dict("audit.json", prepared.audit.to_dict())
+        tracking.log_dict("space.json", describe_space(space, home))
+
+        # Who decides what.
+        budget = Budget(
+            home.spent_file,
+            devices_per_trial=cluster.trial_gpus or cluster.trial_cpus,
+            time_budget_s=config.time_budget_s,
+            device_hours=config.device_hours,
+        )
+        levels = rung_levels(
+            config.max_epochs, first=config.first_rung, reduction_factor=config.reduction_factor
+        )
+        rungs = Rungs(
+            levels,
+            reduction_factor=config.reduction_factor,
+            higher_is_better=higher_is_better,
+            history=book.history(),
+        )
+        scheduler = Scheduler(rungs)
+        board = Board(
+            console,
+            book,
+            budget,
+            name=home.name,
+            metric=config.metric,
+            num_trials=limit_trials(config),
+            tracking_url=tracking.search_url(),
+            is_gpu=cluster.has_gpu,
+        )
+        task = TrialTask(
+            search=home.name,
+            settings=settings,
+            data=data,
+            trials_uri=str(home.trials),
+            node_dir=str(home.cache),
+            tracking_uri=services.tracking_uri,
+            weights=nets.weights,
+            sources=nets.sources,
+        )
+        listener = Listener(
+            home=home,
+            book=book,
+            budget=budget,
+            scheduler=scheduler,
+            tracking=tracking,
+            board=board,
+            plans=plans,
+            trial_tags=tags,
+            delete_checkpoint=partial(delete_checkpoint, task.trials_uri),
+        )
+        searcher = OptunaSearcher(
+            record,
+            space,
+            num_slots=cluster.num_slots,
+            num_trials=limit_trials(config),
+            begin_trial=listener.begin,
+            outcome_of=scheduler.outcomes.get,
+            plans=plans,
+        )
+
+        # The search.
+        say(f"MLflow       {tracking.search_url()}")
+        if not home.sealed_test_file.exists():
+            with end_on_signals(budget), board.show():
+                fit(
+                    tune.with_parameters(Trial, task=task),
+                    searcher=searcher,
+                    scheduler=scheduler,
+                    budget=budget,
+                    listener=listener,
+                    cluster=cluster,
+                    home=home,
+                )
+        say(board.headline())
+        if budget.stop_reason == TERMINATED:
+            tracking.close_search(INTERRUPTED)
+            say(f"Terminated   go on with: ctsearch search --resume {home.name}")
+            return 143
+
+        # The champion.
+        crowning = crown_champion(
+            book, task, tracking, home, model_name=model_name, warnings=prepared.warnings
+        )
+        report_search(book, record, prepared, tracking, board, home, metric=config.metric, crowning=crowning)
+        tracking.close_search(INTERRUPTED if budget.stop_reason == CTRL_C else "completed")
+        if crowning is None:
+            say("No champion  no trial finished an epoch; the runs in MLflow say why")
+            return 1
+        home.update_record(champion=crowning.number)
+        tell_end(console, crowning, book, config, home)
+        return 0
+
+
+if __name__ == "__main__":
+    from search.cli import main
+
+    sys.exit(main(["search", *sys.argv[1:]]))

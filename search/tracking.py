@@ -1,0 +1,316 @@
+"""MLflow seen by the driver: one parent run a search, one child run a trial, and how each of them ended."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote
+
+from mlflow import MlflowClient
+from mlflow.entities import Experiment, Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+
+from search.outbox import Outbox, TrackingError, ask
+from trainable.run_log import send_missing
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from pathlib import Path
+
+STATUSES = {"completed": "FINISHED", "stopped": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
+
+_MAX_PARAM_CHARS, _MAX_TAG_CHARS, _MAX_BATCH = 6000, 8000, 100  # of MLflow's REST interface
+
+
+class Tracking:
+    """One search's runs. Built by `open`; used from one thread.
+
+    While the server is away a search goes on. What tells MLflow something (`hear`, `close_trial`, `log_...`)
+    is then kept in memory, in order, and delivered by a later call, at the latest by `close_search`. What
+    needs an answer (`open`, `open_trial`, `mend`) is tried for `patience_s` seconds, then TrackingError is
+    raised. What the server refuses for good is dropped with a warning.
+    """
+
+    patience_s = 30.0
+
+    def __init__(
+        self,
+        uri: str,
+        *,
+        experiment_id: str,
+        parent_run_id: str,
+        search_name: str,
+        metric: str,
+        higher_is_better: bool,
+        is_resumed: bool,
+    ) -> None:
+        self.uri = uri.rstrip("/")
+        self.experiment_id = experiment_id
+        self.parent_run_id = parent_run_id
+        self.search_name = search_name
+        self._client = MlflowClient(uri)
+        self._outbox = Outbox(uri)
+        self._metric = metric
+        self._sign = 1 if higher_is_better else -1
+        self._is_resumed = is_resumed
+        self._open: dict[int, str] = {}  # trial number -> run id
+        self._closed: set[int] = set()
+        self._heard: dict[int, dict[int, tuple[int, dict[str, float]]]] = defaultdict(dict)
+
+    @classmethod
+    def open(
+        cls,
+        uri: str,
+        experiment: str,
+        search_name: str,
+        *,
+        parent_run_id: str | None = None,
+        metric: str = "val_auc",
+        higher_is_better: bool = True,
+        tags: Mapping[str, str] | None = None,
+        description: str = "",
+    ) -> Self:
+        """Make the parent run of a search, or go on with `parent_run_id`; the experiment is made if missing.
+
+        `metric` is the key among a trial's metrics by which its best epoch is chosen. Raises TrackingError
+        when the server does not answer, or when the experiment or the parent run was deleted.
+        """
+        if not uri.startswith(("http://", "https://")):
+            raise ValueError(f"the tracking URI is {uri!r}; it must be the http:// or https:// of a server")
+        client = MlflowClient(uri)
+        all_tags = {"search": search_name, "mlflow.note.content": description, **(tags or {})}
+
+        def find_or_create() -> Run:
+            found = _find_or_create_experiment(client, experiment)
+            if parent_run_id is not None:
+                return _set_running(client, parent_run_id)
+            return client.create_run(found.experiment_id, run_name=search_name, tags=all_tags)
+
+        run = ask(uri, find_or_create, patience_s=cls.patience_s)
+        return cls(
+            uri,
+            experiment_id=run.info.experiment_id,
+            parent_run_id=run.info.run_id,
+            search_name=search_name,
+            metric=metric,
+            higher_is_better=higher_is_better,
+            is_resumed=parent_run_id is not None,
+        )
+
+    def open_trial(self, number: int, params: Mapping[str, Any], tags: Mapping[str, str] | None = None) -> str:
+        """Make the child run of a trial and log its configuration; returns the run's id.
+
+        A trial number has one run: one that exists already (resume, or an answer that was lost) goes on.
+        Raises TrackingError when the server stays away for `patience_s`.
+        """
+        may_exist = self._is_resumed
+
+        def find_or_create() -> str:
+            nonlocal may_exist
+            run = self._find_trial(number) if may_exist else None
+            may_exist = True
+            if run is None:
+                run = self._create_trial(number, tags or {})
+            else:
+                _set_running(self._client, run.info.run_id)
+            self._log_params(run, params)
+            return run.info.run_id
+
+        run_id = ask(self.uri, find_or_create, patience_s=self.patience_s)
+        self._open[number] = run_id
+        self._closed.discard(number)
+        return run_id
+
+    def adopt_trial(self, number: int, run_id: str) -> None:
+        """Go on with a trial's run of an earlier session: it is RUNNING again, without an outcome.
+
+        MLflow offers no way to clear its old end time; its next end replaces it.
+        """
+        self._open[number] = run_id
+        self._closed.discard(number)
+        self._outbox.tell(f"that trial {number} goes on", lambda: _set_running(self._client, run_id))
+
+    def hear(self, number: int, epoch: int, timestamp_ms: int, metrics: Mapping[str, float]) -> None:
+        """Remember what a trial reported; `close_trial` sends what its own log did not. The first stays."""
+        self._heard[number].setdefault(epoch, (timestamp_ms, dict(metrics)))
+
+    def close_trial(
+        self, number: int, outcome: str, *, tags: Mapping[str, str] | None = None, error: str | None = None
+    ) -> None:
+        """End a trial's run: gaps filled, best epoch noted, outcome and status set. The first outcome stays.
+
+        Logs `best_<metric>` and `best_epoch`, the end of `error` as a tag.
+        """
+        _check_outcome(outcome)
+        if number in self._closed:
+            return
+        if number not in self._open:
+            raise ValueError(f"trial {number} was not opened; open are: {sorted(self._open)}")
+        self._closed.add(number)
+        run_id, heard = self._open.pop(number), self._heard.pop(number, {})
+        all_tags = {
+            **(tags or {}),
+            "outcome": outcome,
+            **({"error": error[-_MAX_TAG_CHARS:]} if error else {}),
+        }
+        now_ms = _now_ms()
+        self._outbox.tell(f"epochs of trial {number}", lambda: send_missing(self._client, run_id, heard))
+        self._outbox.tell(
+            f"the end of trial {number}",
+            lambda: self._end_run(run_id, outcome, all_tags, self._summarize(run_id), now_ms),
+        )
+
+    def mend(self, outcomes: Mapping[int, str], *, keep: Collection[int] = ()) -> list[int]:
+        """After a driver died: end every child run still RUNNING, but for the trials in `keep`.
+
+        `outcomes` says what is known of how they ended, by trial number; the others were interrupted. What
+        was heard of them is sent. Returns the numbers of the trials that were mended.
+        """
+        running = f"tags.`mlflow.parentRunId` = '{self.parent_run_id}' AND attributes.status = 'RUNNING'"
+        found = ask(self.uri, lambda: list(self._search(running)), patience_s=self.patience_s)
+        runs = {int(run.data.tags["trial"]): run.info.run_id for run in found if "trial" in run.data.tags}
+        mended = sorted(set(runs) - set(keep) - set(self._open))
+        for number in mended:
+            self._open[number] = runs[number]
+            self._closed.discard(number)
+            self.close_trial(number, outcomes.get(number, "interrupted"))
+        return mended
+
+    def close_search(
+        self,
+        outcome: str,
+        *,
+        tags: Mapping[str, str] | None = None,
+        metrics: Mapping[str, float] | None = None,
+        timeout_s: float = 60.0,
+    ) -> bool:
+        """End the parent run, and as interrupted every trial still open; deliver all that waits.
+
+        Returns False, after a warning, when something could not be delivered within `timeout_s`.
+        """
+        _check_outcome(outcome)
+        for number in list(self._open):
+            self.close_trial(number, "interrupted")
+        now_ms = _now_ms()
+        summary = [Metric(key, value, now_ms, 0) for key, value in (metrics or {}).items()]
+        all_tags = {**(tags or {}), "outcome": outcome}
+        self._outbox.tell(
+            "the end of the search",
+            lambda: self._end_run(self.parent_run_id, outcome, all_tags, summary, now_ms),
+        )
+        return self._outbox.empty(timeout_s)
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags of the parent run."""
+        run_id, entries = self.parent_run_id, _as_tags(tags)
+        self._outbox.tell("tags", lambda: self._client.log_batch(run_id, tags=entries, synchronous=True))
+
+    def log_text(self, path: str, text: str) -> None:
+        """Keep a text as an artifact of the parent run, under `path`."""
+        self._outbox.tell(path, lambda: self._client.log_text(self.parent_run_id, text, path))
+
+    def log_dict(self, path: str, content: dict[str, Any]) -> None:
+        """Keep a dict as JSON or YAML, by the ending of `path`."""
+        self._outbox.tell(path, lambda: self._client.log_dict(self.parent_run_id, content, path))
+
+    def log_file(self, file: Path, folder: str | None = None) -> None:
+        """Keep a local file, under its own name in `folder`. It must stay until `close_search`."""
+        run_id = self.parent_run_id
+        self._outbox.tell(file.name, lambda: self._client.log_artifact(run_id, str(file), folder))
+
+    def run_url(self, run_id: str) -> str:
+        """The page of a run in MLflow's UI."""
+        return f"{self.uri}/#/experiments/{self.experiment_id}/runs/{run_id}"
+
+    def search_url(self) -> str:
+        """The page of the parent run."""
+        return self.run_url(self.parent_run_id)
+
+    def compare_url(self, run_ids: Iterable[str]) -> str:
+        """The page that compares runs, with parallel coordinates."""
+        runs, experiments = (
+            quote(json.dumps(ids, separators=(",", ":"))) for ids in (list(run_ids), [self.experiment_id])
+        )
+        return f"{self.uri}/#/compare-runs?runs={runs}&experiments={experiments}"
+
+    def _find_trial(self, number: int) -> Run | None:
+        child = f"tags.`mlflow.parentRunId` = '{self.parent_run_id}' AND tags.trial = '{number}'"
+        return next(self._search(child), None)
+
+    def _search(self, condition: str) -> Iterator[Run]:
+        token = None
+        while True:
+            page = self._client.search_runs([self.experiment_id], condition, page_token=token)
+            yield from page
+            if not (token := page.token):
+                return
+
+    def _create_trial(self, number: int, tags: Mapping[str, str]) -> Run:
+        ours = {"mlflow.parentRunId": self.parent_run_id, "search": self.search_name, "trial": str(number)}
+        name = f"{self.search_name}-{number:04d}"
+        return self._client.create_run(self.experiment_id, run_name=name, tags={**tags, **ours})
+
+    def _log_params(self, run: Run, params: Mapping[str, Any]) -> None:
+        """Log those that the run does not have yet: once set, a parameter cannot be changed."""
+        missing = [
+            Param(key, str(value)[:_MAX_PARAM_CHARS]) for key, value in params.items() if key not in run.data.params
+        ]
+        for i in range(0, len(missing), _MAX_BATCH):
+            self._client.log_batch(run.info.run_id, params=missing[i : i + _MAX_BATCH], synchronous=True)
+
+    def _summarize(self, run_id: str) -> list[Metric]:
+        """Best value and epoch, from all that the server holds; the first of equals, as in training."""
+        history = self._client.get_metric_history(run_id, self._metric)
+        numbers = [metric for metric in history if not math.isnan(metric.value)]
+        if not numbers:
+            return []
+        best = max(numbers, key=lambda metric: (self._sign * metric.value, -metric.step))
+        summary = {f"best_{self._metric}": best.value, "best_epoch": float(best.step)}
+        return [Metric(key, value, best.timestamp, best.step) for key, value in summary.items()]
+
+    def _end_run(self, run_id: str, outcome: str, tags: Mapping[str, str], metrics: list[Metric], now_ms: int) -> None:
+        self._client.log_batch(run_id, metrics=metrics, tags=_as_tags(tags), synchronous=True)
+        self._client.set_terminated(run_id, STATUSES[outcome], now_ms)
+
+
+def _find_or_create_experiment(client: MlflowClient, name: str) -> Experiment:
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return client.get_experiment(client.create_experiment(name))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            found = client.get_experiment_by_name(name)  # another search was faster
+    if found.lifecycle_stage != "active":
+        raise TrackingError(
+            f"the experiment {name!r} was deleted in MLflow; restore it (mlflow experiments restore "
+            f"--experiment-id {found.experiment_id}) or take another name"
+        )
+    return found
+
+
+def _set_running(client: MlflowClient, run_id: str) -> Run:
+    run = client.get_run(run_id)
+    if run.info.lifecycle_stage != "active":
+        raise TrackingError(f"run {run_id} was deleted in MLflow; restore it there, or begin a new search")
+    if "outcome" in run.data.tags:
+        client.delete_tag(run_id, "outcome")
+    client.update_run(run_id, status="RUNNING")
+    return run
+
+
+def _as_tags(tags: Mapping[str, str]) -> list[RunTag]:
+    return [RunTag(key, str(value)[:_MAX_TAG_CHARS]) for key, value in tags.items()]
+
+
+def _check_outcome(outcome: str) -> None:
+    if outcome not in STATUSES:
+        raise ValueError(f"the outcome is {outcome!r}; it must be one of {', '.join(STATUSES)}")
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

@@ -1,0 +1,175 @@
+"""A driver really killed with -9, twice in one search, and terminated: nothing is lost and nothing counted twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from optuna.trial import FrozenTrial, TrialState
+
+from mlflow_server.serve import ServerHandle
+from search.searcher import Record
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = """
+import sys
+from pathlib import Path
+from search.config import SearchConfig
+from search.run import resume, run
+home, data, uri, name, verb = sys.argv[1:]
+if verb == "resume":
+    sys.exit(resume(name, home=Path(home)))
+ranges = {"cnn_filters": "8", "cnn_depth": "2", "cnn_kernel": "3", "batch_size": "8"}
+sys.exit(run(SearchConfig(
+    name=name, home=Path(home), data=Path(data), tracking_uri=uri, architectures=("small_cnn",), ranges=ranges,
+    num_trials=7, max_epochs=12, trial_cpus=1, image_size=64, deterministic=True, checkpoint_interval_s=0,
+)))
+"""
+
+
+def read_trials(folder: Path) -> list[FrozenTrial]:
+    """What the journal holds, read while another process writes it."""
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    if not (folder / "optuna.journal").exists():
+        return []
+    storage = JournalStorage(JournalFileBackend(str(folder / "optuna.journal")))
+    studies = storage.get_all_studies()
+    return storage.get_all_trials(studies[0]._study_id) if studies else []
+
+
+def count_epochs(trials: list[FrozenTrial]) -> int:
+    return sum(len(trial.intermediate_values) for trial in trials)
+
+
+@pytest.fixture
+def drive(tmp_path: Path, made_folder: Path, mlflow_server: ServerHandle) -> Callable[..., subprocess.Popen[str]]:
+    def start(verb: str, name: str = "first") -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", SCRIPT, str(tmp_path), str(made_folder), mlflow_server.uri, name, verb]
+        return subprocess.Popen(
+            command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+        )
+
+    return start
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    """Until something holds of a running search; its output is shown where it ends before."""
+    end = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < end, "the search did not get there in 120 s"
+        time.sleep(0.05)
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    output = process.communicate(timeout=200)[0]
+    assert process.returncode == 0, output
+    return output
+
+
+@pytest.mark.timeout(600)
+def test_a_search_killed_twice_keeps_its_trials_runs_rungs_and_budget(
+    drive: Callable[..., subprocess.Popen[str]], tmp_path: Path, mlflow_server: ServerHandle
+) -> None:
+    folder = tmp_path / "searches" / "first"
+    process = drive("run")
+    known: dict[int, dict[str, Any]] = {}
+    spent_s: list[float] = []
+    for num_epochs in (14, 26):
+        wait_until(lambda goal=num_epochs: count_epochs(read_trials(folder)) >= goal, process)  # type: ignore[misc]
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+        trials = read_trials(folder)
+        assert TrialState.RUNNING in {trial.state for trial in trials}
+        for trial in trials:
+            if trial.number in known:
+                assert known[trial.number]["params"] == trial.params
+                assert known[trial.number]["run_id"] == trial.user_attrs["run_id"]
+            known[trial.number] = {
+                "params": trial.params,
+                "run_id": trial.user_attrs.get("run_id"),
+                "values": dict(trial.intermediate_values),
+                "state": trial.state,
+            }
+        spent_s.append(json.loads((folder / "spent.json").read_text())["wall_s"])
+        process = drive("resume")
+    output = finish(process)
+
+    trials = read_trials(folder)
+    assert [trial.number for trial in trials] == list(range(7))
+    assert {trial.state for trial in trials} <= {TrialState.COMPLETE, TrialState.PRUNED}
+    for number, before in known.items():
+        after = trials[number]
+        assert before["params"].items() <= after.params.items()
+        assert before["values"].items() <= after.intermediate_values.items()
+        if before["state"] in (TrialState.COMPLETE, TrialState.PRUNED):
+            assert before["values"] == after.intermediate_values
+    assert json.loads((folder / "spent.json").read_text())["wall_s"] > spent_s[1] > spent_s[0]
+
+    client = MlflowClient(mlflow_server.uri)
+    record = json.loads((folder / "search.json").read_text())
+    parent = client.get_run(record["parent_run_id"])
+    assert parent.info.status == "FINISHED"
+    children = client.search_runs(
+        [parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
+    )
+    assert sorted(int(run.data.tags["trial"]) for run in children) == list(range(7))
+    for run in children:
+        trial = trials[int(run.data.tags["trial"])]
+        assert run.info.run_id == trial.user_attrs["run_id"]
+        assert run.data.tags["outcome"] == {"COMPLETE": "completed", "PRUNED": "stopped"}[trial.state.name]
+        history = client.get_metric_history(run.info.run_id, "val_auc")
+        assert sorted(point.step for point in history) == sorted(trial.intermediate_values)
+        for point in history:
+            assert point.value == pytest.approx(trial.intermediate_values[point.step], abs=1e-9)
+    assert json.loads((folder / "sealed_test.json").read_text())["champion"] == record["champion"]
+    assert "Sealed test" in output
+    assert not list((folder / "trials").rglob("newest*"))
+
+    again = drive("resume")
+    assert "has ended" in again.communicate(timeout=60)[0]
+    assert again.returncode != 0
+
+
+@pytest.mark.timeout(600)
+def test_ctrl_c_ends_with_the_champion_so_far_and_sigterm_leaves_a_search_to_resume(
+    drive: Callable[..., subprocess.Popen[str]], tmp_path: Path, mlflow_server: ServerHandle
+) -> None:
+    folder = tmp_path / "searches" / "first"
+    process = drive("run")
+    wait_until(lambda: count_epochs(read_trials(folder)) >= 13, process)
+    process.send_signal(signal.SIGTERM)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 143, output
+    assert "--resume first" in output
+    trials = read_trials(folder)
+    assert TrialState.WAITING in {trial.state for trial in trials}
+    assert TrialState.RUNNING not in {trial.state for trial in trials}
+    assert not (folder / "sealed_test.json").exists()
+    client = MlflowClient(mlflow_server.uri)
+    waiting = [trial for trial in trials if trial.state == TrialState.WAITING]
+    for trial in waiting:
+        run = client.get_run(trial.user_attrs["run_id"])
+        assert (run.info.status, run.data.tags["outcome"]) == ("KILLED", "interrupted")
+
+    process = drive("resume")
+    before = count_epochs(trials)
+    wait_until(lambda: count_epochs(read_trials(folder)) >= before + 3, process)
+    process.send_signal(signal.SIGINT)
+    output = finish(process)
+    assert "Registered" in output
+    statuses = {run.info.status for run in client.search_runs([client.get_experiment_by_name("ctsearch-demo").experiment_id])}  # type: ignore[union-attr]
+    assert "RUNNING" not in statuses
+    resumed = Record(folder / "optuna.journal", sampler="tpe", seed=0, higher_is_better=True)
+    assert [trial.number for trial in resumed.trials()] == list(range(len(resumed.trials())))
