@@ -49,9 +49,7 @@ class Book:
         """Add a trial, or set one that goes on running again."""
         entry = self.entries.get(number)
         if entry is None:
-            entry = TrialEntry(
-                number=number, params=params, run_id=run_id, higher_is_better=self.higher_is_better
-            )
+            entry = TrialEntry(number=number, params=params, run_id=run_id, higher_is_better=self.higher_is_better)
             self.entries[number] = entry
         entry.outcome = None
         return entry
@@ -66,6 +64,11 @@ class Book:
         scored = [(entry.best_value, entry) for entry in self.entries.values()]
         present = [(value, entry) for value, entry in scored if value is not None]
         return [entry for _, entry in sorted(present, key=lambda pair: (sign * pair[0], pair[1].number))]
+
+    @property
+    def longest(self) -> int:
+        """The most epochs that any trial has trained."""
+        return max((entry.num_epochs for entry in self.entries.values()), default=0)
 
     def counts(self) -> Counter[str]:
         """How many trials have each outcome; `running` counts those without one."""

@@ -42,9 +42,7 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
     """The options of a search. A default of None is filled in by SearchConfig."""
     place = parser.add_argument_group("the search")
     place.add_argument("--name", help="name of the search and of its folder (default: its date and time)")
-    place.add_argument(
-        "--home", type=Path, help="folder of all searches (default: $CTSEARCH_HOME, else ~/.ctsearch)"
-    )
+    place.add_argument("--home", type=Path, help="folder of all searches (default: $CTSEARCH_HOME, else ~/.ctsearch)")
     place.add_argument("--resume", metavar="NAME", help="go on with a search that was killed or terminated")
     place.add_argument("--model-name", help="name in the model registry (default: from the data's name)")
 
@@ -52,13 +50,9 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
     data.add_argument(
         "--data", type=Path, help="folder, zip, tar, CSV or Parquet manifest, DICOM (default: a made set)"
     )
-    data.add_argument(
-        "--positive", metavar="CLASS", help="which of two classes is the disease (default: guessed)"
-    )
+    data.add_argument("--positive", metavar="CLASS", help="which of two classes is the disease (default: guessed)")
     data.add_argument("--patient-from", metavar="REGEX", help="take the patient from each file's name")
-    data.add_argument(
-        "--skip-bad-images", action="store_true", default=None, help="leave them out and count them"
-    )
+    data.add_argument("--skip-bad-images", action="store_true", default=None, help="leave them out and count them")
     data.add_argument(
         "--image-size", type=int, metavar="PIXELS", help="default: 64 for the made set, else 128 on CPU, 224"
     )
@@ -66,13 +60,9 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
     space = parser.add_argument_group("search space")
     space.add_argument("--arch", metavar="A,B", help="nets to try; FILE.py:FUNCTION is a net of your own")
     space.add_argument("--lr", metavar="LOW:HIGH", help="short for --range learning_rate=LOW:HIGH")
-    space.add_argument(
-        "--range", action="append", metavar="NAME=LOW:HIGH", help="narrow one hyperparameter (or A,B,C)"
-    )
+    space.add_argument("--range", action="append", metavar="NAME=LOW:HIGH", help="narrow one hyperparameter (or A,B,C)")
     space.add_argument("--space", type=Path, metavar="FILE.py", help="your own `def space(trial)`")
-    space.add_argument(
-        "--weights", action="append", metavar="ARCH=FILE", help="pretrained weights, or `imagenet`"
-    )
+    space.add_argument("--weights", action="append", metavar="ARCH=FILE", help="pretrained weights, or `imagenet`")
     space.add_argument("--sampler", choices=SAMPLERS)
 
     budget = parser.add_argument_group("budget (whichever ends first)")
@@ -81,9 +71,7 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
     budget.add_argument("--gpu-hours", type=float, metavar="HOURS", help="core-hours where trials use no GPU")
     budget.add_argument("--max-epochs", type=int, help="of one trial (default: 27)")
     budget.add_argument("--first-rung", type=int, metavar="EPOCHS", help="ASHA's first rung (default: 1)")
-    budget.add_argument(
-        "--reduction-factor", type=int, metavar="N", help="ASHA keeps 1/N at each rung (default: 3)"
-    )
+    budget.add_argument("--reduction-factor", type=int, metavar="N", help="ASHA keeps 1/N at each rung (default: 3)")
     budget.add_argument("--metric", choices=METRICS, help="on validation (default: auc)")
     budget.add_argument(
         "--patience", type=int, metavar="EPOCHS", help="a trial ends without improvement (default: off)"
@@ -96,9 +84,7 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
     cluster.add_argument("--ray-address", help="default: $RAY_ADDRESS, else Ray on this machine")
     cluster.add_argument("--tracking-uri", help="default: $MLFLOW_TRACKING_URI, else a server of our own")
     cluster.add_argument("--seed", type=int, help="decides splits, trials, weights and batches (default: 0)")
-    cluster.add_argument(
-        "--deterministic", action="store_true", default=None, help="fp32 and deterministic kernels"
-    )
+    cluster.add_argument("--deterministic", action="store_true", default=None, help="fp32 and deterministic kernels")
 
 
 def read_config(args: argparse.Namespace) -> SearchConfig:
@@ -115,9 +101,7 @@ def read_config(args: argparse.Namespace) -> SearchConfig:
     ranges = dict(split_pair("--range", text) for text in given.get("range", []))
     if "lr" in given:
         ranges["learning_rate"] = given["lr"]
-    weights = [
-        ("imagenet", "") if t == "imagenet" else split_pair("--weights", t) for t in given.get("weights", [])
-    ]
+    weights = [("imagenet", "") if t == "imagenet" else split_pair("--weights", t) for t in given.get("weights", [])]
     taken["ranges"] = ranges
     taken["weights"] = {name: file and str(Path(file).expanduser().absolute()) for name, file in weights}
     return SearchConfig(**taken)
@@ -139,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             serve_ui((args.home or default_home()).expanduser().absolute() / "mlflow", args.port)
             return 0
         return run_search(args)
-    except (ValueError, FileNotFoundError, ConnectionError) as error:
+    except (ValueError, OSError) as error:
         print(f"ctsearch: {error}", file=sys.stderr)
         return 2
 

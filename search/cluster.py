@@ -43,9 +43,7 @@ class Cluster:
         return max(1, int(self.trial_cpus))
 
 
-def connect(
-    address: str | None, *, trial_cpus: float | None = None, trial_gpus: float | None = None
-) -> Cluster:
+def connect(address: str | None, *, trial_cpus: float | None = None, trial_gpus: float | None = None) -> Cluster:
     """Join the cluster at `address` (or RAY_ADDRESS), else start Ray on this machine for this search alone.
 
     Raises ConnectionError for a cluster that does not answer, ValueError where not one trial fits.
@@ -118,9 +116,7 @@ def fit_trials(
         f"{len(nodes)} node{'s' * (len(nodes) > 1)}, {num_cpus:g} CPU, {num_gpus:g} GPU; "
         f"{num_slots} trial{'s' * (num_slots > 1)} at once, {share} each"
     )
-    return Cluster(
-        trial_cpus=cpus, trial_gpus=gpus, num_slots=num_slots, num_nodes=len(nodes), description=description
-    )
+    return Cluster(trial_cpus=cpus, trial_gpus=gpus, num_slots=num_slots, num_nodes=len(nodes), description=description)
 
 
 def _fit_on(node: dict[str, float], cpus: float, gpus: float) -> int:

@@ -20,9 +20,7 @@ def parse_duration_s(text: str) -> float:
     """`90`, `90s`, `30m`, `2h` or `1d` in seconds. Raises ValueError for anything else."""
     found = DURATION.fullmatch(text.strip().lower())
     if not found or float(found[1]) <= 0:
-        raise ValueError(
-            f"a duration is {text!r}; it must be a positive number with s, m, h or d, such as 30m"
-        )
+        raise ValueError(f"a duration is {text!r}; it must be a positive number with s, m, h or d, such as 30m")
     return float(found[1]) * SECONDS[found[2]]
 
 
@@ -80,9 +78,7 @@ class SearchConfig:
 
     def _check_choices(self) -> None:
         if self.metric not in METRICS:
-            raise ValueError(
-                f"--metric is {self.metric!r}; it must be one of {', '.join(METRICS)} (on validation)"
-            )
+            raise ValueError(f"--metric is {self.metric!r}; it must be one of {', '.join(METRICS)} (on validation)")
         if self.sampler not in SAMPLERS:
             raise ValueError(f"--sampler is {self.sampler!r}; it must be one of {', '.join(SAMPLERS)}")
 
@@ -122,7 +118,10 @@ class SearchConfig:
     def from_record(cls, record: Mapping[str, Any]) -> Self:
         """The configuration of a search that began earlier."""
         known = {entry.name for entry in fields(cls)}
-        kept = {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}
-        paths = {key: Path(str(kept[key])) for key in ("home", "data", "space") if key in kept}
-        merged: dict[str, Any] = {**kept, **paths}
-        return cls(**{key: value for key, value in merged.items() if key in known})
+        kept: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in record.items()
+        }
+        for key in ("home", "data", "space"):
+            if key in kept:
+                kept[key] = Path(kept[key])
+        return cls(**{key: value for key, value in kept.items() if key in known})

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlflow import MlflowClient
 from rich.console import Console
@@ -11,9 +12,10 @@ from rich.console import Console
 from search.book import Book
 from search.champion import Crowning, choose_champion, crown
 from search.config import SearchConfig
-from search.home import SearchHome, default_home
+from search.home import SearchHome, default_home, write_json
 from search.report import TrialSummary, write_report
 from search.scheduler import INTERRUPTED
+from search.sealed import read_opening
 from search.terminal import Board, describe_params
 from trainable.trial import TrialTask, locate_trial
 
@@ -51,7 +53,12 @@ def crown_champion(
     """Crown the best trial, or go on crowning the one for which the sealed test was opened already."""
     if not book.ranked():
         return None
-    champion = choose_champion(summarise(book), higher_is_better=book.higher_is_better)
+    trials = summarise(book)
+    opened = read_opening(home.sealed_test_file)
+    if opened is None:
+        champion = choose_champion(trials, higher_is_better=book.higher_is_better)
+    else:
+        champion = next(trial for trial in trials if trial.number == opened.champion)
     return crown(
         champion,
         client=MlflowClient(tracking.uri),
@@ -97,16 +104,37 @@ def report_search(
     )
     for file in files:
         tracking.log_file(file)
+    write_json(home.folder / "result.json", summarise_result(book, prepared, crowning))
 
 
-def tell_end(
-    console: Console, crowning: Crowning, book: Book, config: SearchConfig, home: SearchHome
-) -> None:
+def summarise_result(book: Book, prepared: PreparedData, crowning: Crowning | None) -> dict[str, Any]:
+    """The search's figures for other programs: `result.json` in its folder."""
+    values = [entry.best_value for entry in book.ranked() if entry.best_value is not None]
+    result: dict[str, Any] = {
+        "data": prepared.training.name,
+        "data_hash": prepared.training.data_hash,
+        "num_trials": len(book.entries),
+        "outcomes": dict(book.counts()),
+        "num_epochs": sum(len(entry.values) for entry in book.entries.values()),
+        "num_longest": sum(entry.num_epochs == book.longest for entry in book.entries.values()),
+        "median_value": statistics.median(values) if values else None,
+    }
+    if crowning is not None:
+        entry = book.entries[crowning.number]
+        result |= {"champion": crowning.number, "params": dict(entry.params), "best_epoch": entry.best_epoch}
+        result |= {"metric": crowning.metric, "validation_value": crowning.value}
+        result |= {"model_name": crowning.model_name, "version": crowning.version, "alias": crowning.alias}
+        if crowning.test is not None:
+            result |= crowning.test.to_metrics("test")
+        if crowning.test_without_duplicates is not None:
+            result |= crowning.test_without_duplicates.to_metrics("test_without_duplicates")
+    return result
+
+
+def tell_end(console: Console, crowning: Crowning, book: Book, config: SearchConfig, home: SearchHome) -> None:
     """The last lines: what came out, what to open, and what to type next."""
     entry = book.entries[crowning.number]
-    ui = "ctsearch ui" + (
-        "" if home.home == default_home().expanduser().absolute() else f" --home {home.home}"
-    )
+    ui = "ctsearch ui" + ("" if home.home == default_home().expanduser().absolute() else f" --home {home.home}")
     lines = [
         "",
         f"Champion     trial {crowning.number}, {entry.params['architecture']}, {describe_params(entry)}",
@@ -131,12 +159,8 @@ def tell_end(
         f"Open         {ui}     (the MLflow UI: compare the runs of {home.name})",
     ]
     if config.data is None:
-        lines.append(
-            "Next         ctsearch search --data FOLDER     (your own slices, one subfolder per class)"
-        )
+        lines.append("Next         ctsearch search --data FOLDER     (your own slices, one subfolder per class)")
     else:
-        lines.append(
-            "Next         ctsearch search --data ... --time-budget 2h     (search on; the better model wins)"
-        )
+        lines.append("Next         ctsearch search --data ... --time-budget 2h     (search on; the better model wins)")
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -102,9 +102,7 @@ def create_search(home: Path, name: str | None, record: Mapping[str, Any]) -> Se
     """Make the folder of a new search. Raises ValueError for a name that is taken or cannot be a folder's name."""
     name = name or make_name()
     if not NAME.fullmatch(name):
-        raise ValueError(
-            f"--name is {name!r}; it must be letters, digits, '.', '_' or '-', at most 80 of them"
-        )
+        raise ValueError(f"--name is {name!r}; it must be letters, digits, '.', '_' or '-', at most 80 of them")
     folder = home / "searches" / name
     try:
         folder.mkdir(parents=True)
@@ -134,7 +132,5 @@ def _lock(folder: Path, name: str) -> FileLock:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise ValueError(
-            f"the search {name!r} is running in another process; wait for it or stop it"
-        ) from None
+        raise ValueError(f"the search {name!r} is running in another process; wait for it or stop it") from None
     return lock

@@ -85,15 +85,11 @@ class Listener(tune.Callback):
             self.plans[result["plan_key"]] = plan
             self.home.update_record(plans=self.plans)
 
-    def on_trial_complete(
-        self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, **info: Any
-    ) -> None:
+    def on_trial_complete(self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         number = trial.config["number"]
         self.end(self.book.entries[number], self.scheduler.outcomes.get(number, INTERRUPTED))
 
-    def on_trial_error(
-        self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, **info: Any
-    ) -> None:
+    def on_trial_error(self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         entry = self.book.entries[trial.config["number"]]
         entry.error = last_line(trial.error_file)
         self.end(entry, FAILED)
@@ -112,17 +108,13 @@ class Listener(tune.Callback):
         self.board.note_end(entry)
         self.kept_best.add(entry.number)
         best = {ranked.number for ranked in self.book.ranked()[:NUM_KEPT_BEST]}
-        running = {
-            other.number for other in self.book.entries.values() if other.outcome in (None, INTERRUPTED)
-        }
+        running = {other.number for other in self.book.entries.values() if other.outcome in (None, INTERRUPTED)}
         for number in self.kept_best - best - running:
             self.delete_checkpoint(number, "best")
             self.kept_best.discard(number)
 
     def __reduce__(self) -> tuple[type[object], tuple[()]]:
         return object, ()
-
-
 
     def sweep(self) -> None:
         """At the end of a session: workers deleted the `newest` of trials that others followed; here go the rest."""

@@ -70,9 +70,7 @@ def read_own_net(name: str) -> str:
     if not path.is_file():
         raise ValueError(f"--arch is {name!r}; there is no file {path}")
     text = path.read_text()
-    defined = [
-        node.name for node in ast.parse(text, file).body if isinstance(node, ast.FunctionDef | ast.ClassDef)
-    ]
+    defined = [node.name for node in ast.parse(text, file).body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
     if function not in defined:
         raise ValueError(
             f"--arch is {name!r}; {file} must define {function}(num_classes), it has: {', '.join(defined) or 'nothing'}"
@@ -92,11 +90,7 @@ def read_weights(
     from trainable.weights import download_imagenet
 
     if "imagenet" in weights:
-        ready = [
-            name
-            for name in architectures
-            if name not in weights and name not in sources and name != "small_cnn"
-        ]
+        ready = [name for name in architectures if name not in weights and name not in sources and name != "small_cnn"]
         loaded = {name: np.frombuffer(download_imagenet(name), dtype=np.uint8) for name in ready}
     else:
         loaded = {}

@@ -19,7 +19,7 @@ _AWAY_S = 5.0  # after a failure the server is left alone for so long, lest each
 _log = logging.getLogger(__name__)
 
 
-class TrackingError(RuntimeError):
+class TrackingError(OSError):
     """MLflow cannot be used: it does not answer, or it refuses."""
 
 

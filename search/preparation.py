@@ -30,9 +30,7 @@ def prepare_images(config: SearchConfig, home: SearchHome, cluster: Cluster) -> 
     from trainable.images.prepare import prepare_data
 
     data = config.data or make_set(home.cache / MADE_SET, seed=0)
-    image_size = config.image_size or (
-        MADE_SIZE if not config.data else GPU_SIZE if cluster.has_gpu else CPU_SIZE
-    )
+    image_size = config.image_size or (MADE_SIZE if not config.data else GPU_SIZE if cluster.has_gpu else CPU_SIZE)
     return prepare_data(
         data,
         cache_dir=home.cache,
@@ -73,11 +71,7 @@ def prepare_space(config: SearchConfig, home: SearchHome, nets: Nets) -> Space:
 
 def describe_space(space: Space, home: SearchHome) -> dict[str, object]:
     """The space for MLflow: ranges, or the user's own file."""
-    return (
-        space.describe()
-        if isinstance(space, DefaultSpace)
-        else {"space.py": (home.folder / "space.py").read_text()}
-    )
+    return space.describe() if isinstance(space, DefaultSpace) else {"space.py": (home.folder / "space.py").read_text()}
 
 
 def settle_trials(config: SearchConfig, prepared: PreparedData, cluster: Cluster) -> TrialSettings:

@@ -44,9 +44,7 @@ from trainable.trial import Trial, TrialTask, delete_checkpoint
 
 def run(config: SearchConfig) -> int:
     """Begin a search. Returns the exit status; raises ValueError for what the user must mend."""
-    home = create_search(
-        config.home, config.name, {"config": config.to_record(), "code_version": code_version()}
-    )
+    home = create_search(config.home, config.name, {"config": config.to_record(), "code_version": code_version()})
     try:
         return conduct(config, home)
     except BaseException:
@@ -95,9 +93,7 @@ def conduct(config: SearchConfig, home: SearchHome) -> int:
 
         # What was tried before: nothing, in a new search.
         higher_is_better = settings.higher_is_better
-        record = Record(
-            home.journal_file, sampler=config.sampler, seed=config.seed, higher_is_better=higher_is_better
-        )
+        record = Record(home.journal_file, sampler=config.sampler, seed=config.seed, higher_is_better=higher_is_better)
         book = Book(higher_is_better=higher_is_better)
         record.fill(book)
         plans = home.read_record().get("plans", {})
@@ -130,9 +126,7 @@ def conduct(config: SearchConfig, home: SearchHome) -> int:
             time_budget_s=config.time_budget_s,
             device_hours=config.device_hours,
         )
-        levels = rung_levels(
-            config.max_epochs, first=config.first_rung, reduction_factor=config.reduction_factor
-        )
+        levels = rung_levels(config.max_epochs, first=config.first_rung, reduction_factor=config.reduction_factor)
         rungs = Rungs(
             levels,
             reduction_factor=config.reduction_factor,
@@ -201,9 +195,7 @@ def conduct(config: SearchConfig, home: SearchHome) -> int:
             return 143
 
         # The champion.
-        crowning = crown_champion(
-            book, task, tracking, home, model_name=model_name, warnings=prepared.warnings
-        )
+        crowning = crown_champion(book, task, tracking, home, model_name=model_name, warnings=prepared.warnings)
         report_search(book, record, prepared, tracking, board, home, metric=config.metric, crowning=crowning)
         tracking.close_search(INTERRUPTED if budget.stop_reason == CTRL_C else "completed")
         if crowning is None:

@@ -103,9 +103,7 @@ class Scheduler(TrialScheduler):
     def on_trial_error(self, tune_controller: TuneController, trial: Trial) -> None:
         self.outcomes[trial.config["number"]] = FAILED
 
-    def on_trial_complete(
-        self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]
-    ) -> None:
+    def on_trial_complete(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> None:
         self.outcomes.setdefault(trial.config["number"], INTERRUPTED)
 
     def on_trial_remove(self, tune_controller: TuneController, trial: Trial) -> None:
@@ -116,9 +114,7 @@ class Scheduler(TrialScheduler):
         return next(waiting, None)
 
     def debug_string(self) -> str:
-        return "ASHA, " + ", ".join(
-            f"rung {level}: {len(rung)}" for level, rung in self.rungs.records.items()
-        )
+        return "ASHA, " + ", ".join(f"rung {level}: {len(rung)}" for level, rung in self.rungs.records.items())
 
     def __reduce__(self) -> tuple[type[object], tuple[()]]:
         return object, ()

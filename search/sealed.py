@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 OPENING_FILE = "sealed_test.json"
 
 
-class SealedTestError(RuntimeError):
+class SealedTestError(ValueError):
     """The sealed test of this search was opened for another trial, or its record is damaged."""
 
 

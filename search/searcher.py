@@ -73,9 +73,7 @@ class Record:
         for trial in self.trials():
             if "params" not in trial.user_attrs:
                 continue
-            entry = book.open(
-                trial.number, json.loads(trial.user_attrs["params"]), trial.user_attrs.get("run_id")
-            )
+            entry = book.open(trial.number, json.loads(trial.user_attrs["params"]), trial.user_attrs.get("run_id"))
             entry.outcome = STATES.get(trial.state, INTERRUPTED)
             entry.values.update(trial.intermediate_values)
 
@@ -143,9 +141,7 @@ class OptunaSearcher(Searcher):
         self.live: dict[str, Trial] = {}
         self.reported: dict[str, set[int]] = {}
 
-    def set_search_properties(
-        self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
-    ) -> bool:
+    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
         return True
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
@@ -171,9 +167,7 @@ class OptunaSearcher(Searcher):
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         self._report(trial_id, result)
 
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-    ) -> None:
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         trial = self.live.pop(trial_id, None)
         if trial is None:
             return

@@ -78,9 +78,7 @@ SGD_FACTOR = 10.0
 class DefaultSpace:
     """All that `trainable` can train, within `ranges`."""
 
-    def __init__(
-        self, architectures: Iterable[str], ranges: Mapping[str, Interval | Choice] | None = None
-    ) -> None:
+    def __init__(self, architectures: Iterable[str], ranges: Mapping[str, Interval | Choice] | None = None) -> None:
         self.architectures = tuple(architectures)
         self.ranges = {**DEFAULT_RANGES, **(ranges or {})}
         self.narrowed = frozenset(ranges or {})
@@ -124,9 +122,7 @@ def parse_range(name: str, text: str) -> Interval | Choice:
     Raises ValueError for an unknown name, and for a range that is empty or of the wrong kind.
     """
     if name not in DEFAULT_RANGES:
-        raise ValueError(
-            f"unknown hyperparameter {name!r}; the default space has: {', '.join(DEFAULT_RANGES)}"
-        )
+        raise ValueError(f"unknown hyperparameter {name!r}; the default space has: {', '.join(DEFAULT_RANGES)}")
     default = DEFAULT_RANGES[name]
     if ":" in text:
         if isinstance(default, Choice):
@@ -163,14 +159,10 @@ def load_space(file: Path) -> Space:
     """The function `space` of a user's own file. Raises ValueError where there is none."""
     spec = importlib.util.spec_from_file_location("ctsearch_user_space", file)
     if not file.is_file() or spec is None or spec.loader is None:
-        raise ValueError(
-            f"--space is {str(file)!r}; it must be a Python file that defines `def space(trial)`"
-        )
+        raise ValueError(f"--space is {str(file)!r}; it must be a Python file that defines `def space(trial)`")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     space = getattr(module, "space", None)
     if not callable(space):
-        raise ValueError(
-            f"{file} defines no function `space`; it must define `def space(trial)` returning a dict"
-        )
+        raise ValueError(f"{file} defines no function `space`; it must define `def space(trial)` returning a dict")
     return space

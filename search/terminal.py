@@ -87,9 +87,7 @@ class Board:
         return self.live
 
     def __rich__(self) -> Group:
-        return Group(
-            Text(self.headline(), style="bold"), self.table(), Text(f"MLflow  {self.tracking_url}", "dim")
-        )
+        return Group(Text(self.headline(), style="bold"), self.table(), Text(f"MLflow  {self.tracking_url}", "dim"))
 
     def headline(self) -> str:
         counts = self.book.counts()

@@ -39,7 +39,10 @@ def made_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from trainable.images.made import make_set
 
     return make_set(
-        tmp_path_factory.mktemp("made") / "ctsearch-demo", num_patients=30, slices_per_patient=3, image_size=64
+        tmp_path_factory.mktemp("made") / "ctsearch-demo",
+        num_patients=30,
+        slices_per_patient=3,
+        image_size=64,
     )
 
 

@@ -149,7 +149,7 @@ class Trial(tune.Trainable):
         """Give everything of the last trial back: its threads end, its tensors go."""
         if self.reports is not None:
             self.reports.close()
-        self.reports = None
+            self.reports = None
         if self.run_log is not None:
             self.run_log.close()
         if self.writer is not None:

@@ -51,9 +51,7 @@ def test_imagenet_weights_need_no_file() -> None:
     assert parse("--weights", "imagenet").weights == {"imagenet": ""}
 
 
-def test_paths_are_absolute_since_workers_live_elsewhere(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_paths_are_absolute_since_workers_live_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "slices").mkdir()
     monkeypatch.chdir(tmp_path)
     config = parse("--data", "slices", "--home", "home")
@@ -61,15 +59,11 @@ def test_paths_are_absolute_since_workers_live_elsewhere(
 
 
 def test_a_configuration_survives_its_record(tmp_path: Path) -> None:
-    config = parse(
-        "--home", str(tmp_path), "--data", str(tmp_path), "--arch", "resnet18", "--time-budget", "2h"
-    )
+    config = parse("--home", str(tmp_path), "--data", str(tmp_path), "--arch", "resnet18", "--time-budget", "2h")
     assert SearchConfig.from_record(config.to_record()) == config
 
 
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200), ("1d", 86400)]
-)
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200), ("1d", 86400)])
 def test_durations_are_read_with_their_unit(text: str, seconds: float) -> None:
     assert parse_duration_s(text) == seconds
 
@@ -99,9 +93,7 @@ def test_a_bad_value_says_what_came_and_what_must_hold(options: dict[str, Any], 
         SearchConfig(**options)
 
 
-def test_the_command_line_tells_errors_in_one_line(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_the_command_line_tells_errors_in_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["search", "--home", str(tmp_path), "--data", "/nowhere"]) == 2
     assert main(["search", "--home", str(tmp_path), "--resume", "lost"]) == 2
     assert main(["search", "--home", str(tmp_path), "--resume", "lost", "--seed", "1"]) == 2

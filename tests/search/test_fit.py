@@ -65,6 +65,12 @@ class Memory:
     outcomes: dict[int, str] = field(default_factory=dict)
     errors: dict[int, str | None] = field(default_factory=dict)
 
+    def open_trial(self, number: int, params: dict[str, Any], tags: dict[str, str]) -> str:
+        return f"run-{number}"
+
+    def adopt_trial(self, number: int, run_id: str) -> None:
+        assert run_id == f"run-{number}"
+
     def hear(self, number: int, epoch: int, timestamp_ms: int, metrics: dict[str, float]) -> None:
         self.heard.setdefault(number, []).append(epoch)
 
@@ -104,7 +110,14 @@ def play(cluster: Cluster, tmp_path: Path) -> Play:
     """Run a toy search with `space`; called twice, the second call resumes the first."""
     homes: list[SearchHome] = []
 
-    def run(space: Any, *, num_trials: int | None = 12, slots: int = 2, stop_after: int | None = None, **limits: Any) -> Played:
+    def run(
+        space: Any,
+        *,
+        num_trials: int | None = 12,
+        slots: int = 2,
+        stop_after: int | None = None,
+        **limits: Any,
+    ) -> Played:
         home = reopen_search(tmp_path, "toy") if homes else create_search(tmp_path, "toy", {})
         homes.append(home)
         record = Record(home.journal_file, sampler="random", seed=1, higher_is_better=True)
@@ -113,27 +126,30 @@ def play(cluster: Cluster, tmp_path: Path) -> Play:
         scheduler = Scheduler(Rungs(rung_levels(9), history=book.history()))
         budget = Budget(home.spent_file, devices_per_trial=1, **limits)
 
-        def open_trial(number: int, params: dict[str, Any]) -> str:
-            return f"run-{number}"
-
-        def begin_trial(number: int, params: dict[str, Any], run_id: str | None) -> None:
+        def begin_trial(number: int, params: dict[str, Any], run_id: str | None) -> str:
             started.append(number)
-            book.open(number, params, run_id)
             if stop_after is not None and len(started) > stop_after:
                 budget.stop_reason = "enough"
+            return listener.begin(number, params, run_id)
 
         searcher = OptunaSearcher(
             record,
             space,
             num_slots=slots,
             num_trials=num_trials,
-            open_trial=open_trial,
             begin_trial=begin_trial,
             outcome_of=scheduler.outcomes.get,
             plans={},
         )
         board = Board(
-            Console(quiet=True), book, budget, name="toy", metric="auc", num_trials=num_trials, tracking_url="", is_gpu=False
+            Console(quiet=True),
+            book,
+            budget,
+            name="toy",
+            metric="auc",
+            num_trials=num_trials,
+            tracking_url="",
+            is_gpu=False,
         )
         listener = Listener(
             home=home,
@@ -143,9 +159,18 @@ def play(cluster: Cluster, tmp_path: Path) -> Play:
             tracking=memory,  # type: ignore[arg-type]
             board=board,
             plans={},
+            trial_tags={},
             delete_checkpoint=lambda number, kind: deleted.append((number, kind)),
         )
-        fit(Toy, searcher=searcher, scheduler=scheduler, budget=budget, listener=listener, cluster=cluster, home=home)
+        fit(
+            Toy,
+            searcher=searcher,
+            scheduler=scheduler,
+            budget=budget,
+            listener=listener,
+            cluster=cluster,
+            home=home,
+        )
         home.release()
         return Played(record, book, budget, scheduler, memory, deleted, started)
 
@@ -184,7 +209,11 @@ def test_the_best_trial_is_never_stopped_and_keeps_its_checkpoint(play: Play) ->
 
 def test_a_failing_trial_fails_alone(play: Play) -> None:
     def space(trial: Any) -> dict[str, Any]:
-        return {**heights(trial), "fails_at": 2 if trial.number in (0, 3) else None, "height": 1.0 + trial.number}
+        return {
+            **heights(trial),
+            "fails_at": 2 if trial.number in (0, 3) else None,
+            "height": 1.0 + trial.number,
+        }
 
     played = play(space, num_trials=6)
     assert {number for number, outcome in played.memory.outcomes.items() if outcome == "failed"} == {0, 3}

@@ -121,9 +121,7 @@ def test_a_search_killed_twice_keeps_its_trials_runs_rungs_and_budget(
     record = json.loads((folder / "search.json").read_text())
     parent = client.get_run(record["parent_run_id"])
     assert parent.info.status == "FINISHED"
-    children = client.search_runs(
-        [parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
-    )
+    children = client.search_runs([parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
     assert sorted(int(run.data.tags["trial"]) for run in children) == list(range(7))
     for run in children:
         trial = trials[int(run.data.tags["trial"])]
@@ -169,7 +167,9 @@ def test_ctrl_c_ends_with_the_champion_so_far_and_sigterm_leaves_a_search_to_res
     process.send_signal(signal.SIGINT)
     output = finish(process)
     assert "Registered" in output
-    statuses = {run.info.status for run in client.search_runs([client.get_experiment_by_name("ctsearch-demo").experiment_id])}  # type: ignore[union-attr]
+    statuses = {
+        run.info.status for run in client.search_runs([client.get_experiment_by_name("ctsearch-demo").experiment_id])
+    }
     assert "RUNNING" not in statuses
     resumed = Record(folder / "optuna.journal", sampler="tpe", seed=0, higher_is_better=True)
     assert [trial.number for trial in resumed.trials()] == list(range(len(resumed.trials())))

@@ -10,9 +10,7 @@ from search.scheduler import Rungs, rung_levels
 @pytest.mark.parametrize(
     ("max_epochs", "levels"), [(27, (1, 3, 9)), (81, (1, 3, 9, 27)), (10, (1, 3, 9)), (1, ()), (2, (1,))]
 )
-def test_rungs_lie_at_powers_of_the_reduction_factor_below_max_epochs(
-    max_epochs: int, levels: tuple[int, ...]
-) -> None:
+def test_rungs_lie_at_powers_of_the_reduction_factor_below_max_epochs(max_epochs: int, levels: tuple[int, ...]) -> None:
     assert rung_levels(max_epochs) == levels
 
 

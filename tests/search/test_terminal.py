@@ -49,9 +49,7 @@ def test_a_spark_rises_with_its_values() -> None:
 
 
 def test_the_table_shows_budget_counts_the_five_best_and_mlflow(book: Book, tmp_path: Path) -> None:
-    console = Console(
-        width=160, record=True, force_terminal=True, quiet=False, file=(tmp_path / "out").open("w")
-    )
+    console = Console(width=160, record=True, force_terminal=True, quiet=False, file=(tmp_path / "out").open("w"))
     console.print(build_board(book, tmp_path, console))
     text = console.export_text()
     console.file.close()

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torchvision import models
+
+from trainable.architectures import (
+    ARCHITECTURES,
+    DropoutLinear,
+    build_model,
+    check_image_size,
+    check_output,
+    check_weights,
+    is_own_net,
+)
+from trainable.config import TrialConfig
+
+LARGE = {"resnet152", "vgg16", "vgg16_bn"}  # seconds to fill with fresh weights
+OWN_NET = """
+from __future__ import annotations
+from dataclasses import dataclass
+from torch import nn
+
+@dataclass
+class Sizes:
+    hidden: int = 4
+
+def build(num_classes: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.LazyLinear(Sizes().hidden), nn.Linear(4, num_classes))
+"""
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_net_takes_grey_pictures_of_its_least_size(name: str) -> None:
+    config = TrialConfig(architecture=name)
+    size = max(ARCHITECTURES[name].min_image_size, 8)
+    with torch.device("meta" if name in LARGE else "cpu"):
+        model = build_model(config, 3).eval()
+        assert model(torch.zeros(2, 1, size, size)).shape == (2, 3)
+
+
+@pytest.mark.parametrize("name", sorted(set(ARCHITECTURES) - LARGE))
+def test_every_net_has_the_dropout_of_its_configuration(name: str) -> None:
+    config = TrialConfig(architecture=name, dropout=0.9)
+    model = build_model(config, 2).eval()
+    images = torch.rand(2, 1, 64, 64)
+    strengths = [module.p for module in model.modules() if isinstance(module, nn.Dropout)]
+    strengths += [module.dropout for module in model.modules() if isinstance(module, DropoutLinear)]
+    assert strengths == [0.9]
+    assert torch.equal(model(images), model(images))
+
+
+@pytest.mark.parametrize("name", sorted(set(ARCHITECTURES) - LARGE - {"small_cnn"}))
+def test_modules_keep_the_names_of_torchvision(name: str) -> None:
+    with torch.device("meta"):
+        ours = build_model(TrialConfig(architecture=name), 1000)
+        theirs = models.get_model(name, weights=None)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+
+
+def test_a_grey_net_computes_what_the_rgb_net_does_on_three_equal_channels() -> None:
+    config = TrialConfig(architecture="mobilenet_v2")
+    torch.manual_seed(3)
+    ours = build_model(config, 5).eval()
+    torch.manual_seed(3)
+    theirs = models.mobilenet_v2(weights=None, num_classes=5).eval()
+    images = torch.rand(2, 1, 64, 64)
+    torch.testing.assert_close(ours(images), theirs(images.expand(-1, 3, -1, -1)), rtol=1e-4, atol=1e-6)
+
+
+def test_the_logits_of_squeezenet_can_be_negative() -> None:
+    torch.manual_seed(0)
+    model = build_model(TrialConfig(architecture="squeezenet1_1"), 2).eval()
+    assert (model(torch.randn(16, 1, 64, 64)) < 0).any()
+
+
+def test_an_unknown_name_lists_the_known() -> None:
+    with pytest.raises(ValueError, match=r"alexnet.*small_cnn, squeezenet1_1.*FILE.py:FUNCTION"):
+        build_model(TrialConfig(architecture="alexnet"), 2)
+
+
+def test_a_small_cnn_deeper_than_its_pictures_allow_is_refused() -> None:
+    config = TrialConfig(architecture="small_cnn", cnn_depth=6)
+    check_image_size(config, 64)
+    with pytest.raises(ValueError, match="64 px or more, got 63"):
+        check_image_size(config, 63)
+    with pytest.raises(ValueError, match="32 px or more"):
+        check_image_size(TrialConfig(architecture="resnet18"), 31)
+
+
+@pytest.mark.parametrize("kernel", [1, 2, 3, 5])
+def test_the_hyperparameters_shape_the_small_cnn(kernel: int) -> None:
+    config = TrialConfig(architecture="small_cnn", cnn_depth=4, cnn_filters=6, cnn_kernel=kernel)
+    model = build_model(config, 2).eval()
+    kernels = [m.weight.shape for m in model.modules() if isinstance(m, nn.Conv2d)]
+    filters = [(1, 6), (6, 12), (12, 24), (24, 48)]
+    assert kernels == [(num_out, num_in, kernel, kernel) for num_in, num_out in filters]
+    assert model(torch.zeros(1, 1, 32, 32)).shape == (1, 2)
+
+
+def test_the_same_seed_gives_the_same_net() -> None:
+    config = TrialConfig(architecture="small_cnn")
+    nets = []
+    for _ in range(2):
+        torch.manual_seed(7)
+        nets.append(build_model(config, 2).state_dict())
+    assert all(torch.equal(nets[0][name], nets[1][name]) for name in nets[0])
+
+
+def test_a_users_own_net_is_built_from_the_text_of_its_file() -> None:
+    config = TrialConfig(architecture="my_net.py:build")
+    assert is_own_net(config.architecture)
+    model = build_model(config, 3, source=OWN_NET)
+    check_output(model, 3, 16)
+    check_image_size(config, 16)
+
+
+def test_what_is_wrong_with_a_users_own_net_is_said() -> None:
+    config = TrialConfig(architecture="my_net.py:build")
+    with pytest.raises(ValueError, match=r"pass the text of my_net\.py"):
+        build_model(config, 2)
+    with pytest.raises(ValueError, match="cannot be run: NameError"):
+        build_model(config, 2, source="nonsense")
+    with pytest.raises(ValueError, match="no function make"):
+        build_model(replace(config, architecture="my_net.py:make"), 2, source=OWN_NET)
+    with pytest.raises(ValueError, match="gave a int"):
+        build_model(config, 2, source="def build(num_classes):\n    return 1")
+    with pytest.raises(ValueError, match=r"\(2, 3\); it must give logits of shape \(2, 2\)"):
+        check_output(build_model(config, 3, source=OWN_NET), 2, 16)
+    with pytest.raises(ValueError, match="does not take"):
+        check_output(nn.Conv2d(3, 2, 3), 2, 16)
+
+
+def test_weights_are_checked_at_the_door(tmp_path: Path) -> None:
+    model = build_model(TrialConfig(architecture="small_cnn"), 7)
+    torch.save(model.state_dict(), tmp_path / "fits.pth")
+    state = torch.random.get_rng_state()
+    check_weights("small_cnn", tmp_path / "fits.pth")
+    assert torch.equal(state, torch.random.get_rng_state())
+    with pytest.raises(ValueError, match="do not fit squeezenet1_1"):
+        check_weights("squeezenet1_1", tmp_path / "fits.pth")
+    with pytest.raises(FileNotFoundError, match="ARCH=FILE"):
+        check_weights("small_cnn", tmp_path / "none.pth")

@@ -1,0 +1,282 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from trainable.checkpoint import CheckpointStore, CheckpointWriter
+from trainable.config import LR_SCHEDULES, OPTIMIZERS, StepPlan, TrialConfig, TrialSettings
+from trainable.images.batches import draw_batches, take_rows
+from trainable.images.prepare import TrainingData
+from trainable.train import EpochReport, train
+
+CPU = torch.device("cpu")
+CONFIG = TrialConfig(architecture="small_cnn", cnn_filters=4, learning_rate=3e-3, batch_size=8, dropout=0.1)
+SETTINGS = TrialSettings(
+    classes=("clear", "square"),
+    positive=1,
+    image_size=24,
+    max_epochs=6,
+    deterministic=True,
+    checkpoint_interval_s=0.0,
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> TrainingData:
+    """48 pictures of noise, those of class 1 with a bright square; every third is for validation."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(48) % 2
+    pixels = rng.integers(0, 120, (48, 24, 24), dtype=np.uint8)
+    pixels[labels == 1, 8:16, 8:16] += 90
+    path = tmp_path_factory.mktemp("pixels") / "pixels.npy"
+    np.save(path, pixels)
+    return TrainingData(
+        name="squares",
+        data_hash="none",
+        classes=SETTINGS.classes,
+        positive=1,
+        image_size=24,
+        pixels_path=str(path),
+        labels=labels.astype(np.int64),
+        is_val=np.arange(48) % 3 == 0,
+        groups=np.arange(48),
+    )
+
+
+def run(data: TrainingData, num_epochs: int | None = None, **options: Any) -> list[EpochReport]:
+    """The reports of the first `num_epochs` epochs, or of all."""
+    config, settings = options.pop("config", CONFIG), options.pop("settings", SETTINGS)
+    reports = train(config, settings, data, **options)
+    try:
+        return list(reports) if num_epochs is None else [next(reports) for _ in range(num_epochs)]
+    finally:
+        reports.close()
+
+
+def curve(reports: list[EpochReport]) -> list[dict[str, float]]:
+    """All that must repeat: no clock."""
+    clocks = ("images_per_s", "epoch_s")
+    return [{k: v for k, v in report.metrics.items() if k not in clocks} for report in reports]
+
+
+def test_training_learns_and_reports_every_epoch(data: TrainingData) -> None:
+    reports = run(data)
+    assert [report.epoch for report in reports] == [1, 2, 3, 4, 5, 6]
+    assert [report.finished for report in reports] == [False] * 5 + [True]
+    names = ("loss", "auc", "accuracy", "sensitivity", "specificity", "precision", "f1")
+    expected = {f"{split}_{name}" for split in ("train", "val") for name in names}
+    assert set(reports[0].metrics) == expected | {"learning_rate", "images_per_s", "epoch_s"}
+    assert reports[-1].best_value > 0.9
+    best = max(reports, key=lambda report: report.value)
+    assert (reports[-1].best_epoch, reports[-1].best_value) == (best.epoch, best.metrics["val_auc"])
+    assert [report.is_best for report in reports] == [report.epoch == report.best_epoch for report in reports]
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(data: TrainingData) -> None:
+    first = curve(run(data, 2))
+    torch.manual_seed(4711)
+    assert curve(run(data, 2)) == first
+    assert curve(run(data, 2, settings=replace(SETTINGS, seed=1))) != first
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_resumed_trial_goes_on_bit_for_bit(data: TrainingData, tmp_path: Path, optimizer: str) -> None:
+    schedules = dict(zip(OPTIMIZERS, (*LR_SCHEDULES, "one_cycle"), strict=True))
+    config = replace(CONFIG, optimizer=optimizer, lr_schedule=schedules[optimizer])
+    straight = run(data, config=config)
+    store = CheckpointStore(tmp_path / "trial")
+    with CheckpointWriter(store, 0.0) as writer:
+        begun = run(data, 3, config=config, checkpoints=writer)
+    with CheckpointWriter(store, 0.0) as writer:
+        repeated, *resumed = run(data, config=config, checkpoints=writer)
+    assert curve([repeated]) == curve(begun[-1:])
+    assert curve(begun + resumed) == curve(straight)
+    assert [(r.epoch, r.best_epoch, r.best_value, r.finished) for r in begun + resumed] == [
+        (r.epoch, r.best_epoch, r.best_value, r.finished) for r in straight
+    ]
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_another_plan_may_go_on_from_a_checkpoint(data: TrainingData, tmp_path: Path, changed: bool) -> None:
+    settings = replace(SETTINGS, deterministic=False)
+    plans = [StepPlan(memory_format="channels_last"), StepPlan()] if changed else [StepPlan(), StepPlan()]
+    store = CheckpointStore(tmp_path / "trial")
+    for plan, num_epochs in zip(plans, (3, None), strict=True):
+        with CheckpointWriter(store, 0.0) as writer:
+            reports = run(data, num_epochs, settings=settings, plan=plan, checkpoints=writer)
+    assert reports[-1].metrics["val_loss"] == pytest.approx(run(data)[-1].metrics["val_loss"], abs=0.02)
+
+
+def test_facts_and_states_of_checkpoints_say_where_the_trial_is(data: TrainingData, tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path / "trial")
+    with CheckpointWriter(store, 0.0) as writer:
+        reports = run(data, 4, checkpoints=writer)
+    newest, best = store.load("newest"), store.load("best")
+    assert newest is not None
+    assert best is not None
+    last = reports[-1]
+    assert newest[1]["epoch"] == 4
+    assert (newest[1]["best_value"], newest[1]["best_epoch"]) == (last.best_value, last.best_epoch)
+    assert newest[1]["epochs_since_best"] == 4 - last.best_epoch
+    assert TrialConfig.from_params(newest[1]["config"]) == CONFIG
+    assert best[1]["epoch"] == last.best_epoch
+    assert set(newest[0]) == {"model", "optimizer"}
+    assert set(best[0]) == {"model"}
+
+
+def test_the_best_epoch_is_durable_before_it_is_told(data: TrainingData, tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path / "trial")
+    with CheckpointWriter(store, 1e6) as writer:
+        reports = train(CONFIG, SETTINGS, data, checkpoints=writer)
+        for report in reports:
+            facts = store.facts("best")
+            assert facts is not None
+            assert (facts["epoch"], facts["value"]) == (report.best_epoch, report.best_value)
+        writer.close(write_waiting=False)
+
+
+def test_a_best_epoch_newer_than_the_newest_checkpoint_is_not_forgotten(data: TrainingData, tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path / "trial")
+    with CheckpointWriter(store, 0.0) as writer:
+        run(data, 2, checkpoints=writer)
+    loaded = store.load("best")
+    assert loaded is not None
+    store.save("best", loaded[0], loaded[1] | {"epoch": 4, "value": 2.0})
+    with CheckpointWriter(store, 0.0) as writer:
+        reports = run(data, checkpoints=writer)
+    assert {(report.best_epoch, report.best_value, report.is_best) for report in reports if report.epoch != 4} == {
+        (4, 2.0, False)
+    }
+
+
+def test_a_trial_found_finished_tells_its_last_epoch_again(data: TrainingData, tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path / "trial")
+    settings = replace(SETTINGS, max_epochs=2)
+    with CheckpointWriter(store, 0.0) as writer:
+        last = run(data, settings=settings, checkpoints=writer)[-1]
+    with CheckpointWriter(store, 0.0) as writer:
+        assert run(data, settings=settings, checkpoints=writer) == [last]
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(data: TrainingData, tmp_path: Path) -> None:
+    with CheckpointWriter(CheckpointStore(tmp_path / "trial"), 0.0) as writer:
+        run(data, 1, checkpoints=writer)
+        writer.close()
+    with (
+        CheckpointWriter(CheckpointStore(tmp_path / "trial"), 0.0) as writer,
+        pytest.raises(ValueError, match="of another configuration"),
+    ):
+        run(data, config=replace(CONFIG, dropout=0.2), checkpoints=writer)
+
+
+def test_patience_counts_epochs_without_a_better_value(data: TrainingData) -> None:
+    config = replace(CONFIG, learning_rate=1e-9)
+    settings = replace(SETTINGS, max_epochs=50, patience=2, metric="accuracy")
+    reports = run(data, config=config, settings=settings)
+    assert len(reports) < 50
+    assert reports[-1].finished
+    assert reports[-1].epoch - reports[-1].best_epoch == 2
+
+
+def test_a_lower_loss_is_better(data: TrainingData) -> None:
+    reports = run(data, settings=replace(SETTINGS, metric="loss"))
+    losses = [report.metrics["val_loss"] for report in reports]
+    assert reports[-1].best_value == min(losses)
+    assert [report.value for report in reports] == losses
+
+
+def test_torch_is_set_back_however_a_trial_ends(data: TrainingData) -> None:
+    def look() -> tuple[int, bool]:
+        return torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+
+    before = look()
+    reports = train(CONFIG, replace(SETTINGS, num_threads=2), data)
+    next(reports)
+    assert look() == (2, True)
+    reports.close()
+    assert look() == before
+    with pytest.raises(TimeoutError):
+        run(data, settings=replace(SETTINGS, timeout_s=0.0))
+    assert look() == before
+
+
+def test_a_timeout_names_its_seconds(data: TrainingData) -> None:
+    with pytest.raises(TimeoutError, match=r"timeout of 0\.001 s"):
+        run(data, settings=replace(SETTINGS, timeout_s=0.001))
+
+
+def test_what_does_not_fit_is_said_before_training(data: TrainingData) -> None:
+    with pytest.raises(ValueError, match="they must be the same"):
+        run(data, settings=replace(SETTINGS, image_size=32))
+    with pytest.raises(ValueError, match="smaller cnn_depth"):
+        run(data, config=replace(CONFIG, cnn_depth=5))
+    with pytest.raises(ValueError, match="split val has no picture of square"):
+        run(replace(data, is_val=np.arange(48) == 0))
+    own = "from torch import nn\ndef build(n):\n    return nn.Sequential(nn.Flatten(), nn.Linear(576, n + 1))"
+    with pytest.raises(ValueError, match=r"must give logits of shape \(2, 2\)"):
+        run(data, config=replace(CONFIG, architecture="my_net.py:build"), source=own)
+
+
+def test_a_users_own_net_and_class_weights_train(data: TrainingData) -> None:
+    own = "from torch import nn\ndef build(n):\n    return nn.Sequential(nn.Flatten(), nn.Linear(576, n))"
+    config = replace(CONFIG, architecture="my_net.py:build", class_weighting=True)
+    assert run(data, config=config, source=own)[-1].best_value > 0.9
+
+
+def test_weights_are_where_training_begins(data: TrainingData, tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path / "trial")
+    with CheckpointWriter(store, 0.0) as writer:
+        trained = run(data, checkpoints=writer)[-1]
+    state = store.load("newest")
+    assert state is not None
+    torch.save(state[0]["model"], tmp_path / "weights.pth")
+    config = replace(CONFIG, learning_rate=1e-9)
+    begun = run(data, 1, config=config, weights=tmp_path / "weights.pth")[0]
+    assert begun.metrics["train_loss"] == pytest.approx(trained.metrics["train_loss"], abs=0.1)
+
+
+@pytest.mark.slow
+def test_weights_reach_a_known_score_on_real_slices(shared_data: Path, tmp_path: Path) -> None:
+    from trainable.images.prepare import prepare_data
+
+    prepared = prepare_data(
+        shared_data / "covid-ct" / "manifest.csv",
+        cache_dir=tmp_path / "cache",
+        splits_file=tmp_path / "splits.csv",
+        image_size=64,
+        seed=0,
+    )
+    config = TrialConfig(architecture="squeezenet1_1", learning_rate=5e-4)
+    settings = replace(
+        SETTINGS,
+        classes=prepared.training.classes,
+        positive=prepared.training.positive,
+        image_size=64,
+        max_epochs=5,
+        deterministic=False,
+    )
+    weights = shared_data / "weights" / "squeezenet1_1-features.pth"
+    reports = list(train(config, settings, prepared.training, weights=weights))
+    assert reports[-1].best_value > 0.65
+
+
+def test_rows_side_by_side_are_a_view_and_others_a_copy() -> None:
+    pixels = np.arange(6 * 4, dtype=np.uint8).reshape(6, 2, 2)
+    together, apart = np.array([0, 1, 1, 1, 0, 0], bool), np.array([1, 0, 1, 0, 0, 1], bool)
+    view, copy = take_rows(pixels, together, CPU), take_rows(pixels, apart, CPU)
+    assert np.array_equal(view.numpy(), pixels[together])
+    assert np.array_equal(copy.numpy(), pixels[apart])
+    assert np.shares_memory(view.numpy(), pixels)
+    assert not np.shares_memory(copy.numpy(), pixels)
+
+
+@pytest.mark.parametrize(("num", "size", "sizes"), [(10, 4, [4, 4, 2]), (9, 4, [4, 4]), (1, 4, [1]), (3, 1, [1] * 3)])
+def test_batches_take_every_picture_once(num: int, size: int, sizes: list[int]) -> None:
+    batches = draw_batches(num, size, torch.Generator().manual_seed(0))
+    assert [len(batch) for batch in batches] == sizes
+    assert len(set(torch.cat(batches).tolist())) == sum(sizes)

@@ -1,0 +1,213 @@
+"""Every net by its name: our small CNN, torchvision's nets made grey, and a net of the user's own file."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision import models
+
+from trainable.config import TrialConfig
+from trainable.small_cnn import SmallCNN
+from trainable.weights import WeightSource, load_weights, sum_over_rgb
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# The mean of ImageNet's three channel means and of its three deviations, for pictures scaled to [0, 1]:
+# pretrained filters then see grey slices in the range they were trained on.
+GREY_MEAN = 0.449
+GREY_STD = 0.226
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """One net: `build(config, num_classes)` makes it with fresh weights, float (N, 1, S, S) -> logits (N, C).
+
+    `min_image_size` is the least S in pixels. `cpu_friendly` nets train in minutes on 2 CPU cores.
+    """
+
+    name: str
+    build: Callable[[TrialConfig, int], nn.Module]
+    min_image_size: int = 32
+    cpu_friendly: bool = False
+
+
+class DropoutLinear(nn.Linear):
+    """A linear layer behind dropout, under one module name: state dicts of the plain layer fit."""
+
+    def __init__(self, in_features: int, out_features: int, *, dropout: float) -> None:
+        super().__init__(in_features, out_features)
+        self.dropout = dropout
+
+    def forward(self, features: Tensor) -> Tensor:
+        return super().forward(F.dropout(features, self.dropout, self.training))
+
+
+def _build_torchvision(
+    config: TrialConfig,
+    num_classes: int,
+    *,
+    constructor: Callable[..., nn.Module],
+    takes_dropout: bool = True,
+) -> nn.Module:
+    options: dict[str, Any] = {"dropout": config.dropout} if takes_dropout else {}
+    net = constructor(weights=None, num_classes=num_classes, **options)
+    if not takes_dropout:
+        _put_dropout_before_last_linear(net, config.dropout)
+    _make_first_convolution_grey(net)
+    return net
+
+
+def _put_dropout_before_last_linear(net: nn.Module, dropout: float) -> None:
+    name, last = [(name, module) for name, module in net.named_modules() if isinstance(module, nn.Linear)][-1]
+    layer = DropoutLinear(last.in_features, last.out_features, dropout=dropout)
+    layer.load_state_dict(last.state_dict())
+    _replace_module(net, name, layer)
+
+
+def _make_first_convolution_grey(net: nn.Module) -> None:
+    convolution = next(module for module in net.modules() if isinstance(module, nn.Conv2d))
+    convolution.weight = nn.Parameter(sum_over_rgb(convolution.weight.detach()))
+    convolution.in_channels = 1
+
+
+def _replace_module(net: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(net.get_submodule(parent), child, module)
+
+
+def _build_squeezenet(config: TrialConfig, num_classes: int) -> nn.Module:
+    net = _build_torchvision(config, num_classes, constructor=models.squeezenet1_1)
+    # torchvision ends in a ReLU over the logits. With few classes they easily all go below zero, where the
+    # net gives the same answer for every picture and no gradient leads back.
+    _replace_module(net, "classifier.2", nn.Identity())
+    return net
+
+
+def _torchvision(name: str, *, cpu_friendly: bool = False, takes_dropout: bool = True) -> Architecture:
+    build = partial(_build_torchvision, constructor=getattr(models, name), takes_dropout=takes_dropout)
+    return Architecture(name=name, build=build, cpu_friendly=cpu_friendly)
+
+
+ARCHITECTURES: dict[str, Architecture] = {
+    architecture.name: architecture
+    for architecture in (
+        Architecture(name="small_cnn", build=SmallCNN, min_image_size=2, cpu_friendly=True),
+        Architecture(name="squeezenet1_1", build=_build_squeezenet, cpu_friendly=True),
+        _torchvision("mobilenet_v3_small", cpu_friendly=True),
+        _torchvision("mobilenet_v2", cpu_friendly=True),
+        _torchvision("resnet18", cpu_friendly=True, takes_dropout=False),
+        _torchvision("resnet34", takes_dropout=False),
+        _torchvision("resnet50", takes_dropout=False),
+        _torchvision("resnet152", takes_dropout=False),
+        _torchvision("densenet121", takes_dropout=False),
+        _torchvision("efficientnet_b0"),
+        _torchvision("vgg16"),
+        _torchvision("vgg16_bn"),
+        _torchvision("convnext_tiny", takes_dropout=False),
+    )
+}
+
+
+def build_model(
+    config: TrialConfig, num_classes: int, *, weights: WeightSource | None = None, source: str | None = None
+) -> nn.Module:
+    """Build the net that `config` names: normalised float (N, 1, S, S) -> logits (N, num_classes).
+
+    Fresh weights come from torch's global generator: seed it first. `weights` is a pretrained state dict
+    (see `weights.load_weights`). `source` is the text of the user's file when `config.architecture` is
+    "FILE.py:FUNCTION"; the function takes num_classes and returns the net. Raises ValueError for an unknown
+    name, for a user's file that does not give a net, and for weights that do not fit.
+    """
+    if is_own_net(config.architecture):
+        model = _build_own_net(config.architecture, source, num_classes)
+    elif config.architecture in ARCHITECTURES:
+        model = ARCHITECTURES[config.architecture].build(config, num_classes)
+    else:
+        raise ValueError(
+            f"unknown architecture {config.architecture!r}; it must be one of {', '.join(ARCHITECTURES)}, "
+            "or your own net as FILE.py:FUNCTION"
+        )
+    if weights is not None:
+        load_weights(model, weights, config.architecture)
+    return model
+
+
+def is_own_net(architecture: str) -> bool:
+    """Whether a name means a user's file, such as "my_net.py:build"."""
+    return ".py:" in architecture
+
+
+def check_image_size(config: TrialConfig, image_size: int) -> None:
+    """Raise ValueError where the net of `config` would shrink pictures of `image_size` below 1 pixel."""
+    if is_own_net(config.architecture):
+        return
+    least = ARCHITECTURES[config.architecture].min_image_size
+    advice = "choose a larger image size"
+    if config.architecture == "small_cnn":
+        least = 2**config.cnn_depth
+        advice += " or a smaller cnn_depth"
+    if image_size < least:
+        raise ValueError(f"{config.architecture} needs pictures of {least} px or more, got {image_size}: {advice}")
+
+
+def check_weights(architecture: str, path: Path, *, source: str | None = None) -> None:
+    """Raise ValueError or FileNotFoundError unless `path` holds weights that fit: the check at the door.
+
+    `source` is the text of the user's file when the architecture is "FILE.py:FUNCTION".
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}; --weights takes ARCH=FILE with a saved state dict")
+    with torch.random.fork_rng(devices=[]):
+        build_model(TrialConfig(architecture=architecture), 2, weights=path, source=source)
+
+
+def check_output(model: nn.Module, num_classes: int, image_size: int) -> None:
+    """Raise ValueError unless `model` turns (2, 1, image_size, image_size) into logits (2, num_classes)."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            logits = model(torch.zeros(2, 1, image_size, image_size))
+    except RuntimeError as error:
+        raise ValueError(
+            f"the net does not take float pictures of shape (2, 1, {image_size}, {image_size}): {error}"
+        ) from error
+    finally:
+        model.train(was_training)
+    came = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if came != (2, num_classes):
+        raise ValueError(
+            f"the net answers 2 pictures with {came}; it must give logits of shape (2, {num_classes}): "
+            "end it in a layer with num_classes outputs"
+        )
+
+
+def _build_own_net(architecture: str, source: str | None, num_classes: int) -> nn.Module:
+    file, _, function = architecture.rpartition(":")
+    if source is None:
+        raise ValueError(f"{architecture} is a net of your own: pass the text of {file} as `source`")
+    # Registered under a name of its own: dataclasses and pickle look a class up through sys.modules.
+    name = f"{Path(file).stem}_{hashlib.sha256(source.encode()).hexdigest()[:12]}"
+    module = ModuleType(name)
+    sys.modules[name] = module
+    try:
+        exec(compile(source, file, "exec"), module.__dict__)
+    except Exception as error:
+        raise ValueError(f"{file} cannot be run: {type(error).__name__}: {error}") from error
+    build = getattr(module, function, None)
+    if not callable(build):
+        raise ValueError(f"{file} has no function {function}; it must define {function}(num_classes) -> nn.Module")
+    model = build(num_classes)
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"{architecture} gave a {type(model).__name__}; it must return a torch.nn.Module")
+    return model

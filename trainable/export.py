@@ -1,0 +1,295 @@
+"""From a trained net to two registered models: one takes pixels (exported program), one image files (code).
+
+MLflow's `save_model` writes them and an explicit client logs them. `log_model` would do both, but takes run,
+experiment and server from the state of the process, and adds to the run's parameters.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib.metadata
+import io
+import json
+import logging
+import os
+import tempfile
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from trainable import metrics
+from trainable.architectures import build_model
+from trainable.config import TrialConfig, TrialSettings
+from trainable.images.decode import DECODER_VERSION
+from trainable.loop import evaluate, to_input
+from trainable.step_plan import pick_device
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from mlflow import MlflowClient
+
+    from trainable.images.prepare import TrainingData
+
+PIXEL_REQUIREMENTS = ("mlflow", "torch", "numpy")
+IMAGE_REQUIREMENTS = (*PIXEL_REQUIREMENTS, "pandas", "pillow", "pydicom")
+
+
+class ServedModel(nn.Module):
+    """A net as it is served: uint8 pixels (N, S, S) in, probabilities float32 (N, C) out.
+
+    It takes the net over: to the CPU, in fp32, the stock layout and evaluation mode.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+        self.to("cpu", torch.float32).to(memory_format=torch.contiguous_format).eval()
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.net(to_input(pixels)).softmax(dim=1)
+
+
+def rebuild_model(
+    params: Mapping[str, Any], settings: TrialSettings, state: Mapping[str, Any], *, source: str | None = None
+) -> nn.Module:
+    """The net of a checkpoint's `state`. `source` is the text of a user's own net file."""
+    net = build_model(TrialConfig.from_params(params), len(settings.classes), source=source)
+    net.load_state_dict(state["model"])
+    return net.eval()
+
+
+def predict(net: nn.Module, pixels: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
+    """The trial's own evaluation: uint8 (N, S, S) and int64 (N,) -> loss and probabilities float32 (N, C)."""
+    device = pick_device()
+    return evaluate(net.to(device), torch.from_numpy(pixels), torch.from_numpy(labels), device=device)
+
+
+def score_validation(net: nn.Module, data: TrainingData, metric: str) -> float:
+    """The net's value of `metric` on the validation split, as a trial reports it."""
+    pixels = np.load(data.pixels_path, mmap_mode="c")[data.is_val]
+    labels = data.labels[data.is_val]
+    loss, probabilities = predict(net, pixels, labels)
+    return loss if metric == "loss" else metrics.score(labels, probabilities, data.positive)[metric]
+
+
+def check_exportable(net: nn.Module, *, image_size: int) -> None:
+    """Raise ValueError unless torch.export takes `net`, with any batch size: ask before a user's net trains.
+
+    Takes `net` over, as ServedModel does.
+    """
+    pixels = torch.zeros((3, image_size, image_size), dtype=torch.uint8)
+    any_batch_size = ({0: torch.export.Dim.AUTO},)
+    try:
+        exported = torch.export.export(ServedModel(net), (pixels[:2],), dynamic_shapes=any_batch_size).module()
+        for count in (1, 3):
+            exported(pixels[:count])
+    except Exception as error:  # the exporter raises many types
+        raise ValueError(
+            f"the net cannot be exported: {str(error).partition(chr(10))[0]} Its forward must not branch on the "
+            "values of tensors, and must take any batch size (see torch.export)"
+        ) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts:
+    """What is stored with a registered model.
+
+    `value` is that of `metric` on the validation split of the data with this `data_hash`; `test_metrics` are
+    those of the sealed test, by the names they are logged under.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    positive: int
+    image_size: int
+    data_hash: str
+    search: str
+    trial: int
+    metric: str
+    value: float
+    warnings: tuple[str, ...] = ()
+    test_metrics: Mapping[str, float] | None = None
+    description: str = ""
+
+    def to_metadata(self) -> dict[str, Any]:
+        """For the file MLmodel: what YAML can hold."""
+        return {
+            "classes": list(self.classes),
+            "positive": self.classes[self.positive],
+            "image_size": self.image_size,
+            "decoder_version": DECODER_VERSION,
+            "data_hash": self.data_hash,
+            "search": self.search,
+            "trial": self.trial,
+            "metric": self.metric,
+            "validation_value": self.value,
+            "warnings": list(self.warnings),
+            "test_metrics": dict(self.test_metrics or {}),
+        }
+
+    def to_tags(self) -> dict[str, str]:
+        """For a model version: text as it is, all else as JSON; each test metric has a tag of its own."""
+        entries = self.to_metadata()
+        entries |= entries.pop("test_metrics")
+        return {
+            name: entry if isinstance(entry, str) else json.dumps(entry, ensure_ascii=False)
+            for name, entry in entries.items()
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoggedModels:
+    """The versions of `NAME` and `NAME-images` in the registry."""
+
+    version: str
+    images_version: str
+
+
+def images_name(name: str) -> str:
+    """The name of the model that takes image files, beside `name`, which takes pixels."""
+    return f"{name}-images"
+
+
+def log_models(net: nn.Module, facts: ModelFacts, *, client: MlflowClient, run_id: str) -> LoggedModels:
+    """Log `NAME` and `NAME-images` to a run, ended or not, and register a version of each. Sets no alias.
+
+    What this run has registered before is found again, not registered twice. Needs no network but the
+    tracking server's.
+    """
+    with tempfile.TemporaryDirectory(prefix="ctsearch-export-") as folder:
+        pixel_model, image_model = Path(folder) / "pixels", Path(folder) / "images"
+        save_pixel_model(net, facts, pixel_model)
+        save_image_model(pixel_model, facts, image_model)
+        return LoggedModels(
+            version=_register(facts.name, pixel_model, facts, client, run_id),
+            images_version=_register(images_name(facts.name), image_model, facts, client, run_id),
+        )
+
+
+def save_pixel_model(net: nn.Module, facts: ModelFacts, folder: Path) -> None:
+    """Export `net` (torch.export, any batch size, on the CPU) to a new MLflow model folder."""
+    size, num_classes = facts.image_size, len(facts.classes)
+    with _quiet_mlflow():
+        import mlflow.pytorch
+        from mlflow.models import Model, ModelSignature
+        from mlflow.types import Schema, TensorSpec
+
+        mlflow.pytorch.save_model(
+            ServedModel(net),
+            folder,
+            signature=ModelSignature(
+                inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, size, size))]),
+                outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, num_classes))]),
+            ),
+            input_example=np.zeros((2, size, size), np.uint8),  # 1 would fix the batch size
+            serialization_format="pt2",
+            pip_requirements=_pin(PIXEL_REQUIREMENTS),
+            metadata=facts.to_metadata(),
+        )
+    model = Model.load(str(folder))
+    model.flavors["python_function"]["config"] = {"device": "cpu"}  # an exported program cannot move to a GPU
+    model.save(str(folder / "MLmodel"))
+
+
+def save_image_model(pixel_model: Path, facts: ModelFacts, folder: Path) -> None:
+    """Save a model of image files around the folder of `save_pixel_model`, as code: see `classify.py`."""
+    package = Path(__file__).parent
+    with _quiet_mlflow():
+        import mlflow.pyfunc
+        from mlflow.models import ModelSignature
+        from mlflow.types import ColSpec, DataType, Schema
+        from mlflow.types.schema import AnyType
+
+        shares = [ColSpec(DataType.float, f"probability_{name}") for name in facts.classes]
+        mlflow.pyfunc.save_model(
+            folder,
+            python_model=str(package / "classify.py"),
+            code_paths=[str(package)],
+            artifacts={"pixel_model": str(pixel_model)},
+            model_config={
+                "classes": list(facts.classes),
+                "image_size": facts.image_size,
+                "decoder_version": DECODER_VERSION,
+            },
+            signature=ModelSignature(
+                inputs=Schema([ColSpec(AnyType(), "image")]),  # bytes, or base64 text
+                outputs=Schema([ColSpec(DataType.string, "class"), ColSpec(DataType.float, "probability"), *shares]),
+            ),
+            input_example=pd.DataFrame({"image": [_encode_blank_picture(facts.image_size)]}),
+            pip_requirements=_pin(IMAGE_REQUIREMENTS),
+            metadata=facts.to_metadata(),
+        )
+
+
+def _register(name: str, folder: Path, facts: ModelFacts, client: MlflowClient, run_id: str) -> str:
+    """Log a saved model to a run and register it; the version."""
+    from mlflow.entities import LoggedModelOutput
+    from mlflow.exceptions import MlflowException
+    from mlflow.models import Model
+
+    for version in client.search_model_versions(f"run_id = '{run_id}'"):
+        if version.name == name:
+            return str(version.version)
+    experiment_id = client.get_run(run_id).info.experiment_id
+    logged = client.create_logged_model(experiment_id, name=name, source_run_id=run_id, tags=facts.to_tags())
+    model = Model.load(str(folder))
+    model.model_id = model.model_uuid = logged.model_id
+    model.run_id, model.artifact_path = run_id, logged.artifact_location
+    model.save(str(folder / "MLmodel"))
+    client.log_model_artifacts(logged.model_id, str(folder))
+    client.finalize_logged_model(logged.model_id, "READY")
+    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    created = client.create_model_version(
+        name,
+        source=f"models:/{logged.model_id}",
+        run_id=run_id,
+        model_id=logged.model_id,
+        tags=facts.to_tags(),
+        description=facts.description or None,
+        await_creation_for=0,
+    )
+    return str(created.version)
+
+
+def _encode_blank_picture(size: int) -> str:
+    """A black PNG as base64 text: what a request to a served model may look like."""
+    buffer = io.BytesIO()
+    Image.new("L", (size, size)).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _pin(packages: tuple[str, ...]) -> list[str]:
+    """The installed versions, without a build's local label (`+cu132`), which no package index serves."""
+    return [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in packages]
+
+
+@contextmanager
+def _quiet_mlflow() -> Iterator[None]:
+    """No warnings of MLflow's own making, no progress bars and remarks: they would tear a live table."""
+    logger, bar = logging.getLogger("mlflow"), "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"
+    level, shows_bar = logger.level, os.environ.get(bar)
+    logger.setLevel(logging.WARNING)
+    os.environ[bar] = "false"
+    with warnings.catch_warnings():
+        # both lie in MLflow 3.17's own code: type hints of mlflow.types, and pandas 3 as it saves an example
+        warnings.filterwarnings("ignore", message=".*Any type hint is inferred as AnyType")
+        warnings.filterwarnings("ignore", message="Operation with range is deprecated")
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+            os.environ.pop(bar) if shows_bar is None else os.environ.update({bar: shows_bar})

@@ -1,0 +1,184 @@
+"""A picture file becomes grey 8-bit pixels: the one decoder of the cache and of the registered model."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import threading
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import ExifTags, Image, ImageChops, UnidentifiedImageError
+
+from trainable.images import dicom
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+DECODER_VERSION = 1  # part of a cache's name: raise it when the same bytes give other pixels
+
+MAX_PIXELS = 64_000_000
+MIN_SIDE_PX = 16
+MAX_ASPECT_RATIO = 20
+
+_COMMON_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP")
+_REFUSED_FORMATS = ("EPS",)  # a program, which Pillow hands to Ghostscript
+_STACK_FORMATS = ("TIFF", "GIF", "PNG", "WEBP", "AVIF")  # several frames are several slices here
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # TIFF 6.0; Pillow honours it in 8-bit pictures only
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class BadImageError(ValueError):
+    """A picture that cannot be used; the message names the file, what came and what must hold."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFacts:
+    """What an audit needs of one file. `width` and `height` in pixels of the upright picture.
+
+    `format` and `mode` are Pillow's words; for DICOM "DICOM" and "HU" or the photometric interpretation.
+    `patient` is the DICOM PatientID where there is one: never log it.
+    """
+
+    format: str
+    mode: str
+    width: int
+    height: int
+    sha256: str
+    num_bytes: int
+    patient: str | None = None
+
+
+def read_facts(path: Path) -> ImageFacts:
+    """Read the file once, decode it fully. Raises BadImageError, or OSError where the file cannot be read."""
+    data = path.read_bytes()
+    with _naming(path):
+        grey, kind, mode, patient = _decode(data)
+    return ImageFacts(
+        format=kind,
+        mode=mode,
+        width=grey.width,
+        height=grey.height,
+        sha256=hashlib.sha256(data).hexdigest(),
+        num_bytes=len(data),
+        patient=patient,
+    )
+
+
+def decode_grey(source: Path | bytes) -> Image.Image:
+    """The picture, upright, in mode "L", at its own size; what it is, its content says and not its name.
+
+    16-bit and float pictures are scaled by their own minimum and maximum, transparent ones lie on black,
+    DICOM goes through the lung window. Raises BadImageError, or OSError where the file cannot be read.
+    """
+    data = source if isinstance(source, bytes) else source.read_bytes()
+    with _naming(source):
+        return _decode(data)[0]
+
+
+def decode_slice(source: Path | bytes, size: int) -> np.ndarray:
+    """The whole picture squeezed to uint8 (size, size). Raises as `decode_grey` does."""
+    return resize_grey(decode_grey(source), size)
+
+
+def resize_grey(image: Image.Image, size: int) -> np.ndarray:
+    """A picture in mode "L" as writable uint8 (size, size): bilinear with antialiasing, nothing cropped."""
+    if image.mode != "L":
+        raise ValueError(f"the picture's mode is {image.mode!r}; it must be 'L' (decode_grey gives that)")
+    return np.array(image.resize((size, size), Image.Resampling.BILINEAR))
+
+
+@contextmanager
+def _naming(source: Path | bytes) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # fed a damaged file, decoders raise nearly anything
+        name = f"a picture of {len(source)} bytes" if isinstance(source, bytes) else str(source)
+        raise BadImageError(f"{name}: {error or type(error).__name__}") from error
+
+
+_warnings_lock = threading.Lock()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No warnings from parsers: what cannot be used is an error. Filters are the process's: one at a time."""
+    with _warnings_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _decode(data: bytes) -> tuple[Image.Image, str, str, str | None]:
+    """The grey picture, its format, its mode, and its patient."""
+    if dicom.is_dicom(data):
+        with _quiet():
+            parsed = dicom.parse(data)
+            _check_dimensions(parsed.width, parsed.height)
+            grey = Image.fromarray(dicom.decode(parsed))
+        mode = "HU" if parsed.in_hounsfield else str(parsed.dataset.get("PhotometricInterpretation"))
+        return grey, "DICOM", mode, parsed.patient
+
+    with _quiet():
+        try:
+            image = Image.open(io.BytesIO(data), formats=_formats())
+        except UnidentifiedImageError:
+            raise ValueError("its content is neither DICOM nor a picture that Pillow opens") from None
+        _check_dimensions(image.width, image.height)
+        num_frames = getattr(image, "n_frames", 1) if image.format in _STACK_FORMATS else 1
+    if num_frames > 1:
+        raise ValueError(f"{num_frames} frames in one {image.format} file; write each as a file of its own")
+    mode = image.mode
+    image.draft("L", image.size)  # a JPEG's luma, without its colours: same grey, less work
+    image.load()
+    with _quiet():
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    grey = _to_grey(image)
+    if orientation in _UPRIGHT:
+        grey = grey.transpose(_UPRIGHT[orientation])
+    return grey, str(image.format), mode, None
+
+
+def _to_grey(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(("I", "F")):  # I;16, I;16B, I, F
+        grey = Image.fromarray(dicom.stretch(np.asarray(image)))
+        tiff_tags = getattr(image, "tag_v2", {})
+        return ImageChops.invert(grey) if tiff_tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else grey
+    if image.has_transparency_data:
+        if image.mode not in ("RGBA", "LA"):
+            image = image.convert("RGBA")
+        return ImageChops.multiply(image.convert("L"), image.getchannel("A"))
+    if image.mode == "L":
+        return image
+    if image.mode == "LAB":
+        image = image.convert("RGB")
+    return image.convert("L")
+
+
+def _check_dimensions(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"{width} x {height} pixels; at most {MAX_PIXELS // 10**6} megapixels are decoded")
+    if min(width, height) < MIN_SIDE_PX:
+        raise ValueError(f"{width} x {height} pixels; each side must have at least {MIN_SIDE_PX}")
+    if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
+        raise ValueError(f"{width} x {height} pixels; the sides' ratio may be at most {MAX_ASPECT_RATIO}")
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Every format of Pillow's that is safe to open, the common ones first."""
+    Image.init()
+    others = [name for name in Image.ID if name not in (*_COMMON_FORMATS, *_REFUSED_FORMATS)]
+    return (*_COMMON_FORMATS, *others)

@@ -1,0 +1,302 @@
+"""The front door of the room: from a user's data to checked, split and decoded slices, and to the sealed test."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainable.images.audit import Audit, audit_slices
+from trainable.images.cache import build_cache, open_pixels
+from trainable.images.decode import BadImageError, ImageFacts, decode_slice, read_facts
+from trainable.images.manifest import Manifest, Slice, read_manifest
+from trainable.images.near_duplicates import (
+    PICTURE_SIZE,
+    SAME_SCAN,
+    SAME_SLICE,
+    cluster,
+    find_near_duplicates,
+    group_scans,
+    judge_pairs,
+    pair_equal,
+)
+from trainable.images.splits import SPLITS, SplitRow, assign_splits, check_splits, read_splits, write_splits
+
+GroupedBy = Literal["patient", "near-duplicates"]
+Pair = tuple[int, int, float]
+
+NO_PATIENTS = (
+    "no patients are known: slices were grouped by near-duplicates, slices of one patient may lie in several "
+    "splits, and the test figure may be inflated; give patients by --patient-from or a manifest"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """What a trial trains and validates on: train and val slices, in that order. Small, but for the mapped file.
+
+    `pixels_path` is a .npy of uint8 (N, S, S); `labels` int64 (N,) index `classes`; `is_val` bool (N,);
+    `groups` int64 (N,): slices of one patient, or of one cluster of near-duplicates, share a number.
+    """
+
+    name: str
+    data_hash: str
+    classes: tuple[str, ...]
+    positive: int
+    image_size: int
+    pixels_path: str
+    labels: NDArray[np.int64]
+    is_val: NDArray[np.bool_]
+    groups: NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SealedTest:
+    """The test split: pixels uint8 (M, S, S), labels and groups int64 (M,), and bool (M,) telling which
+    slices were also shown in train or val before those were taken out."""
+
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    groups: NDArray[np.int64]
+    has_near_duplicate: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedData:
+    """`grouped_by` says what keeps slices together; `warnings` belong on the terminal, the run and the model."""
+
+    training: TrainingData
+    audit: Audit
+    grouped_by: GroupedBy
+    warnings: tuple[str, ...]
+
+
+def prepare_data(
+    data: Path,
+    *,
+    cache_dir: Path,
+    splits_file: Path,
+    image_size: int,
+    seed: int,
+    patient_from: str | None = None,
+    positive: str | None = None,
+    skip_bad_images: bool = False,
+    num_workers: int = 1,
+) -> PreparedData:
+    """Read, check, split and decode the slices of `data`; `image_size` is the side in pixels.
+
+    Splits are written to `splits_file` once. Where it exists already its rows are taken as they are, and every
+    file must still have the content it had. Raises ValueError (BadImageError for a picture) or
+    FileNotFoundError, naming the file: see `read_manifest`, `read_facts`, `check_splits`; also for identical
+    files in two splits or classes. With `skip_bad_images` unusable pictures are left out and counted.
+    """
+    manifest = read_manifest(
+        data,
+        unpack_into=cache_dir / "unpacked",
+        patient_from=patient_from,
+        positive=positive,
+        skip_bad_images=skip_bad_images,
+    )
+    if splits_file.exists():
+        rows = read_splits(splits_file)
+        files, skipped = _look([row.path for row in rows], num_workers)
+        _check_unchanged(rows, files)
+        pairs = find_near_duplicates(_stack(rows, files))
+        patients = _find_patients([row.path for row in rows], manifest, files)
+        notes: list[str] = []
+    else:
+        files, skipped = _look([item.path for item in manifest.slices], num_workers, skip_bad_images)
+        slices = [item for item in manifest.slices if item.path in files]
+        patients = _find_patients([item.path for item in slices], manifest, files)
+        alike = find_near_duplicates(_stack(slices, files), SAME_SCAN)
+        pairs = [pair for pair in alike if pair[2] >= SAME_SLICE]
+        rows, notes = _draw_up(manifest, slices, files, patients, alike, pairs, seed)
+        splits_file.parent.mkdir(parents=True, exist_ok=True)
+        write_splits(splits_file, rows)
+
+    warnings = [*notes, *([NO_PATIENTS] if patients is None else [])]
+    facts = [files[row.path].facts for row in rows]
+    shown = [row for split in ("train", "val") for row in rows if row.split == split and row.kept]
+    return PreparedData(
+        training=TrainingData(
+            name=manifest.name,
+            data_hash=_hash_rows(rows),
+            classes=manifest.classes,
+            positive=manifest.positive,
+            image_size=image_size,
+            pixels_path=str(_decode(shown, cache_dir, image_size, num_workers)),
+            labels=_number_labels(shown, manifest.classes),
+            is_val=np.array([row.split == "val" for row in shown]),
+            groups=np.array([row.group for row in shown], dtype=np.int64),
+        ),
+        audit=audit_slices(
+            rows,
+            facts,
+            pairs,
+            num_patients=None if patients is None else len(set(patients)),
+            image_size=image_size,
+            skipped=[*manifest.skipped, *skipped],
+            warnings=warnings,
+        ),
+        grouped_by="near-duplicates" if patients is None else "patient",
+        warnings=tuple(warnings),
+    )
+
+
+def open_sealed_test(splits_file: Path, *, cache_dir: Path, image_size: int, num_workers: int = 1) -> SealedTest:
+    """Decode the test split that `splits_file` names: once per search, after everything about the model is
+    fixed. Raises ValueError for a file that has changed since, and FileNotFoundError."""
+    rows = read_splits(splits_file)
+    classes = tuple(sorted({row.label for row in rows}))
+    test = [row for row in rows if row.split == "test"]
+    return SealedTest(
+        pixels=np.array(open_pixels(_decode(test, cache_dir, image_size, num_workers))),
+        labels=_number_labels(test, classes),
+        groups=np.array([row.group for row in test], dtype=np.int64),
+        has_near_duplicate=np.array([row.near_duplicate for row in test]),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _File:
+    facts: ImageFacts
+    picture: NDArray[np.uint8]  # (64, 64), to find near-duplicates by
+
+
+def _look(
+    paths: Sequence[Path], num_workers: int, skip_bad_images: bool = False
+) -> tuple[dict[Path, _File], list[str]]:
+    """Each usable file, and the names of those left out. Raises the first file's error unless bad ones are skipped."""
+
+    def look(path: Path) -> _File | BadImageError | OSError:
+        try:
+            return _File(facts=read_facts(path), picture=decode_slice(path, PICTURE_SIZE))
+        except (BadImageError, OSError) as error:
+            return error
+
+    with ThreadPoolExecutor(max(1, num_workers)) as threads:
+        found = dict(zip(paths, threads.map(look, paths), strict=True))
+    bad = {path: file for path, file in found.items() if not isinstance(file, _File)}
+    if bad and not skip_bad_images:
+        path, error = next(iter(bad.items()))
+        fault = str(error) if str(path) in str(error) else f"{path}: {error}"
+        raise BadImageError(
+            f"{fault} ({len(bad)} of {len(paths)} files cannot be used); mend or remove them, "
+            "or leave them out by --skip-bad-images"
+        ) from error
+    return {path: file for path, file in found.items() if isinstance(file, _File)}, [str(path) for path in bad]
+
+
+def _stack(items: Sequence[Slice] | Sequence[SplitRow], files: Mapping[Path, _File]) -> NDArray[np.uint8]:
+    return np.stack([files[item.path].picture for item in items])
+
+
+def _check_unchanged(rows: Sequence[SplitRow], files: Mapping[Path, _File]) -> None:
+    changed = [row.path for row in rows if files[row.path].facts.sha256 != row.sha256]
+    if changed:
+        raise ValueError(
+            f"{changed[0]} has changed since the splits were drawn ({len(changed)} of {len(rows)} files have); "
+            "put the old files back, or start a search under a new name"
+        )
+
+
+def _find_patients(paths: Sequence[Path], manifest: Manifest, files: Mapping[Path, _File]) -> list[str] | None:
+    """The manifest's patients, else those of DICOM headers; None where some are unknown."""
+    by_path = {item.path: item.patient for item in manifest.slices}
+    patients = [by_path.get(path) or files[path].facts.patient for path in paths]
+    return None if None in patients else [str(patient) for patient in patients]
+
+
+def _draw_up(
+    manifest: Manifest,
+    slices: Sequence[Slice],
+    files: Mapping[Path, _File],
+    patients: Sequence[str] | None,
+    alike: Sequence[Pair],
+    pairs: Sequence[Pair],
+    seed: int,
+) -> tuple[tuple[SplitRow, ...], list[str]]:
+    """The rows of splits.csv, and remarks on them."""
+    paths = [item.path for item in slices]
+    labels = [manifest.classes[item.label] for item in slices]
+    hashes = [files[path].facts.sha256 for path in paths]
+    copies = pair_equal(hashes)
+    for i, j in copies:
+        if labels[i] != labels[j]:
+            raise ValueError(
+                f"{paths[i]} ({labels[i]}) and {paths[j]} ({labels[j]}) are identical files of two classes; "
+                "remove one or correct its label"
+            )
+    if missing := [name for name in manifest.classes if name not in labels]:
+        raise ValueError(f"class {missing[0]} has no usable picture; a classifier needs some of every class")
+
+    groups = group_scans(alike, len(slices))
+    if patients is not None:
+        groups = cluster(pair_equal(patients), len(slices))
+    notes: list[str] = []
+    given = [item.split for item in slices if item.split is not None]
+    if given:
+        # Clusters are a guess: one that straddles the given splits falls apart, patients are an error.
+        kept_together = [f"{g} {s}" for g, s in zip(groups, given, strict=True)] if patients is None else groups
+        splits, note = check_splits(given, kept_together, labels, names=paths, seed=seed)
+        notes += [note] if note else []
+    else:
+        groups = cluster([*pair_equal(groups), *copies], len(slices))  # a file of two patients joins them
+        splits = assign_splits(labels, groups, seed=seed)
+    for i, j in copies:
+        if splits[i] != splits[j]:
+            raise ValueError(
+                f"{paths[i]} ({splits[i]}) and {paths[j]} ({splits[j]}) are identical files in two splits; "
+                "remove one or put both into one split"
+            )
+    taken_out, crossing = judge_pairs(pairs, splits, labels)
+    rows = tuple(
+        SplitRow(
+            path=path,
+            label=labels[index],
+            group=int(groups[index]),
+            split=splits[index],
+            sha256=hashes[index],
+            kept=index not in taken_out,
+            near_duplicate=index in crossing,
+        )
+        for index, path in enumerate(paths)
+    )
+    left = {(row.split, row.label) for row in rows if row.kept}
+    for split in SPLITS:
+        for label in manifest.classes:
+            if (split, label) not in left:
+                raise ValueError(
+                    f"class {label} has no slice in {split} once near-duplicates across splits and classes are "
+                    "taken out; the set shows the same pictures in several splits or classes"
+                )
+    return rows, notes
+
+
+def _hash_rows(rows: Sequence[SplitRow]) -> str:
+    """16 hex digits that stand for the pictures, their classes and their splits, whatever their size or order."""
+    facts = sorted((row.sha256, row.label, row.split, row.kept) for row in rows)
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def _decode(rows: Sequence[SplitRow], cache_dir: Path, image_size: int, num_workers: int) -> Path:
+    return build_cache(
+        [row.path for row in rows],
+        hashes=[row.sha256 for row in rows],
+        size=image_size,
+        folder=cache_dir,
+        num_workers=num_workers,
+    )
+
+
+def _number_labels(rows: Sequence[SplitRow], classes: Sequence[str]) -> NDArray[np.int64]:
+    if unknown := {row.label for row in rows} - set(classes):
+        raise ValueError(f"the splits name the class {unknown.pop()}; the data has {', '.join(classes)}")
+    return np.array([classes.index(row.label) for row in rows], dtype=np.int64)

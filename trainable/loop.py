@@ -1,0 +1,170 @@
+"""One epoch of training and one evaluation, in plain torch. Every random draw comes from (seed, epoch)."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainable.architectures import GREY_MEAN, GREY_STD
+from trainable.augment import augment
+from trainable.images.batches import draw_batches
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from trainable.config import StepPlan, TrialConfig
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+MAX_GRADIENT_NORM = 5.0
+NORM_MOMENTUM = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochResult:
+    """A training pass: the M pictures seen, in the order seen, with what the net said in training mode.
+
+    `loss` is their plain mean cross-entropy (without class weights or label smoothing, to be compared with
+    validation), `labels` int64 (M,), `probabilities` float32 (M, C), `learning_rate` that of the last step.
+    """
+
+    loss: float
+    labels: np.ndarray
+    probabilities: np.ndarray
+    num_images: int
+    seconds: float
+    learning_rate: float
+
+
+def to_input(pixels: Tensor) -> Tensor:
+    """Normalise uint8 pictures (N, S, S) to a net's float32 input (N, 1, S, S): the one place of scaling."""
+    return (pixels.unsqueeze(1).float() - 255 * GREY_MEAN) / (255 * GREY_STD)
+
+
+def train_epoch(
+    model: nn.Module,
+    pixels: Tensor,
+    labels: Tensor,
+    *,
+    optimizer: torch.optim.Optimizer,
+    lr_at: Callable[[float], float],
+    plan: StepPlan,
+    config: TrialConfig,
+    epoch: int,
+    seed: int,
+    device: torch.device,
+    class_weights: Tensor | None = None,
+    check_time: Callable[[], None] | None = None,
+) -> EpochResult:
+    """Train `model` (on `device`) one pass over `pixels` uint8 (N, S, S) and `labels` int64 (N,).
+
+    `epoch` counts from 1; `lr_at` gives the learning rate after so many epochs, whole and part. Gradients are
+    clipped to a norm of 5, which only a diverging step reaches. `check_time` is called before every step and
+    may raise. Raises FloatingPointError, naming epoch and step, for a loss that is not finite.
+    """
+    began_s = time.perf_counter()
+    torch.manual_seed(derive_seed(seed, epoch, 0))  # dropout and stochastic depth
+    order = torch.Generator().manual_seed(derive_seed(seed, epoch, 1))
+    moves = torch.Generator(device=device).manual_seed(derive_seed(seed, epoch, 2))
+    memory_format = MEMORY_FORMATS[plan.memory_format]
+    _lay_out(model, optimizer, memory_format)
+    model.train()
+    parameters = list(model.parameters())
+    scaler = torch.amp.GradScaler(device.type, enabled=plan.precision == "fp16")
+    batches = draw_batches(len(pixels), config.batch_size, order)
+    losses: list[Tensor] = []
+    logits_seen: list[Tensor] = []
+    learning_rate = 0.0
+    for step, batch in enumerate(batches):
+        if check_time is not None:
+            check_time()
+        learning_rate = lr_at(epoch - 1 + step / len(batches))
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate
+        _warm_up_norms(model, (epoch - 1) * len(batches) + step)
+
+        rows = batch.to(pixels.device)
+        images = augment(to_input(pixels[rows].to(device)), config.augmentation, moves)
+        images = images.contiguous(memory_format=memory_format)
+        targets = labels[rows].to(device)
+        with torch.autocast(device.type, dtype=DTYPES[plan.precision], enabled=plan.precision != "fp32"):
+            logits = model(images)
+        loss = F.cross_entropy(logits.float(), targets, weight=class_weights, label_smoothing=config.label_smoothing)
+        optimizer.zero_grad(set_to_none=True)
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
+        scaler.step(optimizer)
+        scaler.update()
+        losses.append(loss.detach())
+        logits_seen.append(logits.detach().float())
+
+    _check_losses(torch.stack(losses), epoch)  # once an epoch: reading a loss makes a GPU wait
+    logits = torch.cat(logits_seen)
+    targets = labels[torch.cat(batches).to(labels.device)].to(device)
+    return EpochResult(
+        loss=float(F.cross_entropy(logits, targets)),
+        labels=targets.cpu().numpy(),
+        probabilities=logits.softmax(dim=1).cpu().numpy(),
+        num_images=len(targets),
+        seconds=time.perf_counter() - began_s,
+        learning_rate=learning_rate,
+    )
+
+
+def evaluate(
+    model: nn.Module, pixels: Tensor, labels: Tensor, *, device: torch.device, batch_size: int = 64
+) -> tuple[float, np.ndarray]:
+    """Plain mean cross-entropy and probabilities float32 (N, C) on uint8 (N, S, S) and labels int64 (N,).
+
+    Always in fp32 and the stock layout, as the registered model computes; leaves `model` so.
+    """
+    model.to(memory_format=torch.contiguous_format)
+    model.eval()
+    cudnn = torch.backends.cudnn
+    full_fp32 = cudnn.flags(enabled=True, deterministic=cudnn.deterministic, allow_tf32=False)
+    with torch.inference_mode(), full_fp32:
+        logits = torch.cat([model(to_input(part.to(device))) for part in pixels.split(batch_size)]).float()
+        loss = float(F.cross_entropy(logits, labels.to(device)))
+    return loss, logits.softmax(dim=1).cpu().numpy()
+
+
+def derive_seed(seed: int, epoch: int, stream: int) -> int:
+    """A seed for one stream of random numbers of one epoch; neighbouring seeds give unrelated streams."""
+    return int(np.random.SeedSequence([seed, epoch, stream]).generate_state(1, np.uint32)[0])
+
+
+def _lay_out(model: nn.Module, optimizer: torch.optim.Optimizer, memory_format: torch.memory_format) -> None:
+    """Bring weights, and their moments, into one layout: a fused optimiser walks them in parallel."""
+    model.to(memory_format=memory_format)
+    for parameter, state in optimizer.state.items():
+        for name, moment in state.items():
+            if moment.shape == parameter.shape and moment.stride() != parameter.stride():
+                state[name] = torch.empty_like(parameter).copy_(moment)
+
+
+def _warm_up_norms(model: nn.Module, steps_done: int) -> None:
+    """Let batch norm's running statistics be the plain mean of the first ten batches, then the usual 0.1.
+
+    They start at values that belong to no data, and a trial is compared with others after one short epoch.
+    """
+    momentum = max(NORM_MOMENTUM, 1 / (steps_done + 1))
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.momentum = momentum
+
+
+def _check_losses(losses: Tensor, epoch: int) -> None:
+    bad_steps = torch.nonzero(~torch.isfinite(losses))
+    if len(bad_steps) > 0:
+        step = int(bad_steps[0])
+        raise FloatingPointError(
+            f"the loss is {float(losses[step])} in epoch {epoch}, step {step + 1} of {len(losses)}: "
+            "a lower learning rate may help"
+        )

@@ -1,0 +1,179 @@
+"""Matplotlib figures of results and curves, drawn without pyplot: no display needed, no global state kept."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from sklearn.metrics import roc_curve
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+    from matplotlib.text import Text
+
+# Hues that people with colour blindness can tell apart: Okabe and Ito, "Color Universal Design" (2008).
+BLUE, GREEN, ORANGE, RED, GREY = "#0072B2", "#009E73", "#E69F00", "#D55E00", "#9A9A9A"
+CLASS_HUES = (BLUE, RED, GREEN, "#CC79A7", ORANGE, "#56B4E9", "#6A51A3", "#5B5B5B")
+OUTCOME_HUES = {"completed": BLUE, "stopped": GREY, "failed": RED, "interrupted": ORANGE}
+INK, PALE = "#2B2B2B", "#E4E4E4"
+
+
+def _new_axes(title: str, x_label: str, y_label: str, *, width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), dpi=150, facecolor="white")
+    figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.1)  # inches
+    axes = figure.add_subplot()
+    axes.set_title(title, fontsize=11, color=INK, loc="left", pad=10, parse_math=False)
+    axes.set_xlabel(x_label, fontsize=9, color=INK, parse_math=False)
+    axes.set_ylabel(y_label, fontsize=9, color=INK, parse_math=False)
+    axes.tick_params(labelsize=8, colors=INK, length=0)
+    axes.set_axisbelow(True)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(GREY)
+    return figure, axes
+
+
+def _spell(metric: str) -> str:
+    return metric.upper() if metric == "auc" else metric
+
+
+def _show_names_literally(texts: Sequence[Text]) -> None:
+    """A class may be called `$x$`: it is a name, not a formula."""
+    for text in texts:
+        text.set_parse_math(False)
+
+
+def _add_legend(axes: Axes, **place: Any) -> None:
+    legend = axes.legend(fontsize=8, frameon=False, labelcolor=INK, **place)
+    _show_names_literally(legend.get_texts())
+
+
+def draw_confusion_matrix(matrix: np.ndarray, classes: Sequence[str], *, title: str = "Confusion matrix") -> Figure:
+    """`matrix` is int (C, C): rows are true classes, columns predicted ones. Shades are shares of a row.
+
+    Raises ValueError for a matrix that does not fit the classes.
+    """
+    num_classes = len(classes)
+    if matrix.shape != (num_classes, num_classes):
+        raise ValueError(
+            f"the confusion matrix has shape {matrix.shape}; for {num_classes} classes it must be "
+            f"({num_classes}, {num_classes})"
+        )
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+
+    side = 3.4 + 0.5 * num_classes
+    figure, axes = _new_axes(title, "predicted", "true", width=side + 0.4, height=side)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.ndindex(matrix.shape):
+        ink = "white" if shares[row, column] > 0.55 else INK
+        axes.text(column, row, f"{matrix[row, column]:d}", ha="center", va="bottom", fontsize=12, color=ink)
+        axes.text(column, row + 0.06, f"{shares[row, column]:.0%}", ha="center", va="top", fontsize=8, color=ink)
+    ticks = range(num_classes)
+    slant = 30 if num_classes > 4 or max(map(len, classes)) > 14 else 0
+    axes.set_xticks(ticks, classes, rotation=slant, ha="right" if slant else "center")
+    axes.set_yticks(ticks, classes)
+    _show_names_literally([*axes.get_xticklabels(), *axes.get_yticklabels()])
+    axes.spines[:].set_visible(False)
+    axes.set_xticks(np.arange(0.5, num_classes - 1), minor=True)
+    axes.set_yticks(np.arange(0.5, num_classes - 1), minor=True)
+    axes.grid(which="minor", color="white", linewidth=2)
+    axes.tick_params(which="minor", length=0)
+    return figure
+
+
+def draw_roc_curve(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    classes: Sequence[str],
+    positive: int,
+    auc: float,
+    interval: tuple[float, float] | None = None,
+    *,
+    title: str = "ROC curve",
+) -> Figure:
+    """For two classes the curve of the positive one; for more, one per class against the rest.
+
+    `labels` is int (N,), `probabilities` float (N, C), `auc` the figure to
+    show (for more classes the macro mean) and `interval` its 95 % interval. A class that is absent, or the
+    only one present, has no curve.
+    """
+    figure, axes = _new_axes(title, "1 - specificity", "sensitivity", width=4.9, height=4.5)
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)))
+    for index in [positive] if len(classes) == 2 else range(len(classes)):
+        is_class = labels == index
+        if not 0 < is_class.sum() < len(labels):
+            continue
+        false_positive_rate, true_positive_rate, _ = roc_curve(is_class, probabilities[:, index])
+        hue = CLASS_HUES[index % len(CLASS_HUES)] if len(classes) > 2 else BLUE
+        axes.plot(false_positive_rate, true_positive_rate, color=hue, linewidth=2, label=classes[index])
+    spread = f"\n95 % interval {interval[0]:.3f} to {interval[1]:.3f}" if interval is not None else ""
+    figures = f"{'AUC' if len(classes) == 2 else 'macro AUC'} {auc:.3f}{spread}"
+    axes.plot([], [], linestyle="none", label=figures)
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+    axes.grid(color=PALE, linewidth=0.7)
+    _add_legend(axes, loc="lower right")
+    return figure
+
+
+def draw_learning_curves(
+    curves: Mapping[int, Mapping[int, float]],
+    outcomes: Mapping[int, str],
+    *,
+    metric: str,
+    champion: int | None = None,
+) -> Figure:
+    """The validation metric by epoch, one line a trial, coloured by outcome, with a dot at its last epoch.
+
+    `curves` maps a trial's number to its values by epoch (1-based), `outcomes` its number to its outcome.
+    """
+    figure, axes = _new_axes("Learning curves", "epoch", f"validation {_spell(metric)}", width=7.2, height=4.2)
+    drawn = [number for number, curve in curves.items() if curve and number != champion]
+    alpha = float(np.clip(12 / max(len(drawn), 1), 0.25, 0.8))
+    for number in drawn:
+        epochs, values = zip(*sorted(curves[number].items()), strict=True)
+        hue = OUTCOME_HUES[outcomes[number]]
+        axes.plot(epochs, values, color=hue, alpha=alpha, linewidth=1.1, label="_")
+        axes.plot(epochs[-1], values[-1], ".", color=hue, alpha=alpha, markersize=5)
+    for outcome, hue in OUTCOME_HUES.items():
+        if count := sum(outcomes[number] == outcome for number in drawn):
+            axes.plot([], [], color=hue, linewidth=2, label=f"{outcome} ({count})")
+    if champion is not None and curves.get(champion):
+        epochs, values = zip(*sorted(curves[champion].items()), strict=True)
+        name = f"champion: trial {champion} ({outcomes[champion]})"
+        axes.plot(epochs, values, color=GREEN, linewidth=2.4, marker="o", markersize=3.5, label=name)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(axis="y", color=PALE, linewidth=0.7)
+    if axes.lines:
+        _add_legend(axes, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def draw_importances(importances: Mapping[str, float]) -> Figure:
+    """How much each hyperparameter explains of the results: shares in [0, 1], the largest on top."""
+    ranked = sorted(importances.items(), key=lambda item: item[1])
+    height = 1.2 + 0.32 * max(len(ranked), 1)
+    figure, axes = _new_axes("Hyperparameter importances", "share", "", width=6.0, height=height)
+    names = [name for name, _ in ranked]
+    bars = axes.barh(range(len(ranked)), [share for _, share in ranked], color=BLUE, height=0.6)
+    axes.bar_label(bars, fmt="%.2f", fontsize=8, color=INK, padding=3)
+    axes.set_yticks(range(len(ranked)), names)
+    _show_names_literally(axes.get_yticklabels())
+    axes.margins(x=0.12)
+    axes.set_xlim(left=0)
+    axes.grid(axis="x", color=PALE, linewidth=0.7)
+    return figure
+
+
+def save_picture(figure: Figure, path: Path) -> Path:
+    """Write `figure` as PNG. A letter that matplotlib's font lacks becomes a box, without a warning."""
+    with warnings.catch_warnings():
+        # class names are the user's; a Chinese one is no reason to end a search at its last step
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
+        figure.savefig(path, format="png")
+    return path

@@ -1,0 +1,159 @@
+"""Precision and memory layout of a training step: measured once per net, size and device, then remembered."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from filelock import FileLock
+
+from trainable.architectures import build_model, check_image_size
+from trainable.config import MEMORY_FORMATS, StepPlan, TrialConfig
+from trainable.loop import train_epoch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+STOCK = StepPlan()
+LEAST_GAIN = 1.05  # how many times faster than the stock plan another one must be
+_BATCH_SIZES = {"cpu": 8, "cuda": 64}
+_MEASURE_S = 0.6
+_MAX_ROUNDS = 8
+_HOPELESS = 3.0  # a first step this many times slower than the fastest first step is not looked at again
+
+
+def pick_device() -> torch.device:
+    """The first GPU that this process may use, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def name_step(config: TrialConfig, *, image_size: int, device: torch.device, num_threads: int) -> tuple[str, str]:
+    """The device's name, and the key under which the plan of this step is remembered."""
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    else:
+        name = f"{_name_cpu()}, {torch.backends.cpu.get_cpu_capability()}, {num_threads} threads"
+    net = config.architecture
+    if net == "small_cnn":
+        net += f" {config.cnn_depth}x{config.cnn_filters}x{config.cnn_kernel}"
+    return name, f"{net}, {image_size} px, {name}, torch {torch.__version__}"
+
+
+def measure_step_plan(
+    config: TrialConfig,
+    *,
+    image_size: int,
+    device: torch.device,
+    num_threads: int,
+    cache_file: Path | None = None,
+    source: str | None = None,
+) -> StepPlan:
+    """The fastest plan for training the net of `config` on pictures of `image_size` pixels on `device`.
+
+    Times real steps on made-up pictures, about a second for a small net on a CPU; another plan than the stock
+    one must be 5 % faster. With `cache_file` (JSON, one for all processes of a node) a choice made once is
+    read ever after and no two processes measure at a time. `source` is that of `build_model`.
+    """
+    check_image_size(config, image_size)
+    with _num_threads_set_to(num_threads):
+        if cache_file is None:
+            return _measure(config, image_size, device, source)
+        _, key = name_step(config, image_size=image_size, device=device, num_threads=num_threads)
+        cache_file.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{cache_file}.lock"):
+            known = json.loads(cache_file.read_text()) if cache_file.exists() else {}
+            if key not in known:
+                known[key] = asdict(_measure(config, image_size, device, source))
+                aside = cache_file.with_name(f"{cache_file.name}.part")
+                aside.write_text(json.dumps(known, indent=1))
+                aside.replace(cache_file)
+            return StepPlan(**known[key])
+
+
+def list_candidates(device: torch.device) -> list[StepPlan]:
+    """The plans worth timing on a device, the stock plan first."""
+    if device.type == "cuda":
+        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        precisions = ["fp32", "bf16" if has_bf16 else "fp16"]
+    else:
+        has_bf16 = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+        precisions = ["fp32", "bf16"] if has_bf16 else ["fp32"]
+    return [StepPlan(precision=p, memory_format=layout) for p in precisions for layout in MEMORY_FORMATS]
+
+
+def choose_plan(seconds: dict[StepPlan, float]) -> StepPlan:
+    """The fastest plan by measured `seconds` a step, if it beats the stock plan by the margin."""
+    fastest = min(seconds, key=lambda plan: seconds[plan])
+    return fastest if seconds[STOCK] >= LEAST_GAIN * seconds[fastest] else STOCK
+
+
+def _measure(config: TrialConfig, image_size: int, device: torch.device, source: str | None) -> StepPlan:
+    batch_size = _BATCH_SIZES[device.type]
+    config = replace(config, batch_size=batch_size, optimizer="sgd", momentum=0, learning_rate=1e-9, augmentation=0)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        model = build_model(config, 2, source=source).to(device)
+        optimizer = torch.optim.SGD(model.parameters(), lr=config.learning_rate)
+        pixels = torch.randint(0, 256, (batch_size, image_size, image_size), dtype=torch.uint8, device=device)
+        labels = torch.arange(batch_size, device=device) % 2
+
+        def time_step(plan: StepPlan) -> float:
+            result = train_epoch(
+                model,
+                pixels,
+                labels,
+                optimizer=optimizer,
+                lr_at=lambda _: config.learning_rate,
+                plan=plan,
+                config=config,
+                epoch=1,
+                seed=0,
+                device=device,
+            )
+            return result.seconds
+
+        return choose_plan(_time_in_turns(list_candidates(device), time_step))
+
+
+def _time_in_turns(candidates: list[StepPlan], time_step: Callable[[StepPlan], float]) -> dict[StepPlan, float]:
+    """The least seconds of each plan over a few rounds, in turns, so that a busy moment hits all alike."""
+    first_steps: dict[StepPlan, float] = {}
+    for plan in candidates:
+        try:
+            first_steps[plan] = time_step(plan)
+        except (RuntimeError, FloatingPointError):  # a user's net need not know every plan
+            if plan == STOCK:
+                raise
+    limit_s = _HOPELESS * min(first_steps.values())
+    seconds = {plan: first_s for plan, first_s in first_steps.items() if first_s <= limit_s or plan == STOCK}
+    began_s = time.perf_counter()
+    for _ in range(_MAX_ROUNDS):
+        for plan in seconds:
+            seconds[plan] = min(seconds[plan], time_step(plan))
+        if time.perf_counter() - began_s > _MEASURE_S:
+            break
+    return seconds
+
+
+@contextmanager
+def _num_threads_set_to(num_threads: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(num_threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _name_cpu() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
