@@ -19,9 +19,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 SEEDS = (0, 1, 2)
-BUDGET = ("--image-size", "128", "--max-epochs", "9", "--num-trials", "28")
-FROM_SCRATCH = ("--arch", "small_cnn,squeezenet1_1,mobilenet_v3_small")
-PRETRAINED = ("--arch", "mobilenet_v2,squeezenet1_1")
+BUDGET = ("--image-size", "128", "--num-trials", "24")
+FROM_SCRATCH = ("--arch", "small_cnn,squeezenet1_1,mobilenet_v3_small", "--max-epochs", "27", "--first-rung", "3")
+PRETRAINED = ("--arch", "mobilenet_v2,squeezenet1_1", "--max-epochs", "9", "--first-rung", "1")
 
 
 def list_searches(data: Path) -> list[tuple[str, list[str]]]:
@@ -67,12 +67,12 @@ def main() -> None:
         result = run_search(name, options, args.data.absolute(), home)
         print(json.dumps(result), flush=True)
         figures.setdefault(name.rsplit("-", 1)[0], []).append(result)
-    print("| search | validation AUC | test AUC | test accuracy | trials | of full length | minutes |")
+    print("| search | validation AUC | test AUC | test accuracy | trials | at the last rung | minutes |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for name, results in figures.items():
         columns = [describe([r[key] for r in results]) for key in ("validation_value", "test_auc", "test_accuracy")]
         counts = [
-            f"{min(r[k] for r in results)} to {max(r[k] for r in results)}" for k in ("num_trials", "num_longest")
+            f"{min(r[k] for r in results)} to {max(r[k] for r in results)}" for k in ("num_trials", "num_last_rung")
         ]
         minutes = describe([r["minutes"] for r in results])
         print(f"| {name} | {' | '.join(columns)} | {' | '.join(counts)} | {minutes} |")

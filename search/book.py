@@ -65,11 +65,6 @@ class Book:
         present = [(value, entry) for value, entry in scored if value is not None]
         return [entry for _, entry in sorted(present, key=lambda pair: (sign * pair[0], pair[1].number))]
 
-    @property
-    def longest(self) -> int:
-        """The most epochs that any trial has trained."""
-        return max((entry.num_epochs for entry in self.entries.values()), default=0)
-
     def counts(self) -> Counter[str]:
         """How many trials have each outcome; `running` counts those without one."""
         return Counter(entry.outcome or "running" for entry in self.entries.values())

@@ -85,6 +85,7 @@ def report_search(
     home: SearchHome,
     *,
     metric: str,
+    num_last_rung: int,
     crowning: Crowning | None,
 ) -> None:
     """Write the report into the search's folder and, with the leaderboard, to the parent run."""
@@ -104,10 +105,12 @@ def report_search(
     )
     for file in files:
         tracking.log_file(file)
-    write_json(home.folder / "result.json", summarise_result(book, prepared, crowning))
+    write_json(home.folder / "result.json", summarise_result(book, prepared, crowning, num_last_rung=num_last_rung))
 
 
-def summarise_result(book: Book, prepared: PreparedData, crowning: Crowning | None) -> dict[str, Any]:
+def summarise_result(
+    book: Book, prepared: PreparedData, crowning: Crowning | None, *, num_last_rung: int
+) -> dict[str, Any]:
     """The search's figures for other programs: `result.json` in its folder."""
     values = [entry.best_value for entry in book.ranked() if entry.best_value is not None]
     result: dict[str, Any] = {
@@ -116,7 +119,7 @@ def summarise_result(book: Book, prepared: PreparedData, crowning: Crowning | No
         "num_trials": len(book.entries),
         "outcomes": dict(book.counts()),
         "num_epochs": sum(len(entry.values) for entry in book.entries.values()),
-        "num_longest": sum(entry.num_epochs == book.longest for entry in book.entries.values()),
+        "num_last_rung": num_last_rung,
         "median_value": statistics.median(values) if values else None,
     }
     if crowning is not None:

@@ -44,6 +44,17 @@ def prepare_images(config: SearchConfig, home: SearchHome, cluster: Cluster) -> 
     )
 
 
+def describe_data(config: SearchConfig, prepared: PreparedData) -> str:
+    """One line: what the images are, how large, and which class counts as positive."""
+    training = prepared.training
+    source = "a made set: procedural slices, not patients" if config.data is None else str(config.data)
+    parts = [f"{training.name}, {source}, read as {training.image_size} px"]
+    if len(training.classes) == 2:
+        guessed = " (guessed; --positive changes it)" if prepared.positive_was_guessed else ""
+        parts.append(f"positive is {training.classes[training.positive]}{guessed}")
+    return "; ".join(parts)
+
+
 def prepare_nets(config: SearchConfig, home: SearchHome, cluster: Cluster) -> Nets:
     """The nets and what travels with them. A user's own net is kept as it was when the search began."""
     kept = home.read_record().get("nets", {})

@@ -26,6 +26,7 @@ from search.fit import CTRL_C, TERMINATED, end_on_signals, fit
 from search.home import SearchHome, create_search, reopen_search
 from search.listener import Listener
 from search.preparation import (
+    describe_data,
     describe_space,
     limit_trials,
     prepare_images,
@@ -80,6 +81,7 @@ def conduct(config: SearchConfig, home: SearchHome) -> int:
         say(f"ctsearch     {home.name} in {home.folder}")
         prepared = prepare_images(config, home, services.cluster)
         data = prepared.training
+        say(f"Data         {describe_data(config, prepared)}")
         for line in prepared.audit.lines():
             say(line)
         cluster = services.cluster
@@ -106,7 +108,7 @@ def conduct(config: SearchConfig, home: SearchHome) -> int:
             parent_run_id=home.read_record().get("parent_run_id"),
             metric=f"val_{config.metric}",
             higher_is_better=higher_is_better,
-            tags=tags,
+            tags=tags | ({"warnings": "; ".join(prepared.warnings)} if prepared.warnings else {}),
             description="\n".join(prepared.warnings),
         )
         home.update_record(
@@ -196,7 +198,17 @@ def conduct(config: SearchConfig, home: SearchHome) -> int:
 
         # The champion.
         crowning = crown_champion(book, task, tracking, home, model_name=model_name, warnings=prepared.warnings)
-        report_search(book, record, prepared, tracking, board, home, metric=config.metric, crowning=crowning)
+        report_search(
+            book,
+            record,
+            prepared,
+            tracking,
+            board,
+            home,
+            metric=config.metric,
+            num_last_rung=rungs.num_at_last,
+            crowning=crowning,
+        )
         tracking.close_search(INTERRUPTED if budget.stop_reason == CTRL_C else "completed")
         if crowning is None:
             say("No champion  no trial finished an epoch; the runs in MLflow say why")

@@ -73,6 +73,11 @@ class Rungs:
         """Decide at a report. A trial is judged once a rung: what it repeats after a resume changes nothing."""
         return not self.record(number, epoch, value) or self.keeps(number, epoch)
 
+    @property
+    def num_at_last(self) -> int:
+        """How many trials have reached the last rung."""
+        return len(self.records[max(self.records)]) if self.records else 0
+
     def rung_of(self, number: int) -> int:
         """The highest rung that the trial has reached, 0 before the first."""
         return max((level for level, rung in self.records.items() if number in rung), default=0)

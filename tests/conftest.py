@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from mlflow_server.serve import ServerHandle, ensure_server
+from search.cluster import Cluster, connect
+from search.config import SearchConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -51,6 +58,65 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerHa
     """A real server of this test session; it ends with the last user."""
     with ensure_server(tmp_path_factory.mktemp("mlflow")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """One real Ray for this test session."""
+    import ray
+
+    yield connect(None, trial_cpus=1)
+    ray.shutdown()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedSearch:
+    """A small search of the made set that has ended: its folder, its record and its runs in MLflow."""
+
+    uri: str
+    home: Path
+    folder: Path
+    record: dict[str, Any]
+    client: MlflowClient
+    parent: Run
+    children: list[Run]
+
+
+@pytest.fixture(scope="session")
+def finished_search(
+    cluster: Cluster, made_folder: Path, mlflow_server: ServerHandle, tmp_path_factory: pytest.TempPathFactory
+) -> FinishedSearch:
+    from search.run import run
+
+    home = tmp_path_factory.mktemp("home")
+    config = SearchConfig(
+        name="finished",
+        home=home,
+        data=made_folder,
+        tracking_uri=mlflow_server.uri,
+        model_name="finished-model",
+        architectures=("small_cnn", "squeezenet1_1", "mobilenet_v3_small"),
+        num_trials=8,
+        max_epochs=4,
+        image_size=64,
+        trial_cpus=1,
+    )
+    assert run(config) == 0
+    folder = home / "searches" / "finished"
+    record = json.loads((folder / "search.json").read_text())
+    client = MlflowClient(mlflow_server.uri)
+    parent = client.get_run(record["parent_run_id"])
+    condition = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
+    children = client.search_runs([parent.info.experiment_id], condition)
+    return FinishedSearch(
+        uri=mlflow_server.uri,
+        home=home,
+        folder=folder,
+        record=record,
+        client=client,
+        parent=parent,
+        children=list(children),
+    )
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from rich.console import Console
 
 from search.book import Book
 from search.budget import Budget
-from search.cluster import Cluster, connect
+from search.cluster import Cluster
 from search.fit import fit
 from search.home import SearchHome, create_search, reopen_search
 from search.listener import Listener
@@ -91,15 +91,6 @@ class Played:
 
     def states(self) -> list[TrialState]:
         return [trial.state for trial in self.record.trials()]
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    import ray
-
-    found = connect(None, trial_cpus=1)
-    yield found
-    ray.shutdown()
 
 
 Play = Callable[..., Played]

@@ -55,7 +55,11 @@ class DuplicatePair:
 
 @dataclass(frozen=True, kw_only=True)
 class Audit:
-    """Counts, odd files and duplicates of a set. File names are relative to the folder that all files share."""
+    """Counts, odd files and duplicates of a set.
+
+    Files are named relative to the folder that they share; in `class/patient/slice` the patient is replaced by
+    the file's row in splits.csv.
+    """
 
     num_slices: int
     num_patients: int | None
@@ -68,7 +72,7 @@ class Audit:
     warnings: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """The audit as plain values, fit for JSON. Holds no patient ids but those that are part of file names."""
+        """The audit as plain values, fit for JSON, without patient ids."""
         return asdict(self)
 
     def lines(self) -> list[str]:
@@ -165,8 +169,13 @@ def _find_oddities(path: Path, facts: ImageFacts, image_size: int) -> list[str]:
 
 
 def _shorten(paths: Sequence[Path]) -> list[str]:
+    """Names fit for a log: a folder between class and file may be a patient's, so its place takes the row."""
     root = Path(os.path.commonpath([path.parent for path in paths]))
-    return [path.relative_to(root).as_posix() for path in paths]
+    shown = []
+    for row, path in enumerate(paths, 1):
+        first, *between = path.relative_to(root).parts
+        shown.append("/".join([first, f"[row {row}]", between[-1]] if len(between) > 1 else [first, *between]))
+    return shown
 
 
 def _sample(names: Sequence[str]) -> Examples:

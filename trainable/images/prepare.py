@@ -75,6 +75,7 @@ class PreparedData:
     training: TrainingData
     audit: Audit
     grouped_by: GroupedBy
+    positive_was_guessed: bool
     warnings: tuple[str, ...]
 
 
@@ -146,6 +147,7 @@ def prepare_data(
             warnings=warnings,
         ),
         grouped_by="near-duplicates" if patients is None else "patient",
+        positive_was_guessed=manifest.positive_was_guessed,
         warnings=tuple(warnings),
     )
 

@@ -1,0 +1,216 @@
+"""A whole search, real in every part: what it leaves in MLflow, in its folder and in the registry."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from PIL import Image
+
+from mlflow_server.serve import ServerHandle
+from search.cluster import Cluster
+from search.config import SearchConfig
+from search.run import run
+from tests.conftest import FinishedSearch
+from trainable.images.splits import read_splits
+
+ROOT = Path(__file__).resolve().parents[2]
+EPOCH_METRICS = {
+    *(f"{split}_{name}" for split in ("train", "val") for name in ("loss", "auc", "accuracy", "f1")),
+    *(f"{split}_{name}" for split in ("train", "val") for name in ("sensitivity", "specificity", "precision")),
+    *("learning_rate", "images_per_s", "epoch_s"),
+}
+
+
+def test_every_trial_is_a_child_run_with_its_configuration_and_curves(finished_search: FinishedSearch) -> None:
+    assert len(finished_search.children) == 8
+    for run_ in finished_search.children:
+        assert {"architecture", "optimizer", "learning_rate", "batch_size", "augmentation"} <= set(run_.data.params)
+        epochs = {}
+        for name in EPOCH_METRICS:
+            history = finished_search.client.get_metric_history(run_.info.run_id, name)
+            epochs[name] = sorted(point.step for point in history)
+        lengths = {tuple(steps) for steps in epochs.values()}
+        assert len(lengths) == 1
+        (steps,) = lengths
+        assert list(steps) == list(range(1, len(steps) + 1))
+        assert steps[-1] in (1, 3, 4)
+
+
+def test_every_trial_carries_the_tags_that_make_it_traceable(finished_search: FinishedSearch) -> None:
+    for run_ in finished_search.children:
+        tags = run_.data.tags
+        assert tags["search"] == "finished"
+        assert tags["outcome"] in ("completed", "stopped")
+        assert tags["data_hash"] == finished_search.record["data_hash"]
+        assert tags["rung"] in ("1", "3")
+        assert all(tags[name] for name in ("node", "device", "seed", "code_version", "precision", "memory_format"))
+        assert run_.info.status == "FINISHED"
+
+
+def test_the_parent_run_holds_audit_space_and_leaderboard(finished_search: FinishedSearch) -> None:
+    parent = finished_search.parent
+    assert parent.info.status == "FINISHED"
+    assert parent.data.tags["outcome"] == "completed"
+    names = {item.path for item in finished_search.client.list_artifacts(parent.info.run_id)}
+    assert {"audit.json", "space.json", "leaderboard.csv", "report.md", "learning_curves.png"} <= names
+    assert {"test_auc", "test_auc_low", "test_auc_high"} <= set(parent.data.metrics)
+
+
+def test_the_champion_is_the_best_trial_and_both_models_bear_the_alias(finished_search: FinishedSearch) -> None:
+    result = json.loads((finished_search.folder / "result.json").read_text())
+    best = max(run_.data.metrics["best_val_auc"] for run_ in finished_search.children)
+    assert result["validation_value"] == pytest.approx(best, abs=1e-12)
+    for name in ("finished-model", "finished-model-images"):
+        version = finished_search.client.get_model_version_by_alias(name, "champion")
+        assert version.tags["data_hash"] == finished_search.record["data_hash"]
+        assert float(version.tags["validation_value"]) == pytest.approx(best)
+
+
+def test_only_the_best_five_checkpoints_are_kept(finished_search: FinishedSearch) -> None:
+    trials = finished_search.folder / "trials"
+    assert len(list(trials.glob("*/best.json"))) == 5
+    assert not list(trials.rglob("newest*"))
+    assert not (finished_search.folder / "tune").exists()
+
+
+def test_no_patient_id_leaves_the_folder(finished_search: FinishedSearch) -> None:
+    audit = Path(finished_search.client.download_artifacts(finished_search.parent.info.run_id, "audit.json"))
+    text = audit.read_text() + (finished_search.folder / "search.json").read_text()
+    patients = {row.path.parent.name for row in read_splits(finished_search.folder / "splits.csv")}
+    assert patients
+    assert not [patient for patient in patients if re.search(rf"\b{re.escape(patient)}\b", text)]
+
+
+Search = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def search(cluster: Cluster, made_folder: Path, mlflow_server: ServerHandle, tmp_path: Path) -> Search:
+    """Run a small search in this process and return its `result.json`."""
+
+    def run_small(name: str, **options: Any) -> dict[str, Any]:
+        config = SearchConfig(
+            name=name,
+            home=tmp_path / "home",
+            data=made_folder,
+            tracking_uri=mlflow_server.uri,
+            model_name=f"{tmp_path.name.replace('_', '-')}",
+            num_trials=2,
+            max_epochs=1,
+            image_size=32,
+            trial_cpus=1,
+        )
+        if "space" not in options and "architectures" not in options:
+            options["architectures"] = ("small_cnn",)
+        assert run(replace(config, **options)) == 0
+        result: dict[str, Any] = json.loads((tmp_path / "home/searches" / name / "result.json").read_text())
+        return result
+
+    return run_small
+
+
+def test_one_seed_gives_the_same_numbers_twice_when_deterministic(search: Search, tmp_path: Path) -> None:
+    options = {"deterministic": True, "trial_cpus": 2, "num_trials": 4, "max_epochs": 3, "seed": 5}
+    first, second = search("first", **options), search("second", **options)
+    boards = [(tmp_path / f"home/searches/{name}/leaderboard.csv").read_text() for name in ("first", "second")]
+    rows = [[line.split(",") for line in board.splitlines()] for board in boards]
+    place = rows[0][0].index("run_id")
+    assert [row[:place] + row[place + 1 :] for row in rows[0]] == [row[:place] + row[place + 1 :] for row in rows[1]]
+    assert first["params"] == second["params"]
+    assert first["test_auc"] == second["test_auc"]
+
+
+def test_the_same_data_again_moves_the_alias_only_for_a_better_value(
+    search: Search, mlflow_server: ServerHandle
+) -> None:
+    good = {"ranges": {"learning_rate": "5e-3", "optimizer": "adam", "cnn_depth": "3"}, "max_epochs": 6}
+    poor = {"ranges": {"learning_rate": "1e-9", "optimizer": "sgd", "cnn_depth": "3"}}
+    first = search("first", **good, num_trials=1)
+    second = search("second", **poor, num_trials=1)
+    assert first["validation_value"] > second["validation_value"]
+    assert (first["alias"], second["alias"]) == ("champion", "challenger")
+    client = MlflowClient(mlflow_server.uri)
+    assert str(client.get_model_version_by_alias(first["model_name"], "champion").version) == first["version"]
+
+
+OWN_NET = """
+from torch import nn
+
+def build(num_classes):
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes))
+"""
+OWN_SPACE = """
+def space(trial):
+    return {"architecture": "small_cnn", "cnn_depth": 2, "learning_rate": trial.suggest_float("rate", 1e-4, 1e-2)}
+"""
+
+
+def test_three_classes_in_a_zip_with_a_net_of_ones_own_and_a_bad_picture(
+    search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    generator = np.random.default_rng(0)
+    with zipfile.ZipFile(tmp_path / "three kinds.zip", "w") as archive:
+        for label, level in (("dark", 60), ("grey", 120), ("bright", 200)):
+            for patient in range(10):
+                for index in range(2):
+                    picture = np.clip(generator.normal(level, 30, (48, 48)), 0, 255).astype(np.uint8)
+                    file = tmp_path / "slice.png"
+                    Image.fromarray(picture).save(file)
+                    archive.write(file, f"{label}/p {patient}/slice % {index} é.png")
+        archive.writestr("grey/p 3/broken.png", b"no picture")
+    (tmp_path / "my_net.py").write_text(OWN_NET)
+    monkeypatch.chdir(tmp_path)
+    options = {"data": tmp_path / "three kinds.zip", "architectures": ("my_net.py:build",)}
+    with pytest.raises(ValueError, match="broken.png"):
+        search("bad", **options)
+    result = search("good", **options, skip_bad_images=True, max_epochs=2)
+    assert result["params"]["architecture"] == "my_net.py:build"
+    assert {"test_sensitivity_0", "test_specificity_2", "test_auc"} <= set(result)
+    assert "skipped: 1 " in capsys.readouterr().out
+    assert not (tmp_path / "home/searches/bad").exists()
+
+
+def test_a_space_of_ones_own_replaces_the_default(search: Search, tmp_path: Path) -> None:
+    (tmp_path / "my_space.py").write_text(OWN_SPACE)
+    result = search("own", space=tmp_path / "my_space.py")
+    assert result["params"]["cnn_depth"] == 2
+    assert 1e-4 <= result["params"]["learning_rate"] <= 1e-2
+
+
+def test_weights_from_a_file_travel_to_the_trials(search: Search, shared_data: Path) -> None:
+    file = str(shared_data / "weights/squeezenet1_1-features.pth")
+    options = {"architectures": ("squeezenet1_1",), "ranges": {"learning_rate": "1e-9", "optimizer": "sgd"}}
+    plain = search("plain", **options, num_trials=1, image_size=64)
+    loaded = search("loaded", **options, num_trials=1, image_size=64, weights={"squeezenet1_1": file})
+    assert plain["validation_value"] != loaded["validation_value"]
+    with pytest.raises(ValueError, match="the search tries only: small_cnn"):
+        search("other", weights={"squeezenet1_1": file})
+
+
+@pytest.mark.timeout(600)
+def test_the_default_search_finds_a_champion_well_above_the_median(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "search/run.py"), "--home", str(tmp_path), "--name", "default"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads((tmp_path / "searches/default/result.json").read_text())
+    leaderboard = (tmp_path / "searches/default/leaderboard.csv").read_text().splitlines()
+    place = leaderboard[0].split(",").index("architecture")
+    assert result["num_trials"] >= 16
+    assert len({line.split(",")[place] for line in leaderboard[1:]}) >= 3
+    assert result["outcomes"]["stopped"] >= result["num_trials"] / 3
+    assert result["validation_value"] >= result["median_value"] + 0.1
+    assert (result["model_name"], result["alias"]) == ("ctsearch-demo", "champion")
+    for word in ("Sealed test", "95 % intervals", "ctsearch ui", "ctsearch search --data FOLDER", "made"):
+        assert word in done.stdout, done.stdout
+    assert done.stderr == ""
