@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+FINAL = ("completed", "stopped", "failed")
+
 
 @dataclass(kw_only=True)
 class TrialEntry:
@@ -64,6 +66,14 @@ class Book:
         scored = [(entry.best_value, entry) for entry in self.entries.values()]
         present = [(value, entry) for value, entry in scored if value is not None]
         return [entry for _, entry in sorted(present, key=lambda pair: (sign * pair[0], pair[1].number))]
+
+    def ended(self) -> dict[int, str]:
+        """The outcomes of the trials that are over for good."""
+        return {entry.number: entry.outcome for entry in self.entries.values() if entry.outcome in FINAL}
+
+    def interrupted(self) -> set[int]:
+        """The trials that a resumed search goes on with."""
+        return set(self.entries) - set(self.ended())
 
     def counts(self) -> Counter[str]:
         """How many trials have each outcome; `running` counts those without one."""

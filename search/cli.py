@@ -126,6 +126,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"ctsearch: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("ctsearch: ended at once; `ctsearch search --resume NAME` goes on", file=sys.stderr)
+        return 130
 
 
 def run_search(args: argparse.Namespace) -> int:

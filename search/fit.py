@@ -17,6 +17,7 @@ from search.home import SearchHome
 from search.listener import Listener
 from search.scheduler import INTERRUPTED, Scheduler
 from search.searcher import OptunaSearcher
+from search.tracking import Tracking
 
 CTRL_C, TERMINATED = "Ctrl-C", "SIGTERM"
 
@@ -41,6 +42,16 @@ def end_on_signals(budget: Budget) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def closing_on_error(tracking: Tracking) -> Iterator[None]:
+    """Whatever ends a search around its trials, a second Ctrl-C included: no run stays RUNNING."""
+    try:
+        yield
+    except BaseException:
+        tracking.close_search(INTERRUPTED, timeout_s=5)
+        raise
 
 
 def fit(

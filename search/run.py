@@ -22,7 +22,7 @@ from search.book import Book
 from search.budget import Budget
 from search.config import SearchConfig
 from search.finish import crown_champion, report_search, tell_end
-from search.fit import CTRL_C, TERMINATED, end_on_signals, fit
+from search.fit import CTRL_C, TERMINATED, closing_on_error, end_on_signals, fit
 from search.home import SearchHome, create_search, reopen_search
 from search.listener import Listener
 from search.preparation import (
@@ -118,6 +118,8 @@ def conduct(config: SearchConfig, home: SearchHome) -> int:
             parent_run_id=tracking.parent_run_id,
             model_name=model_name,
         )
+        if home.resumed:
+            tracking.mend(book.ended(), keep=book.interrupted())
         tracking.log_dict("audit.json", prepared.audit.to_dict())
         tracking.log_dict("space.json", describe_space(space, home))
 
@@ -180,7 +182,7 @@ def conduct(config: SearchConfig, home: SearchHome) -> int:
         # The search.
         say(f"MLflow       {tracking.search_url()}")
         if not home.sealed_test_file.exists():
-            with end_on_signals(budget), board.show():
+            with closing_on_error(tracking), end_on_signals(budget), board.show():
                 fit(
                     tune.with_parameters(Trial, task=task),
                     searcher=searcher,

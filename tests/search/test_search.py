@@ -148,7 +148,8 @@ OWN_NET = """
 from torch import nn
 
 def build(num_classes):
-    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes))
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes))
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), head)
 """
 OWN_SPACE = """
 def space(trial):
@@ -172,7 +173,7 @@ def test_three_classes_in_a_zip_with_a_net_of_ones_own_and_a_bad_picture(
     (tmp_path / "my_net.py").write_text(OWN_NET)
     monkeypatch.chdir(tmp_path)
     options = {"data": tmp_path / "three kinds.zip", "architectures": ("my_net.py:build",)}
-    with pytest.raises(ValueError, match="broken.png"):
+    with pytest.raises(ValueError, match=r"broken\.png"):
         search("bad", **options)
     result = search("good", **options, skip_bad_images=True, max_epochs=2)
     assert result["params"]["architecture"] == "my_net.py:build"
