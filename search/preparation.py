@@ -80,6 +80,13 @@ def prepare_space(config: SearchConfig, home: SearchHome, nets: Nets) -> Space:
     return space
 
 
+def choose_first_points(config: SearchConfig, space: Space, nets: Nets) -> list[dict[str, object]]:
+    """Where TPE begins: one sound configuration for every net. Random search begins anywhere."""
+    if config.sampler == "random" or not isinstance(space, DefaultSpace):
+        return []
+    return space.first_points(pretrained=nets.weights)
+
+
 def describe_space(space: Space, home: SearchHome) -> dict[str, object]:
     """The space for MLflow: ranges, or the user's own file."""
     return space.describe() if isinstance(space, DefaultSpace) else {"space.py": (home.folder / "space.py").read_text()}

@@ -26,6 +26,7 @@ from search.fit import CTRL_C, TERMINATED, closing_on_error, end_on_signals, fit
 from search.home import SearchHome, create_search, reopen_search
 from search.listener import Listener
 from search.preparation import (
+    choose_first_points,
     describe_data,
     describe_space,
     limit_trials,
@@ -96,6 +97,7 @@ def conduct(config: SearchConfig, home: SearchHome) -> int:
         # What was tried before: nothing, in a new search.
         higher_is_better = settings.higher_is_better
         record = Record(home.journal_file, sampler=config.sampler, seed=config.seed, higher_is_better=higher_is_better)
+        record.begin_with(choose_first_points(config, space, nets))
         book = Book(higher_is_better=higher_is_better)
         record.fill(book)
         plans = home.read_record().get("plans", {})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,12 @@ class Record:
         for trial in trials:
             if trial.state == TrialState.RUNNING:
                 self.put_back(trial.number)
+
+    def begin_with(self, points: Sequence[Mapping[str, Any]]) -> None:
+        """Let a new study try these points first; a resumed one has them already."""
+        if not self.trials():
+            for point in points:
+                self.study.enqueue_trial(dict(point))
 
     def trials(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False)

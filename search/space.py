@@ -7,7 +7,7 @@ those of `trainable.config.TrialConfig`. Conditional hyperparameters are plain `
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -37,8 +37,15 @@ class Interval:
     log: bool = False
     integer: bool = False
 
+    @property
+    def is_fixed(self) -> bool:
+        return self.low == self.high
+
+    def nearest(self, value: float) -> float:
+        return min(max(value, self.low), self.high)
+
     def draw(self, trial: Suggests, name: str) -> float:
-        if self.low == self.high:
+        if self.is_fixed:
             return self.low
         if self.integer:
             return trial.suggest_int(name, int(self.low), int(self.high), log=self.log)
@@ -51,8 +58,19 @@ class Choice:
 
     values: tuple[Any, ...]
 
+    @property
+    def is_fixed(self) -> bool:
+        return len(self.values) == 1
+
+    def nearest(self, value: Any) -> Any:
+        """The value itself where it is one of ours, else the nearest number, else the first."""
+        if value in self.values:
+            return value
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return min(self.values, key=lambda ours: abs(ours - value)) if is_number else self.values[0]
+
     def draw(self, trial: Suggests, name: str) -> Any:
-        return self.values[0] if len(self.values) == 1 else trial.suggest_categorical(name, self.values)
+        return self.values[0] if self.is_fixed else trial.suggest_categorical(name, self.values)
 
 
 DEFAULT_RANGES: Mapping[str, Interval | Choice] = {
@@ -71,6 +89,21 @@ DEFAULT_RANGES: Mapping[str, Interval | Choice] = {
     "cnn_kernel": Choice((3, 5)),
 }
 
+SOUND: Mapping[str, Any] = {
+    "optimizer": "adamw",
+    "learning_rate": 1e-3,
+    "weight_decay": 1e-2,
+    "lr_schedule": "one_cycle",
+    "batch_size": 16,
+    "augmentation": 0.4,
+    "dropout": 0.2,
+    "label_smoothing": 0.0,
+    "class_weighting": False,
+    "cnn_depth": 4,
+    "cnn_filters": 16,
+    "cnn_kernel": 3,
+}
+"""Where a search begins: chosen on validation figures of COVID-CT and the made set (benchmarks/LOG.md)."""
 SGD_FACTOR = 10.0
 """SGD steps by the gradient itself, not by its sign: its useful rates lie about ten times higher."""
 
@@ -109,6 +142,25 @@ class DefaultSpace:
         if isinstance(rates, Choice) or "learning_rate" in self.narrowed:
             return rates
         return Interval(rates.low * SGD_FACTOR, rates.high * SGD_FACTOR, log=rates.log)
+
+    def first_points(self, pretrained: Collection[str] = ()) -> list[dict[str, Any]]:
+        """One sound configuration for every net, to begin with: what a careful user would try by hand.
+
+        In Optuna's names, within the ranges, without what is fixed. `pretrained` nets get half the rate.
+        """
+        points = []
+        for architecture in self.architectures:
+            wanted = {**SOUND, "learning_rate": SOUND["learning_rate"] / (2 if architecture in pretrained else 1)}
+            names = [name for name in wanted if not name.startswith("cnn_") or architecture == "small_cnn"]
+            kinds = {"architecture": Choice(self.architectures)} | {name: self.ranges[name] for name in names}
+            point = {
+                name: kind.nearest(wanted.get(name, architecture)) for name, kind in kinds.items() if not kind.is_fixed
+            }
+            if self.ranges["optimizer"].nearest(SOUND["optimizer"]) == "sgd" and "learning_rate" in point:
+                rates = self._sgd_rates()
+                point["learning_rate_sgd"] = rates.nearest(point.pop("learning_rate") * SGD_FACTOR)
+            points.append(point)
+        return points
 
     def describe(self) -> dict[str, Any]:
         """The space as plain data, for MLflow and `search.json`."""

@@ -49,6 +49,26 @@ def test_a_single_value_fixes_a_hyperparameter() -> None:
 
 
 @pytest.mark.parametrize(
+    "ranges", [{}, {"optimizer": "sgd,rmsprop", "learning_rate": "1e-5:1e-4"}, {"optimizer": "sgd"}]
+)
+def test_a_search_begins_with_a_sound_point_of_every_net(ranges: dict[str, str]) -> None:
+    narrowed = {name: parse_range(name, text) for name, text in ranges.items()}
+    space = DefaultSpace(("small_cnn", "resnet18", "vgg16"), narrowed)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for point in space.first_points(pretrained={"vgg16"}):
+        study.enqueue_trial(point)
+    drawn = [TrialConfig.from_params(space(study.ask())) for _ in range(3)]
+    assert [config.architecture for config in drawn] == ["small_cnn", "resnet18", "vgg16"]
+    if not ranges:
+        assert [config.learning_rate for config in drawn] == [1e-3, 1e-3, 5e-4]
+        assert {(config.optimizer, config.batch_size, config.augmentation) for config in drawn} == {("adamw", 16, 0.4)}
+    assert all(
+        trial.params.items() >= point.items()
+        for trial, point in zip(study.trials, space.first_points(pretrained={"vgg16"}), strict=True)
+    )
+
+
+@pytest.mark.parametrize(
     ("name", "text", "parsed"),
     [
         ("learning_rate", "1e-5:1e-3", Interval(1e-5, 1e-3, log=True)),
