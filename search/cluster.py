@@ -85,7 +85,7 @@ def choose_runtime_env() -> dict[str, Any]:
     """
     is_checkout = (ROOT / "pyproject.toml").exists()
     is_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
-    return {"working_dir": str(ROOT)} if is_checkout and not is_job else {}
+    return {"working_dir": str(ROOT), "excludes": [".git"]} if is_checkout and not is_job else {}
 
 
 def fit_trials(

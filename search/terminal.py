@@ -92,7 +92,8 @@ class Board:
     def headline(self) -> str:
         counts = self.book.counts()
         parts = [f"{counts['running']} running", *(f"{counts[outcome]} {outcome}" for outcome in OUTCOMES)]
-        return f"{self.name}  {self.describe_budget()}  |  {', '.join(parts)}"
+        ending = f"  |  ending: {self.budget.stop_reason}" if self.budget.stop_reason else ""
+        return f"{self.name}  {self.describe_budget()}  |  {', '.join(parts)}{ending}"
 
     def describe_budget(self) -> str:
         ended = len(self.book.entries) - self.book.counts()["running"]
