@@ -88,6 +88,10 @@ class PendingServer:
             _unlock(self._in_use)
             raise
 
+    def abandon(self) -> None:
+        """Let go without waiting: what started for us alone ends by itself."""
+        _unlock(self._in_use)
+
     def _start_supervisor(self) -> subprocess.Popen[bytes] | None:
         """Start one unless one runs. The lock goes over to it: there is no moment without an owner."""
         running = _try_lock(self._folder / "running")
@@ -179,18 +183,8 @@ def supervise(folder: Path, running: int, port: int | None) -> int:
 
 
 def _start_mlflow(folder: Path, port: int) -> subprocess.Popen[bytes]:
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        "--host",
-        HOST,
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-    ]
+    command = [sys.executable, "-m", "mlflow", "server"]
+    command += ["--host", HOST, "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", "sqlite:///mlflow.db"]  # in `cwd`: a path may hold what a URI may not
     command += ["--serve-artifacts", "--artifacts-destination", (folder / "artifacts").as_uri()]
     environment = {

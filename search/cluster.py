@@ -50,6 +50,9 @@ def connect(address: str | None, *, trial_cpus: float | None = None, trial_gpus:
     """
     os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
     address = address or os.environ.get("RAY_ADDRESS")
+    # Workers started here import this code and no other checkout that may be installed.
+    paths = [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
     import ray
 
     # Ray protects a local cluster by a token in ~/.ray and warns that it does: as asked, so no warning.

@@ -80,7 +80,7 @@ def conduct(config: SearchConfig, home: SearchHome) -> int:
     with Services(config, home) as services:
         # What is searched on, and for.
         say(f"ctsearch     {home.name} in {home.folder}")
-        prepared = prepare_images(config, home, services.cluster)
+        prepared = prepare_images(config, home, services)
         data = prepared.training
         say(f"Data         {describe_data(config, prepared)}")
         for line in prepared.audit.lines():

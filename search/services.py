@@ -47,11 +47,9 @@ class Services:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            if self._pending is not None:
-                self._pending.wait().close()
-        finally:
-            self.stack.close()
+        if self._pending is not None:
+            self._pending.abandon()
+        self.stack.close()
 
     @property
     def cluster(self) -> Cluster:

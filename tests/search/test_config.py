@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -102,3 +104,18 @@ def test_the_command_line_tells_errors_in_one_line(capsys: pytest.CaptureFixture
     assert "no such folder" in lines[0]
     assert "there is no search 'lost'" in lines[1]
     assert "takes no other option" in lines[2]
+
+
+def test_the_console_script_works_from_any_folder(tmp_path: Path) -> None:
+    script = Path(sys.executable).with_name("ctsearch")
+    done = subprocess.run([script, "search", "--help"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "--time-budget" in done.stdout
+    root = Path(__file__).resolve().parents[2]
+    by_path = [sys.executable, str(root / "search/run.py"), "--help"]
+    assert subprocess.run(by_path, cwd=tmp_path, capture_output=True, text=True, check=True).stdout == done.stdout
+
+
+def test_asking_for_help_loads_no_heavy_library() -> None:
+    code = "import sys; from search.cli import build_parser; build_parser(); print(sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert not [name for name in ("torch", "ray", "mlflow", "optuna", "pandas") if f"'{name}'" in loaded]
