@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,13 @@ QUIET = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
+KEEP_FREED_MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": "1000000000",
+    "MALLOC_TRIM_THRESHOLD_": "4000000000",
+    "MALLOC_TOP_PAD_": "67108864",
+}
+"""glibc gives a step's large tensors back to the kernel and faults them in again at every step, unless told to keep
+them (mallopt(3)): up to half of a worker's time on a CPU (benchmarks/LOG.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +56,8 @@ def connect(address: str | None, *, trial_cpus: float | None = None, trial_gpus:
 
     Raises ConnectionError for a cluster that does not answer, ValueError where not one trial fits.
     """
-    os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
+    for name, value in (QUIET | KEEP_FREED_MEMORY).items():
+        os.environ.setdefault(name, value)
     address = address or os.environ.get("RAY_ADDRESS")
     # Workers started here import this code and no other checkout that may be installed.
     paths = [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
@@ -67,28 +76,38 @@ def connect(address: str | None, *, trial_cpus: float | None = None, trial_gpus:
             "configure_logging": True,
         }
         if address:
+            check_answers(address)
             options |= {"address": address, "runtime_env": choose_runtime_env()}
         else:
             options |= {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-        try:
-            ray.init(**options)
-        except ConnectionError as error:
-            raise ConnectionError(
-                f"no Ray cluster answers at {address!r}; start one with `ray start --head`, or unset RAY_ADDRESS "
-                "and --ray-address to run on this machine"
-            ) from error
+        ray.init(**options)
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return fit_trials(nodes, trial_cpus=trial_cpus, trial_gpus=trial_gpus)
 
 
+def check_answers(address: str, *, timeout_s: float = 10.0) -> None:
+    """Raise ConnectionError where nobody listens at HOST:PORT: Ray itself would try for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdecimal():  # "auto", say
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=timeout_s).close()
+    except OSError as error:
+        raise ConnectionError(
+            f"no Ray cluster answers at {address!r} ({error}); start one with `ray start --head`, or unset RAY_ADDRESS "
+            "and --ray-address to run on this machine"
+        ) from error
+
+
 def choose_runtime_env() -> dict[str, Any]:
-    """Ship the checkout, so that every node runs this code; a wheel is installed on the nodes themselves.
+    """Ship the checkout, so that every node runs this code, and what the workers' environment needs; a wheel is installed on the nodes themselves.
 
     Inside `ray job submit --working-dir` the code has been shipped already and must not be again.
     """
     is_checkout = (ROOT / "pyproject.toml").exists()
     is_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
-    return {"working_dir": str(ROOT), "excludes": [".git"]} if is_checkout and not is_job else {}
+    code = {"working_dir": str(ROOT), "excludes": [".git"]} if is_checkout and not is_job else {}
+    return {**code, "env_vars": KEEP_FREED_MEMORY}
 
 
 def fit_trials(
