@@ -102,7 +102,8 @@ def check_answers(address: str, *, timeout_s: float = 10.0) -> None:
 def choose_runtime_env() -> dict[str, Any]:
     """Ship the checkout, so that every node runs this code, and what the workers' environment needs.
 
-    A wheel is installed on the nodes themselves. Inside `ray job submit --working-dir` the code has been shipped already and must not be again.
+    A wheel is installed on the nodes themselves. Inside `ray job submit --working-dir` the code has been shipped
+    already and must not be again.
     """
     is_checkout = (ROOT / "pyproject.toml").exists()
     is_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
