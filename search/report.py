@@ -99,7 +99,7 @@ def write_report(
         "## Champion",
         _describe_champion(crowning),
         "## Data",
-        _list_lines(data_lines),
+        "\n".join(["```", *data_lines, "```"]) if data_lines else "",
         "## Trials",
         f"Sorted by validation {metric} at the best epoch.",
         _tabulate(*_leaderboard(ranked, metric)),

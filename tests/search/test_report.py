@@ -117,7 +117,7 @@ def test_the_page_holds_champion_data_budget_and_pictures(tmp_path: Path) -> Non
         "# Search first",
         "- 5 trials: 1 completed, 2 stopped, 1 failed, 1 interrupted",
         "- 20 of 20 trials",
-        "- 746 slices of 384 patients",
+        "  746 slices of 384 patients",
         "- trial 2, validation auc 0.9100",
         "covid-ct version 3 and covid-ct-images version 2, alias `challenger`",
         "opened 2 times in this home",

@@ -173,3 +173,23 @@ def test_ctrl_c_ends_with_the_champion_so_far_and_sigterm_leaves_a_search_to_res
     assert "RUNNING" not in statuses
     resumed = Record(folder / "optuna.journal", sampler="tpe", seed=0, higher_is_better=True)
     assert [trial.number for trial in resumed.trials()] == list(range(len(resumed.trials())))
+
+
+@pytest.mark.timeout(300)
+def test_a_second_ctrl_c_ends_at_once_and_leaves_nothing_running(
+    drive: Callable[..., subprocess.Popen[str]], tmp_path: Path, mlflow_server: ServerHandle
+) -> None:
+    folder = tmp_path / "searches" / "twice"
+    process = drive("run", "twice")
+    wait_until(lambda: count_epochs(read_trials(folder)) >= 2, process)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGINT
+    assert TrialState.RUNNING not in {trial.state for trial in read_trials(folder)}
+    client = MlflowClient(mlflow_server.uri)
+    parent = client.get_run(json.loads((folder / "search.json").read_text())["parent_run_id"])
+    children = client.search_runs([parent.info.experiment_id], "tags.search = 'twice'")
+    assert "RUNNING" not in {run.info.status for run in children}
+    assert not (folder / "sealed_test.json").exists()
