@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainable.config import CPU_ARCHITECTURES, GPU_ARCHITECTURES
+from trainable.config import CPU_ARCHITECTURES, GPU_ARCHITECTURES, is_own_net
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,10 +57,6 @@ def choose_nets(
         weights=read_weights(architectures, weights, sources),
         sources=sources,
     )
-
-
-def is_own_net(name: str) -> bool:
-    return ".py:" in name
 
 
 def read_own_net(name: str) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import models
 
-from trainable.config import TrialConfig
+from trainable.config import TrialConfig, is_own_net
 from trainable.small_cnn import SmallCNN
 from trainable.weights import WeightSource, load_weights, sum_over_rgb
 
@@ -140,11 +140,6 @@ def build_model(
     if weights is not None:
         load_weights(model, weights, config.architecture)
     return model
-
-
-def is_own_net(architecture: str) -> bool:
-    """Whether a name means a user's file, such as "my_net.py:build"."""
-    return ".py:" in architecture
 
 
 def check_image_size(config: TrialConfig, image_size: int) -> None:

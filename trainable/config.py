@@ -26,6 +26,11 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 MEMORY_FORMATS = ("contiguous", "channels_last")
 
 
+def is_own_net(architecture: str) -> bool:
+    """Whether a name means a user's own net, such as "my_net.py:build"."""
+    return ".py:" in architecture
+
+
 def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
         raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(known)}")

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from trainable.architectures import build_model, check_image_size, check_output, is_own_net
-from trainable.config import StepPlan, TrialConfig
+from trainable.architectures import build_model, check_image_size, check_output
+from trainable.config import StepPlan, TrialConfig, is_own_net
 from trainable.images.batches import take_rows
 from trainable.images.cache import open_pixels
 from trainable.loop import evaluate, train_epoch

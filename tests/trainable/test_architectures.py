@@ -15,9 +15,8 @@ from trainable.architectures import (
     check_image_size,
     check_output,
     check_weights,
-    is_own_net,
 )
-from trainable.config import TrialConfig
+from trainable.config import TrialConfig, is_own_net
 
 LARGE = {"resnet152", "vgg16", "vgg16_bn"}  # seconds to fill with fresh weights
 OWN_NET = """
