@@ -35,8 +35,8 @@ def list_searches(data: Path) -> list[tuple[str, list[str]]]:
     ]
     return [
         (f"{start}-{sampler}-{seed}", [*options, *BUDGET, "--sampler", sampler, "--seed", str(seed)])
+        for start, options in (("pretrained", [*PRETRAINED, *weights]), ("scratch", [*FROM_SCRATCH]))
         for seed in SEEDS
-        for start, options in (("scratch", [*FROM_SCRATCH]), ("pretrained", [*PRETRAINED, *weights]))
         for sampler in ("tpe", "random")
     ]
 
