@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SEEDS = (0, 1, 2)
 BUDGET = ("--image-size", "128", "--num-trials", "20")
 FROM_SCRATCH = (
-    *("--arch", "small_cnn,mobilenet_v3_small", "--max-epochs", "27", "--first-rung", "3"),
+    *("--arch", "small_cnn,mobilenet_v3_small", "--max-epochs", "18", "--first-rung", "3"),
     *("--range", "cnn_filters=8:16", "--range", "cnn_kernel=3"),
 )
 PRETRAINED = ("--arch", "mobilenet_v2,squeezenet1_1", "--max-epochs", "9", "--first-rung", "1")

@@ -86,6 +86,7 @@ def report_search(
     *,
     metric: str,
     num_last_rung: int,
+    turn_rounds_s: Sequence[float],
     crowning: Crowning | None,
 ) -> None:
     """Write the report into the search's folder and, with the leaderboard, to the parent run."""
@@ -105,11 +106,14 @@ def report_search(
     )
     for file in files:
         tracking.log_file(file)
-    write_json(home.folder / "result.json", summarise_result(book, prepared, crowning, num_last_rung=num_last_rung))
+    write_json(
+        home.folder / "result.json",
+        summarise_result(book, prepared, crowning, num_last_rung=num_last_rung, turn_rounds_s=turn_rounds_s),
+    )
 
 
 def summarise_result(
-    book: Book, prepared: PreparedData, crowning: Crowning | None, *, num_last_rung: int
+    book: Book, prepared: PreparedData, crowning: Crowning | None, *, num_last_rung: int, turn_rounds_s: Sequence[float]
 ) -> dict[str, Any]:
     """The search's figures for other programs: `result.json` in its folder."""
     values = [entry.best_value for entry in book.ranked() if entry.best_value is not None]
@@ -120,6 +124,7 @@ def summarise_result(
         "outcomes": dict(book.counts()),
         "num_epochs": sum(len(entry.values) for entry in book.entries.values()),
         "num_last_rung": num_last_rung,
+        "turn_round_s": statistics.median(turn_rounds_s) if turn_rounds_s else None,
         "median_value": statistics.median(values) if values else None,
     }
     if crowning is not None:

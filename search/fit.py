@@ -20,6 +20,8 @@ from search.searcher import OptunaSearcher
 from search.tracking import Tracking
 
 CTRL_C, TERMINATED = "Ctrl-C", "SIGTERM"
+MAX_LOST_WORKERS = 3
+"""A trial whose worker dies goes on elsewhere; one that takes a fourth worker with it has failed."""
 
 
 def name_trial(trial: TuneTrial) -> str:
@@ -81,6 +83,7 @@ def fit(
             storage_path=str(home.folder),
             stop=budget,
             callbacks=[listener],
+            failure_config=tune.FailureConfig(max_failures=MAX_LOST_WORKERS),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             verbose=0,
         ),

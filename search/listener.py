@@ -51,6 +51,9 @@ class Listener(tune.Callback):
         self.plans = plans
         self.trial_tags = trial_tags
         self.delete_checkpoint = delete_checkpoint
+        self.tracebacks: dict[int, str] = {}
+        self.turn_rounds_s: list[float] = []
+        self._last_reports: dict[tuple[str, int], tuple[int, float]] = {}
         self.kept_best = {entry.number for entry in book.ranked()}
 
     def begin(self, number: int, params: Mapping[str, Any], run_id: str | None) -> str:
@@ -72,6 +75,11 @@ class Listener(tune.Callback):
     ) -> None:
         number = trial.config["number"]
         self.budget.charge(result["time_this_iter_s"])
+        if "error" in result:
+            self.book.entries[number].error = result["error"]
+            self.tracebacks[number] = result["traceback"]
+            return
+        self._note_turn_round(number, result)
         self.book.note(number, result["epoch"], result["value"])
         self.tracking.hear(number, result["epoch"], result["timestamp_ms"], result["metrics"])
         plan = result["plan"]
@@ -89,13 +97,13 @@ class Listener(tune.Callback):
         number = trial.config["number"]
         self.end(self.book.entries[number], self.scheduler.outcomes.get(number, INTERRUPTED))
 
+    def on_trial_recover(self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        self.board.say([f"trial {trial.config['number']:3d} lost its worker and goes on from its newest checkpoint"])
+
     def on_trial_error(self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         entry = self.book.entries[trial.config["number"]]
-        entry.error = last_line(trial.error_file)
+        entry.error = f"its worker died again and again, last: {last_line(trial.error_file)}"
         self.end(entry, FAILED)
-        counts = self.book.counts()
-        if counts[FAILED] >= NUM_FAILURES_TO_END and not self.book.ranked():
-            self.budget.stop_reason = f"the first {counts[FAILED]} trials all failed"
 
     def on_step_end(self, iteration: int, trials: Sequence[TuneTrial], **info: Any) -> None:
         self.board.tick()
@@ -104,8 +112,12 @@ class Listener(tune.Callback):
         """Write a trial's outcome everywhere, and free the checkpoints that nobody needs any more."""
         entry.outcome = outcome
         tags = entry.tags | {"rung": str(self.scheduler.rungs.rung_of(entry.number))}
-        self.tracking.close_trial(entry.number, outcome, tags=tags, error=entry.error)
+        error = self.tracebacks.pop(entry.number, entry.error)
+        self.tracking.close_trial(entry.number, outcome, tags=tags, error=error)
         self.board.note_end(entry)
+        num_failed = self.book.counts()[FAILED]
+        if num_failed >= NUM_FAILURES_TO_END and not self.book.ranked():
+            self.budget.stop_reason = f"the first {num_failed} trials all failed"
         self.kept_best.add(entry.number)
         best = {ranked.number for ranked in self.book.ranked()[:NUM_KEPT_BEST]}
         running = {other.number for other in self.book.entries.values() if other.outcome in (None, INTERRUPTED)}
@@ -115,6 +127,14 @@ class Listener(tune.Callback):
 
     def __reduce__(self) -> tuple[type[object], tuple[()]]:
         return object, ()
+
+    def _note_turn_round(self, number: int, result: dict[str, Any]) -> None:
+        """From the end of a worker's last trial to the first training step of its next."""
+        worker = (result["hostname"], result["pid"])
+        last_number, last_ended_at_s = self._last_reports.get(worker, (number, 0.0))
+        if last_number != number:
+            self.turn_rounds_s.append(result["began_at_s"] - last_ended_at_s)
+        self._last_reports[worker] = (number, result["ended_at_s"])
 
     def sweep(self) -> None:
         """At the end of a session: workers deleted the `newest` of trials that others followed; here go the rest."""

@@ -211,6 +211,7 @@ def conduct(config: SearchConfig, home: SearchHome) -> int:
             home,
             metric=config.metric,
             num_last_rung=rungs.num_at_last,
+            turn_rounds_s=listener.turn_rounds_s,
             crowning=crowning,
         )
         tracking.close_search(INTERRUPTED if budget.stop_reason == CTRL_C else "completed")

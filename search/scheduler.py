@@ -94,10 +94,15 @@ class Scheduler(TrialScheduler):
         self.outcomes: dict[int, str] = {}
 
     def on_trial_add(self, tune_controller: TuneController, trial: Trial) -> None:
-        pass
+        """A new trial, or one whose worker was lost and that goes on elsewhere."""
+        self.outcomes.pop(trial.config["number"], None)
 
     def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:
-        number, epoch = trial.config["number"], result["epoch"]
+        number = trial.config["number"]
+        if "error" in result:
+            self.outcomes[number] = FAILED
+            return TrialScheduler.STOP
+        epoch = result["epoch"]
         goes_on = self.rungs.goes_on(number, epoch, result["value"])
         if result["finished"]:
             self.outcomes[number] = COMPLETED

@@ -5,16 +5,20 @@ The heavy imports happen in `setup`, on the worker: the driver imports this modu
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from traceback import format_exc
 from typing import TYPE_CHECKING, Any, Literal
 
+import ray
 from ray import tune
 
 from trainable.config import StepPlan, TrialConfig, TrialSettings
+from trainable.worker_memory import WorkerMemory
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,14 +72,25 @@ class Trial(tune.Trainable):
         self.reports: Generator[EpochReport] | None = None
         self.writer: CheckpointWriter | None = None
         self.run_log: RunLog | None = None
+        self.memory = WorkerMemory()
 
     def step(self) -> dict[str, Any]:
-        """Train one epoch. Imports, resuming and the model's construction fall into a trial's first step."""
-        began_s = time.time()
+        """Train one epoch. Imports, resuming and the model's construction fall into a trial's first step.
+
+        What a trial raises is reported, not raised: the worker stays warm, and whatever else ends an actor
+        (a lost node, a killed process) is no failure of the trial, which goes on from its newest checkpoint.
+        """
+        try:
+            return self._train_epoch()
+        except Exception as error:
+            return {"value": math.nan, "error": f"{type(error).__name__}: {error}", "traceback": format_exc()}
+
+    def _train_epoch(self) -> dict[str, Any]:
         if self.reports is None:
             self.reports = self._begin()
         report = next(self.reports)
-        timestamp_ms = int(time.time() * 1000)
+        ended_at_s = time.time()
+        timestamp_ms = int(ended_at_s * 1000)
         if self.run_log is not None:
             self.run_log.log_epoch(report.epoch, report.metrics, timestamp_ms)
         return {
@@ -86,7 +101,8 @@ class Trial(tune.Trainable):
             "finished": report.finished,
             "metrics": report.metrics,
             "timestamp_ms": timestamp_ms,
-            "began_s": began_s,
+            "began_at_s": ended_at_s - report.metrics["epoch_s"],
+            "ended_at_s": ended_at_s,
             "device": self.device_name,
             "plan": {"precision": self.plan.precision, "memory_format": self.plan.memory_format},
             "plan_key": self.plan_key,
@@ -94,11 +110,16 @@ class Trial(tune.Trainable):
         }
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """The next trial comes because the last one ended for good: its `newest` checkpoint goes."""
+        """The next trial comes because the last one ended for good: its `newest` checkpoint goes.
+
+        A worker whose memory does not come back ends itself; Tune then starts the trial on a new one.
+        """
         writer = self.writer
         self._end(write_waiting=False)
         if writer is not None:
             writer.store.delete("newest")
+        if not self.memory.comes_back():
+            ray.actor.exit_actor()
         return True
 
     def cleanup(self) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,7 +28,7 @@ from search.terminal import Board
 
 
 class Toy(tune.Trainable):
-    """Its value rises with the epochs towards `height`; `fails_at` and `sleep_s` make it misbehave."""
+    """Its value rises with the epochs towards `height`; `fails_at`, `dies_at` and `sleep_s` make it misbehave."""
 
     def setup(self, config: dict[str, Any]) -> None:
         self.epoch = 0
@@ -38,9 +40,11 @@ class Toy(tune.Trainable):
     def step(self) -> dict[str, Any]:
         params = self.config["params"]
         self.epoch += 1
+        if self.epoch == params.get("dies_at"):
+            os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(params.get("sleep_s", 0))
         if self.epoch == params.get("fails_at"):
-            raise FloatingPointError(f"the loss is nan at epoch {self.epoch}")
+            return {"value": math.nan, "error": f"the loss is nan at epoch {self.epoch}", "traceback": "Traceback"}
         value = params["height"] * self.epoch / (self.epoch + 1)
         return {
             "epoch": self.epoch,
@@ -50,6 +54,8 @@ class Toy(tune.Trainable):
             "finished": self.epoch == params.get("max_epochs", 9),
             "metrics": {"val_auc": value},
             "timestamp_ms": self.epoch,
+            "began_at_s": time.time(),
+            "ended_at_s": time.time(),
             "device": "toy",
             "plan": {"precision": "fp32", "memory_format": "contiguous"},
             "plan_key": "toy",
@@ -88,6 +94,7 @@ class Played:
     memory: Memory
     deleted: list[tuple[int, str]]
     started: list[int]
+    turn_rounds_s: list[float]
 
     def states(self) -> list[TrialState]:
         return [trial.state for trial in self.record.trials()]
@@ -163,7 +170,7 @@ def play(cluster: Cluster, tmp_path: Path) -> Play:
             home=home,
         )
         home.release()
-        return Played(record, book, budget, scheduler, memory, deleted, started)
+        return Played(record, book, budget, scheduler, memory, deleted, started, listener.turn_rounds_s)
 
     return run
 
@@ -208,10 +215,21 @@ def test_a_failing_trial_fails_alone(play: Play) -> None:
 
     played = play(space, num_trials=6)
     assert {number for number, outcome in played.memory.outcomes.items() if outcome == "failed"} == {0, 3}
-    assert played.memory.errors[0] is not None
-    assert "the loss is nan at epoch 2" in played.memory.errors[0]
+    assert played.memory.errors[0] == "Traceback"
+    assert played.book.entries[0].error == "the loss is nan at epoch 2"
     assert played.states()[3] == TrialState.FAIL
     assert played.states()[5] == TrialState.COMPLETE
+
+
+def test_a_trial_that_kills_every_worker_fails_and_the_search_goes_on(play: Play) -> None:
+    def space(trial: Any) -> dict[str, Any]:
+        return {**heights(trial), "dies_at": 2 if trial.number == 1 else None}
+
+    played = play(space, num_trials=3)
+    assert played.memory.outcomes[1] == "failed"
+    assert "died again and again" in str(played.memory.errors[1])
+    assert played.states()[1] == TrialState.FAIL
+    assert {played.memory.outcomes[number] for number in (0, 2)} <= {"completed", "stopped"}
 
 
 def test_a_search_whose_first_trials_all_fail_ends(play: Play) -> None:
@@ -280,7 +298,9 @@ def test_a_warm_worker_serves_trial_after_trial(play: Play) -> None:
 
     Listener.on_trial_result = listen  # type: ignore[method-assign]
     try:
-        play(heights, num_trials=10, slots=1)
+        played = play(heights, num_trials=10, slots=1)
     finally:
         Listener.on_trial_result = original  # type: ignore[method-assign]
     assert len(processes) == 1
+    assert len(played.turn_rounds_s) == 9
+    assert all(seconds >= 0 for seconds in played.turn_rounds_s)

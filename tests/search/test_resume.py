@@ -193,3 +193,43 @@ def test_a_second_ctrl_c_ends_at_once_and_leaves_nothing_running(
     children = client.search_runs([parent.info.experiment_id], "tags.search = 'twice'")
     assert "RUNNING" not in {run.info.status for run in children}
     assert not (folder / "sealed_test.json").exists()
+
+
+def find_workers(driver: int) -> list[int]:
+    """Processes below the driver in which a trial trains."""
+    parents: dict[int, int] = {}
+    names: dict[int, str] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            names[int(folder.name)] = (folder / "cmdline").read_text()
+            parents[int(folder.name)] = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+
+    def is_below(process: int) -> bool:
+        return process == driver or (parents.get(process, 0) > 1 and is_below(parents[process]))
+
+    return [process for process, name in names.items() if "Trainable" in name and is_below(process)]
+
+
+@pytest.mark.timeout(300)
+def test_a_killed_worker_costs_a_trial_an_epoch_at_most(
+    drive: Callable[..., subprocess.Popen[str]], tmp_path: Path, mlflow_server: ServerHandle
+) -> None:
+    folder = tmp_path / "searches" / "worker"
+    process = drive("run", "worker")
+    wait_until(lambda: count_epochs(read_trials(folder)) >= 6, process)
+    workers = find_workers(process.pid)
+    assert workers
+    for worker in workers:
+        os.kill(worker, signal.SIGKILL)
+    output = finish(process)
+    assert "lost its worker" in output
+    trials = read_trials(folder)
+    assert {trial.state for trial in trials} <= {TrialState.COMPLETE, TrialState.PRUNED}
+    client = MlflowClient(mlflow_server.uri)
+    for trial in trials:
+        epochs = sorted(trial.intermediate_values)
+        assert epochs == list(range(1, len(epochs) + 1))
+        history = client.get_metric_history(trial.user_attrs["run_id"], "val_auc")
+        assert sorted(point.step for point in history) == epochs

@@ -1,0 +1,54 @@
+"""Proof that a warm worker's memory came back after a trial, on the host and on the GPU."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import sys
+from pathlib import Path
+
+GROWTH = 1.5
+SLACK_BYTES = 256 * 2**20
+GPU_SLACK_BYTES = 16 * 2**20
+
+
+class WorkerMemory:
+    """Compares what a process holds between trials with what it held after its first."""
+
+    def __init__(self) -> None:
+        self.first_bytes: int | None = None
+
+    def comes_back(self) -> bool:
+        """Give back what is free, then judge: at most half as much again as after the first trial, and an empty GPU.
+
+        A quarter of a gigabyte is granted on top, so that nets of different sizes do not count as a leak.
+        """
+        give_back()
+        held = read_resident_bytes()
+        if self.first_bytes is None:
+            self.first_bytes = held
+        return held <= GROWTH * self.first_bytes + SLACK_BYTES and read_gpu_bytes() <= GPU_SLACK_BYTES
+
+
+def give_back() -> None:
+    """Drop garbage, and let allocators return what they keep for reuse."""
+    gc.collect()
+    if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def read_resident_bytes() -> int:
+    """Resident memory of this process; 0 where the system does not tell (proc(5))."""
+    file = Path("/proc/self/statm")
+    return int(file.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if file.exists() else 0
+
+
+def read_gpu_bytes() -> int:
+    """What this process's tensors hold on its GPUs."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return 0
+    return sum(torch.cuda.memory_allocated(index) for index in range(torch.cuda.device_count()))
