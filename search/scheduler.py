@@ -8,6 +8,7 @@ of those that have reached this rung so far.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from ray.tune.schedulers import TrialScheduler
@@ -34,9 +35,11 @@ def rung_levels(max_epochs: int, *, first: int = 1, reduction_factor: int = 3) -
 
 
 class Rungs:
-    """What each trial had reached when it came to each rung: its best value so far.
+    """What each trial had to show when it came to each rung: its mean value since the rung before.
 
-    `history` rebuilds the rungs of an earlier session from (trial, epoch, value) in any order.
+    A mean, since one epoch's value on a small validation split is noise; and nobody is judged before
+    `reduction_factor` trials have come: benchmarks/rung_rules.py measures both. `history` rebuilds the rungs of an
+    earlier session from (trial, epoch, value) in any order.
     """
 
     def __init__(
@@ -50,24 +53,26 @@ class Rungs:
         self.reduction_factor = reduction_factor
         self.sign = 1.0 if higher_is_better else -1.0
         self.records: dict[int, dict[int, float]] = {level: {} for level in sorted(levels)}
-        self.best: dict[int, float] = {}
+        self.previous = dict(zip(self.records, (0, *self.records), strict=False))
+        self.values: dict[int, dict[int, float]] = {}
         for number, epoch, value in sorted(history, key=lambda entry: entry[:2]):
             self.record(number, epoch, value)
 
     def record(self, number: int, epoch: int, value: float) -> bool:
-        """Note a value; True if it is the trial's first at a rung."""
-        self.best[number] = max(self.best.get(number, -float("inf")), self.sign * value)
+        """Note a value, of an epoch the first; True if it brings the trial to a rung for the first time."""
+        values = self.values.setdefault(number, {})
+        values.setdefault(epoch, self.sign * value)
         rung = self.records.get(epoch)
         if rung is None or number in rung:
             return False
-        rung[number] = self.best[number]
+        rung[number] = fmean(value for at, value in values.items() if self.previous[epoch] < at <= epoch)
         return True
 
     def keeps(self, number: int, epoch: int) -> bool:
-        """Whether the trial is among the best 1/reduction_factor (at least one) at this rung. Ties stay."""
+        """Whether the trial is among the best 1/reduction_factor at this rung; ties stay, and so do the first."""
         rung = self.records[epoch]
         num_better = sum(value > rung[number] for value in rung.values())
-        return num_better < max(1, len(rung) // self.reduction_factor)
+        return len(rung) < self.reduction_factor or num_better < len(rung) // self.reduction_factor
 
     def goes_on(self, number: int, epoch: int, value: float) -> bool:
         """Decide at a report. A trial is judged once a rung: what it repeats after a resume changes nothing."""

@@ -23,15 +23,16 @@ def test_a_reduction_factor_of_one_is_refused() -> None:
         rung_levels(27, reduction_factor=1)
 
 
-def test_the_first_trial_at_a_rung_goes_on() -> None:
-    assert Rungs((1, 3)).goes_on(0, 1, 0.1)
+def test_nobody_is_judged_before_a_third_can_be_told() -> None:
+    rungs = Rungs((1, 3))
+    assert [rungs.goes_on(number, 1, value) for number, value in enumerate((0.9, 0.1, 0.5))] == [True, True, False]
+    assert [rungs.goes_on(number, 3, 0.5) for number in range(2)] == [True, True]
 
 
 def test_a_trial_below_the_best_third_is_stopped() -> None:
-    rungs = Rungs((1,))
-    assert rungs.goes_on(0, 1, 0.9)
-    assert not rungs.goes_on(1, 1, 0.5)
-    assert rungs.goes_on(2, 1, 0.95)
+    rungs = Rungs((1,), history=[(0, 1, 0.9), (1, 1, 0.1)])
+    assert not rungs.goes_on(2, 1, 0.5)
+    assert rungs.goes_on(3, 1, 0.95)
 
 
 def test_two_of_six_go_on_at_a_rung() -> None:
@@ -41,21 +42,24 @@ def test_two_of_six_go_on_at_a_rung() -> None:
 
 
 def test_epochs_between_rungs_never_stop_a_trial() -> None:
-    rungs = Rungs((1, 3), history=[(0, 1, 0.9), (0, 2, 0.9)])
-    rungs.goes_on(1, 1, 0.95)
-    assert rungs.goes_on(1, 2, 0.0)
+    rungs = Rungs((1, 3), history=[(number, epoch, 0.9) for number in range(3) for epoch in (1, 2)])
+    rungs.goes_on(3, 1, 0.95)
+    assert rungs.goes_on(3, 2, 0.0)
 
 
-def test_a_trial_counts_with_its_best_value_so_far() -> None:
-    rungs = Rungs((3,), history=[(0, 3, 0.8)])
-    rungs.record(1, 2, 0.9)
-    assert rungs.goes_on(1, 3, 0.1)
+def test_a_trial_counts_with_its_mean_since_the_rung_before() -> None:
+    rungs = Rungs((1, 3), history=[(0, 1, 0.0), (0, 2, 0.7), (0, 3, 0.9), (1, 1, 0.9), (1, 2, 0.5), (1, 3, 0.3)])
+    assert rungs.records[3] == {0: pytest.approx(0.8), 1: pytest.approx(0.4)}
+    lucky = [(2, 1, 1.0), (2, 2, 0.1)]
+    for number, epoch, value in lucky:
+        rungs.record(number, epoch, value)
+    assert not rungs.goes_on(2, 3, 0.95)
 
 
 def test_a_lower_loss_is_better_where_asked() -> None:
-    rungs = Rungs((1,), higher_is_better=False, history=[(0, 1, 0.5)])
-    assert rungs.goes_on(1, 1, 0.4)
-    assert not rungs.goes_on(2, 1, 0.6)
+    rungs = Rungs((1,), higher_is_better=False, history=[(0, 1, 0.5), (1, 1, 0.5)])
+    assert rungs.goes_on(2, 1, 0.4)
+    assert not rungs.goes_on(3, 1, 0.6)
 
 
 def test_what_a_resumed_trial_repeats_changes_nothing() -> None:
