@@ -24,7 +24,7 @@ FROM_SCRATCH = (
     *("--arch", "small_cnn,mobilenet_v3_small", "--max-epochs", "18", "--first-rung", "3"),
     *("--range", "cnn_filters=8:16", "--range", "cnn_kernel=3"),
 )
-PRETRAINED = ("--arch", "mobilenet_v2,squeezenet1_1", "--max-epochs", "9", "--first-rung", "1")
+PRETRAINED = ("--arch", "mobilenet_v2,squeezenet1_1", "--max-epochs", "12", "--first-rung", "3")
 
 
 def list_searches(data: Path) -> list[tuple[str, list[str]]]:
