@@ -17,7 +17,6 @@ from trainable.config import TrialSettings
 
 if TYPE_CHECKING:
     from search.cluster import Cluster
-    from search.services import Services
     from trainable.images.prepare import PreparedData
 
 MADE_SET = "ctsearch-demo"
@@ -25,18 +24,15 @@ MADE_SIZE, CPU_SIZE, GPU_SIZE = 64, 128, 224
 DEFAULT_NUM_TRIALS = 20
 
 
-def prepare_images(config: SearchConfig, home: SearchHome, services: Services) -> PreparedData:
-    """Find, check, split and decode the images; the made set where none are given.
-
-    Only the default size of a user's own images depends on the cluster, and so waits for it.
-    """
+def prepare_images(config: SearchConfig, home: SearchHome, cluster: Cluster) -> PreparedData:
+    """Find, check, split and decode the images; the made set where none are given."""
     from trainable.images.made import make_set
     from trainable.images.prepare import prepare_data
 
     data = config.data or make_set(home.cache / MADE_SET, seed=0)
     image_size = home.read_record().get("image_size") or config.image_size
     if image_size is None:
-        image_size = MADE_SIZE if not config.data else GPU_SIZE if services.cluster.has_gpu else CPU_SIZE
+        image_size = MADE_SIZE if not config.data else GPU_SIZE if cluster.has_gpu else CPU_SIZE
     return prepare_data(
         data,
         cache_dir=home.cache,

@@ -80,12 +80,12 @@ def conduct(config: SearchConfig, home: SearchHome) -> int:
     with Services(config, home) as services:
         # What is searched on, and for.
         say(f"ctsearch     {home.name} in {home.folder}")
-        prepared = prepare_images(config, home, services)
+        cluster = services.cluster
+        prepared = prepare_images(config, home, cluster)
         data = prepared.training
         say(f"Data         {describe_data(config, prepared)}")
         for line in prepared.audit.lines():
             say(line)
-        cluster = services.cluster
         say(f"Cluster      {cluster.description}")
         nets = prepare_nets(config, home, cluster)
         if nets.left_out and config.space is None:

@@ -1,9 +1,8 @@
-"""What a search needs around it, started side by side: Ray and the MLflow server."""
+"""What a search needs around it: Ray, and the MLflow server that starts beside it."""
 
 from __future__ import annotations
 
 import os
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
@@ -15,45 +14,43 @@ from search.home import SearchHome
 
 
 class Services:
-    """Both start in `__enter__` and are waited for where they are first used.
+    """The server starts first, in processes of its own, and is waited for where it is first used.
 
-    The server is ours unless a tracking URI is given; Ray runs on this machine unless an address is. At the end
-    a Ray of our own stops, and our hold on the server goes: it lives on while another search uses it.
+    It is ours unless a tracking URI is given; Ray runs on this machine unless an address is. At the end a Ray of
+    our own stops, and our hold on the server goes: it lives on while another search uses it.
+
+    Ray starts in the calling thread, before any work with images: it forks, and a fork while another thread
+    computes with OpenBLAS never returns.
     """
+
+    cluster: Cluster
 
     def __init__(self, config: SearchConfig, home: SearchHome) -> None:
         self.config = config
         self.home = home
-        self.given_uri = config.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-        self.stack = ExitStack()
+        self._uri = config.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
         self._pending: PendingServer | None = None
-        self._uri: str | None = self.given_uri
+        self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         import ray
 
-        was_connected = ray.is_initialized()
-        if self.given_uri is None:
+        if self._uri is None:
             self._pending = begin_server(self.home.mlflow)
-        pool = self.stack.enter_context(ThreadPoolExecutor(1))
-        config = self.config
-        self._cluster: Future[Cluster] = pool.submit(
-            connect, config.ray_address, trial_cpus=config.trial_cpus, trial_gpus=config.trial_gpus
-        )
-        if not was_connected:
-            self.stack.callback(ray.shutdown)
+        if not ray.is_initialized():
+            self._stack.callback(ray.shutdown)
+        try:
+            config = self.config
+            self.cluster = connect(config.ray_address, trial_cpus=config.trial_cpus, trial_gpus=config.trial_gpus)
+        except BaseException:
+            self._close()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._pending is not None:
-            self._pending.abandon()
-        self.stack.close()
-
-    @property
-    def cluster(self) -> Cluster:
-        return self._cluster.result()
+        self._close()
 
     @property
     def tracking_uri(self) -> str:
@@ -61,6 +58,11 @@ class Services:
             assert self._pending is not None
             server = self._pending.wait()
             self._pending = None
-            self.stack.callback(server.close)
+            self._stack.callback(server.close)
             self._uri = server.uri
         return self._uri
+
+    def _close(self) -> None:
+        if self._pending is not None:
+            self._pending.abandon()
+        self._stack.close()
