@@ -97,13 +97,23 @@ def test_the_named_pairs_of_covid_ct_leave_train_and_stay_in_test(
     assert training.classes[training.positive] == "COVID"
 
 
-def test_the_sealed_test_of_covid_ct_holds_all_of_it(covid_ct: tuple[Path, PreparedData]) -> None:
+def test_the_test_split_of_covid_ct_is_kept_whole_and_sealed(covid_ct: tuple[Path, PreparedData]) -> None:
     home, prepared = covid_ct
-    sealed = open_sealed_test(home / "splits.csv", cache_dir=home / "cache", image_size=32)
-    assert sealed.pixels.shape == (203, 32, 32)
-    assert Counter(sealed.labels.tolist()) == {0: 98, 1: 105}
-    assert sealed.has_near_duplicate.sum() == 2
-    assert len(set(sealed.groups)) == 95
+    test = [row for row in read_splits(home / "splits.csv") if row.split == "test"]
+    assert Counter(row.label for row in test) == {"COVID": 98, "NonCOVID": 105}
+    assert sum(row.near_duplicate for row in test) == 2
+    assert len({row.group for row in test}) == 95
+    assert not {row.group for row in test} & set(prepared.training.groups.tolist())
+
+
+def test_the_sealed_test_of_the_made_set_holds_all_of_it(made_folder: Path, tmp_path: Path) -> None:
+    prepared = prepare(made_folder, tmp_path)
+    test = [row for row in read_splits(tmp_path / "splits.csv") if row.split == "test"]
+    sealed = open_sealed_test(tmp_path / "splits.csv", cache_dir=tmp_path / "cache", image_size=32)
+    assert test
+    assert sealed.pixels.shape == (len(test), 32, 32)
+    assert Counter(sealed.labels.tolist()) == Counter(int(row.label == "normal") for row in test)
+    assert sealed.groups.tolist() == [row.group for row in test]
     assert not set(sealed.groups) & set(prepared.training.groups)
 
 
