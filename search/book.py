@@ -12,7 +12,8 @@ FINAL = ("completed", "stopped", "failed")
 
 @dataclass(kw_only=True)
 class TrialEntry:
-    """What is known of one trial. `values` holds its validation metric by epoch; `outcome` is None while it runs."""
+    """What is known of one trial. `values` holds its validation metric by epoch; `outcome` is None while it runs;
+    `best_bytes` is the size of its best checkpoint, as far as this session has heard."""
 
     number: int
     params: Mapping[str, Any]
@@ -21,6 +22,7 @@ class TrialEntry:
     outcome: str | None = None
     error: str | None = None
     tags: dict[str, str] = field(default_factory=dict)
+    best_bytes: int = 0
     higher_is_better: bool = True
 
     @property

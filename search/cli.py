@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from search.config import SAMPLERS, SearchConfig, parse_duration_s
+from search.config import SAMPLERS, SearchConfig, parse_bytes, parse_duration_s
 from search.home import default_home
 from trainable.config import METRICS
 
@@ -85,6 +85,11 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
     cluster.add_argument("--tracking-uri", help="default: $MLFLOW_TRACKING_URI, else a server of our own")
     cluster.add_argument("--seed", type=int, help="decides splits, trials, weights and batches (default: 0)")
     cluster.add_argument("--deterministic", action="store_true", default=None, help="fp32 and deterministic kernels")
+    cluster.add_argument("--compile", action="store_true", default=None, help="train through torch.compile")
+    cluster.add_argument(
+        "--checkpoint-budget", metavar="20GB", help="most that all checkpoints hold (default: half of the free disk)"
+    )
+    cluster.add_argument("--timings", action="store_true", default=None, help="tell where the start's time goes")
 
 
 def read_config(args: argparse.Namespace) -> SearchConfig:
@@ -96,6 +101,8 @@ def read_config(args: argparse.Namespace) -> SearchConfig:
     for option in ("time_budget", "trial_timeout"):
         if option in given:
             taken[f"{option}_s"] = parse_duration_s(given[option])
+    if "checkpoint_budget" in given:
+        taken["checkpoint_budget_bytes"] = parse_bytes(given["checkpoint_budget"])
     if "arch" in given:
         taken["architectures"] = tuple(part.strip() for part in given["arch"].split(",") if part.strip())
     ranges = dict(split_pair("--range", text) for text in given.get("range", []))
@@ -132,7 +139,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_search(args: argparse.Namespace) -> int:
+    from search.pace import process_began_at_s
     from search.run import resume, run
+
+    began_at_s = process_began_at_s()
 
     if args.resume:
         given = {k for k, v in vars(args).items() if v is not None} - {
@@ -146,8 +156,10 @@ def run_search(args: argparse.Namespace) -> int:
                 f"--resume goes on as the search began; it takes no other option than --home and --ray-address, "
                 f"got: {', '.join(sorted(given))}"
             )
-        return resume(args.resume, home=args.home or default_home(), ray_address=args.ray_address)
-    return run(read_config(args))
+        return resume(
+            args.resume, home=args.home or default_home(), ray_address=args.ray_address, began_at_s=began_at_s
+        )
+    return run(read_config(args), began_at_s=began_at_s)
 
 
 if __name__ == "__main__":

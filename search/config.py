@@ -13,6 +13,8 @@ from trainable.config import METRICS
 
 SAMPLERS = ("tpe", "random")
 DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
+SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)b?")
+BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -24,13 +26,22 @@ def parse_duration_s(text: str) -> float:
     return float(found[1]) * SECONDS[found[2]]
 
 
+def parse_bytes(text: str) -> int:
+    """`500MB`, `20GB` or `1.5TB` in bytes. Raises ValueError for anything else."""
+    found = SIZE.fullmatch(text.strip().lower())
+    if not found or float(found[1]) <= 0:
+        raise ValueError(f"a size is {text!r}; it must be a positive number with MB, GB or TB, such as 20GB")
+    return int(float(found[1]) * BYTES[found[2]])
+
+
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig:
     """What a user asks for. Paths are absolute from here on: workers have another working directory.
 
     `data` of None is the made set. `ranges` narrows the default space by hyperparameter name. A budget of None
     does not bind; `device_hours` counts GPU-hours, or core-hours where trials use no GPU.
-    `trial_cpus` and `trial_gpus` of None fit the machine.
+    `trial_cpus` and `trial_gpus` of None fit the machine. `checkpoint_budget_bytes` bounds what all checkpoints of the
+    search hold at a time; None is half of the free disk.
     """
 
     name: str | None = None
@@ -62,6 +73,9 @@ class SearchConfig:
     ray_address: str | None = None
     tracking_uri: str | None = None
     checkpoint_interval_s: float = 30.0
+    checkpoint_budget_bytes: int | None = None
+    compile: bool = False
+    timings: bool = False
 
     def __post_init__(self) -> None:
         for name in ("home", "data", "space"):
@@ -90,6 +104,7 @@ class SearchConfig:
             "max_epochs",
             "trial_cpus",
             "trial_timeout_s",
+            "checkpoint_budget_bytes",
         )
         for name in positive:
             value = getattr(self, name)

@@ -20,6 +20,7 @@ from search.terminal import Board, describe_params
 from trainable.trial import TrialTask, locate_trial
 
 if TYPE_CHECKING:
+    from search.pace import Pace
     from search.searcher import Record
     from search.tracking import Tracking
     from trainable.images.prepare import PreparedData
@@ -86,7 +87,7 @@ def report_search(
     *,
     metric: str,
     num_last_rung: int,
-    turn_rounds_s: Sequence[float],
+    pace: Pace,
     crowning: Crowning | None,
 ) -> None:
     """Write the report into the search's folder and, with the leaderboard, to the parent run."""
@@ -108,12 +109,12 @@ def report_search(
         tracking.log_file(file)
     write_json(
         home.folder / "result.json",
-        summarise_result(book, prepared, crowning, num_last_rung=num_last_rung, turn_rounds_s=turn_rounds_s),
+        summarise_result(book, prepared, crowning, num_last_rung=num_last_rung) | {"pace": pace.to_record()},
     )
 
 
 def summarise_result(
-    book: Book, prepared: PreparedData, crowning: Crowning | None, *, num_last_rung: int, turn_rounds_s: Sequence[float]
+    book: Book, prepared: PreparedData, crowning: Crowning | None, *, num_last_rung: int
 ) -> dict[str, Any]:
     """The search's figures for other programs: `result.json` in its folder."""
     values = [entry.best_value for entry in book.ranked() if entry.best_value is not None]
@@ -124,7 +125,6 @@ def summarise_result(
         "outcomes": dict(book.counts()),
         "num_epochs": sum(len(entry.values) for entry in book.entries.values()),
         "num_last_rung": num_last_rung,
-        "turn_round_s": statistics.median(turn_rounds_s) if turn_rounds_s else None,
         "median_value": statistics.median(values) if values else None,
     }
     if crowning is not None:

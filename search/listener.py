@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +13,7 @@ from ray import tune
 from search.book import Book, TrialEntry
 from search.budget import Budget
 from search.home import SearchHome
+from search.pace import Pace
 from search.scheduler import FAILED, INTERRUPTED, Scheduler
 from search.terminal import Board
 
@@ -26,7 +29,8 @@ NUM_FAILURES_TO_END = 5
 class Listener(tune.Callback):
     """Translates Tune's events; it decides nothing.
 
-    `trial_tags` go to every trial's run, `delete_checkpoint(number, kind)` frees a trial's files.
+    `trial_tags` go to every trial's run, `delete_checkpoint(number, kind)` frees a trial's files. The five best trials
+    that have ended keep their best checkpoints while these take no more than `kept_bytes`, the very best one always.
     """
 
     def __init__(
@@ -38,9 +42,12 @@ class Listener(tune.Callback):
         scheduler: Scheduler,
         tracking: Tracking,
         board: Board,
+        pace: Pace,
         plans: dict[str, dict[str, str]],
         trial_tags: Mapping[str, str],
         delete_checkpoint: Callable[[int, str], None],
+        kept_bytes: float = math.inf,
+        shows_timings: bool = False,
     ) -> None:
         self.home = home
         self.book = book
@@ -48,12 +55,13 @@ class Listener(tune.Callback):
         self.scheduler = scheduler
         self.tracking = tracking
         self.board = board
+        self.pace = pace
         self.plans = plans
         self.trial_tags = trial_tags
         self.delete_checkpoint = delete_checkpoint
+        self.kept_bytes = kept_bytes
+        self.shows_timings = shows_timings
         self.tracebacks: dict[int, str] = {}
-        self.turn_rounds_s: list[float] = []
-        self._last_reports: dict[tuple[str, int], tuple[int, float]] = {}
         self.kept_best = {entry.number for entry in book.ranked()}
 
     def begin(self, number: int, params: Mapping[str, Any], run_id: str | None) -> str:
@@ -79,22 +87,27 @@ class Listener(tune.Callback):
             self.book.entries[number].error = result["error"]
             self.tracebacks[number] = result["traceback"]
             return
-        self._note_turn_round(number, result)
+        if self.pace.note(number, result) and self.shows_timings:
+            self.board.say(self.pace.lines())
         self.book.note(number, result["epoch"], result["value"])
         self.tracking.hear(number, result["epoch"], result["timestamp_ms"], result["metrics"])
         plan = result["plan"]
-        self.book.entries[number].tags = {
+        entry = self.book.entries[number]
+        entry.best_bytes = result["checkpoint_bytes"].get("best", 0)
+        entry.tags = {
             "node": result["hostname"],
             "device": result["device"],
             "precision": plan["precision"],
             "memory_format": plan["memory_format"],
+            **result["memory_tags"],
         }
         if result["plan_key"] not in self.plans:
             self.plans[result["plan_key"]] = plan
             self.home.update_record(plans=self.plans)
 
     def on_trial_complete(self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        number = trial.config["number"]
+        number, last = trial.config["number"], trial.last_result
+        self.pace.end(number, last.get("hostname", ""), last.get("ended_at_s", time.time()))
         self.end(self.book.entries[number], self.scheduler.outcomes.get(number, INTERRUPTED))
 
     def on_trial_recover(self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, **info: Any) -> None:
@@ -119,28 +132,29 @@ class Listener(tune.Callback):
         if num_failed >= NUM_FAILURES_TO_END and not self.book.ranked():
             self.budget.stop_reason = f"the first {num_failed} trials all failed"
         self.kept_best.add(entry.number)
-        best = {ranked.number for ranked in self.book.ranked()[:NUM_KEPT_BEST]}
-        running = {other.number for other in self.book.entries.values() if other.outcome in (None, INTERRUPTED)}
-        for number in self.kept_best - best - running:
-            self.delete_checkpoint(number, "best")
-            self.kept_best.discard(number)
-
-    def __reduce__(self) -> tuple[type[object], tuple[()]]:
-        return object, ()
-
-    def _note_turn_round(self, number: int, result: dict[str, Any]) -> None:
-        """From the end of a worker's last trial to the first training step of its next."""
-        worker = (result["hostname"], result["pid"])
-        last_number, last_ended_at_s = self._last_reports.get(worker, (number, 0.0))
-        if last_number != number:
-            self.turn_rounds_s.append(result["began_at_s"] - last_ended_at_s)
-        self._last_reports[worker] = (number, result["ended_at_s"])
+        self._free_checkpoints()
 
     def sweep(self) -> None:
         """At the end of a session: workers deleted the `newest` of trials that others followed; here go the rest."""
         for entry in self.book.entries.values():
             if entry.outcome not in (None, INTERRUPTED):
                 self.delete_checkpoint(entry.number, "newest")
+
+    def __reduce__(self) -> tuple[type[object], tuple[()]]:
+        return object, ()
+
+    def _free_checkpoints(self) -> None:
+        """Of the trials that have ended only the best few keep their best checkpoint, as far as the room goes."""
+        best: set[int] = set()
+        held_bytes = 0
+        for ranked in self.book.ranked()[:NUM_KEPT_BEST]:
+            held_bytes += ranked.best_bytes
+            if not best or held_bytes <= self.kept_bytes:
+                best.add(ranked.number)
+        going_on = self.book.interrupted()
+        for number in self.kept_best - best - going_on:
+            self.delete_checkpoint(number, "best")
+            self.kept_best.discard(number)
 
 
 def last_line(error_file: str | None) -> str:

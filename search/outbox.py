@@ -1,21 +1,21 @@
-"""What the driver has to tell MLflow, kept in order and in memory while the server is away."""
+"""What the driver has to tell MLflow: sent in order by a thread, and kept in memory while the server is away."""
 
 from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from collections import deque
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from trainable.run_log import IMPATIENT_HTTP, is_lost_connection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 _T = TypeVar("_T")
-_AWAY_S = 5.0  # after a failure the server is left alone for so long, lest each call of the driver wait for it
+_AWAY_S, _HURRY_S = 5.0, 0.5  # how long a server that is away is left alone
 _log = logging.getLogger(__name__)
 
 
@@ -24,50 +24,65 @@ class TrackingError(OSError):
 
 
 class Outbox:
-    """Calls to the server at `uri` that need no answer. Used from one thread."""
+    """Calls to the server at `uri` that need no answer: no trial waits for them."""
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
         self._waiting: deque[tuple[str, Callable[[], object]]] = deque()
+        self._changed = threading.Condition()
+        self._is_sending = False
         self._is_away = False
-        self._try_again_at = 0.0  # monotonic
+        self._is_awaited = False
 
     def tell(self, what: str, action: Callable[[], object]) -> None:
-        """Carry out `action`, which may be repeated without harm, now or when the server is back.
+        """Carry out `action`, which may be repeated without harm, soon or when the server is back.
 
         Never raises: an action that fails for another reason is dropped with a warning that names `what`.
         """
-        self._waiting.append((what, action))
-        if not self._is_away or time.monotonic() >= self._try_again_at:
-            self._deliver()
+        with self._changed:
+            self._waiting.append((what, action))
+            if not self._is_sending:
+                self._is_sending = True
+                threading.Thread(target=self._send_all, name="outbox", daemon=True).start()
 
     def empty(self, timeout_s: float) -> bool:
-        """Carry out all that waits; False, after a warning, when the server stayed away for `timeout_s`."""
-        end = time.monotonic() + timeout_s
-        while not self._deliver():
-            if time.monotonic() > end:
+        """Return when all is carried out; False, after a warning, when the server stayed away for `timeout_s`."""
+        with self._changed:
+            self._is_awaited = True
+            self._changed.notify_all()
+            is_empty = self._changed.wait_for(lambda: not self._waiting, timeout_s)
+            self._is_awaited = False
+            if not is_empty:
                 missing = "; ".join(what for what, _ in self._waiting)
                 _log.warning("MLflow at %s stayed away and was not told: %s", self.uri, missing)
-                return False
-            time.sleep(0.5)
-        return True
+            return is_empty
 
-    def _deliver(self) -> bool:
-        while self._waiting:
-            what, action = self._waiting[0]
+    def _send_all(self) -> None:
+        while True:
+            with self._changed:
+                if not self._waiting:
+                    self._is_sending = False
+                    self._changed.notify_all()
+                    return
+                what, action = self._waiting[0]
             try:
-                with _impatient_http():
+                with IMPATIENCE:
                     action()
             except Exception as error:  # a search is worth more than its record
                 if is_lost_connection(error):
-                    if not self._is_away:
-                        _log.warning("MLflow at %s is away; its records wait in memory: %s", self.uri, error)
-                    self._is_away, self._try_again_at = True, time.monotonic() + _AWAY_S
-                    return False
+                    self._pause(error)
+                    continue
                 _log.warning("MLflow refused %s: %s", what, error)
-            self._waiting.popleft()
-        self._is_away = False
-        return True
+            self._is_away = False
+            with self._changed:
+                self._waiting.popleft()
+
+    def _pause(self, error: Exception) -> None:
+        if not self._is_away:
+            _log.warning("MLflow at %s is away; its records wait in memory: %s", self.uri, error)
+        self._is_away = True
+        with self._changed:
+            self._changed.wait(_HURRY_S if self._is_awaited else _AWAY_S)
 
 
 def ask(uri: str, question: Callable[[], _T], *, patience_s: float) -> _T:
@@ -78,7 +93,7 @@ def ask(uri: str, question: Callable[[], _T], *, patience_s: float) -> _T:
     end, wait_s = time.monotonic() + patience_s, 0.25
     while True:
         try:
-            with _impatient_http():
+            with IMPATIENCE:
                 return question()
         except TrackingError:
             raise
@@ -93,16 +108,32 @@ def ask(uri: str, question: Callable[[], _T], *, patience_s: float) -> _T:
             wait_s = min(2 * wait_s, 5.0)
 
 
-@contextmanager
-def _impatient_http() -> Iterator[None]:
-    """MLflow's client would try for minutes by itself; it asks the environment for how long."""
-    before = {name: os.environ.get(name) for name in IMPATIENT_HTTP}
-    os.environ.update(IMPATIENT_HTTP)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+class _Impatience:
+    """MLflow's client would try for minutes by itself; it asks the environment, shared by all threads, for how long."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._num_inside = 0
+        self._before: dict[str, str | None] = {}
+
+    def __enter__(self) -> Self:
+        with self._lock:
+            if self._num_inside == 0:
+                self._before = {name: os.environ.get(name) for name in IMPATIENT_HTTP}
+                os.environ.update(IMPATIENT_HTTP)
+            self._num_inside += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._num_inside -= 1
+            if self._num_inside:
+                return
+            for name, value in self._before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
+
+
+IMPATIENCE = _Impatience()

@@ -94,9 +94,11 @@ def describe_space(space: Space, home: SearchHome) -> dict[str, object]:
     return space.describe() if isinstance(space, DefaultSpace) else {"space.py": (home.folder / "space.py").read_text()}
 
 
-def settle_trials(config: SearchConfig, prepared: PreparedData, cluster: Cluster) -> TrialSettings:
-    """What all trials of this search share."""
+def settle_trials(config: SearchConfig, home: SearchHome, prepared: PreparedData, cluster: Cluster) -> TrialSettings:
+    """What all trials of this search share. Every running trial, and the best that have ended, may keep an equal part
+    of the checkpoint budget."""
     training = prepared.training
+    checkpoint_bytes = config.checkpoint_budget_bytes or shutil.disk_usage(home.folder).free / 2
     return TrialSettings(
         classes=training.classes,
         positive=training.positive,
@@ -108,7 +110,9 @@ def settle_trials(config: SearchConfig, prepared: PreparedData, cluster: Cluster
         num_threads=cluster.num_threads,
         deterministic=config.deterministic,
         timeout_s=config.trial_timeout_s,
+        compile=config.compile,
         checkpoint_interval_s=config.checkpoint_interval_s,
+        checkpoint_bytes=checkpoint_bytes / (cluster.num_slots + 1),
     )
 
 

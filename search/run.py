@@ -25,6 +25,7 @@ from search.finish import crown_champion, report_search, tell_end
 from search.fit import CTRL_C, TERMINATED, closing_on_error, end_on_signals, fit
 from search.home import SearchHome, create_search, reopen_search
 from search.listener import Listener
+from search.pace import Pace
 from search.preparation import (
     choose_first_points,
     describe_data,
@@ -44,11 +45,15 @@ from search.version import code_version
 from trainable.trial import Trial, TrialTask, delete_checkpoint
 
 
-def run(config: SearchConfig) -> int:
-    """Begin a search. Returns the exit status; raises ValueError for what the user must mend."""
+def run(config: SearchConfig, *, began_at_s: float | None = None) -> int:
+    """Begin a search. Returns the exit status; raises ValueError for what the user must mend.
+
+    `began_at_s` is when the command was given, in Unix time; by default now.
+    """
+    pace = Pace(began_at_s)
     home = create_search(config.home, config.name, {"config": config.to_record(), "code_version": code_version()})
     try:
-        return conduct(config, home)
+        return conduct(config, home, pace)
     except BaseException:
         if not home.journal_file.exists():
             home.discard()
@@ -57,8 +62,9 @@ def run(config: SearchConfig) -> int:
         home.release()
 
 
-def resume(name: str, *, home: Path, ray_address: str | None = None) -> int:
+def resume(name: str, *, home: Path, ray_address: str | None = None, began_at_s: float | None = None) -> int:
     """Go on with a search that was killed or terminated."""
+    pace = Pace(began_at_s)
     search_home = reopen_search(home.expanduser().absolute(), name)
     try:
         record = search_home.read_record()
@@ -68,30 +74,32 @@ def resume(name: str, *, home: Path, ray_address: str | None = None) -> int:
                 "been opened; begin a new search under another --name"
             )
         config = replace(SearchConfig.from_record(record["config"]), home=search_home.home)
-        return conduct(replace(config, ray_address=ray_address or config.ray_address), search_home)
+        return conduct(replace(config, ray_address=ray_address or config.ray_address), search_home, pace)
     finally:
         search_home.release()
 
 
-def conduct(config: SearchConfig, home: SearchHome) -> int:
+def conduct(config: SearchConfig, home: SearchHome, pace: Pace) -> int:
     """The search itself, new or resumed."""
     console = Console()
     say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
-    with Services(config, home) as services:
+    with Services(config, home, pace) as services:
         # What is searched on, and for.
         say(f"ctsearch     {home.name} in {home.folder}")
         cluster = services.cluster
-        prepared = prepare_images(config, home, cluster)
+        with pace.part("images"):
+            prepared = prepare_images(config, home, cluster)
         data = prepared.training
         say(f"Data         {describe_data(config, prepared)}")
         for line in prepared.audit.lines():
             say(line)
         say(f"Cluster      {cluster.description}")
-        nets = prepare_nets(config, home, cluster)
+        with pace.part("nets and weights"):
+            nets = prepare_nets(config, home, cluster)
         if nets.left_out and config.space is None:
             say(f"Left out     {', '.join(nets.left_out)}: they want a GPU (--arch takes them all the same)")
         space = prepare_space(config, home, nets)
-        settings = settle_trials(config, prepared, cluster)
+        settings = settle_trials(config, home, prepared, cluster)
         model_name = config.model_name or data.name
 
         # What was tried before: nothing, in a new search.
@@ -167,9 +175,12 @@ def conduct(config: SearchConfig, home: SearchHome) -> int:
             scheduler=scheduler,
             tracking=tracking,
             board=board,
+            pace=pace,
             plans=plans,
             trial_tags=tags,
             delete_checkpoint=partial(delete_checkpoint, task.trials_uri),
+            kept_bytes=settings.checkpoint_bytes,
+            shows_timings=config.timings,
         )
         searcher = OptunaSearcher(
             record,
@@ -201,6 +212,7 @@ def conduct(config: SearchConfig, home: SearchHome) -> int:
             return 143
 
         # The champion.
+        tracking.flush()
         crowning = crown_champion(book, task, tracking, home, model_name=model_name, warnings=prepared.warnings)
         report_search(
             book,
@@ -211,7 +223,7 @@ def conduct(config: SearchConfig, home: SearchHome) -> int:
             home,
             metric=config.metric,
             num_last_rung=rungs.num_at_last,
-            turn_rounds_s=listener.turn_rounds_s,
+            pace=pace,
             crowning=crowning,
         )
         tracking.close_search(INTERRUPTED if budget.stop_reason == CTRL_C else "completed")

@@ -11,6 +11,7 @@ from mlflow_server.serve import PendingServer, begin_server
 from search.cluster import Cluster, connect
 from search.config import SearchConfig
 from search.home import SearchHome
+from search.pace import Pace
 
 
 class Services:
@@ -25,9 +26,10 @@ class Services:
 
     cluster: Cluster
 
-    def __init__(self, config: SearchConfig, home: SearchHome) -> None:
+    def __init__(self, config: SearchConfig, home: SearchHome, pace: Pace) -> None:
         self.config = config
         self.home = home
+        self.pace = pace
         self._uri = config.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
         self._pending: PendingServer | None = None
         self._stack = ExitStack()
@@ -41,7 +43,8 @@ class Services:
             self._stack.callback(ray.shutdown)
         try:
             config = self.config
-            self.cluster = connect(config.ray_address, trial_cpus=config.trial_cpus, trial_gpus=config.trial_gpus)
+            with self.pace.part("Ray"):
+                self.cluster = connect(config.ray_address, trial_cpus=config.trial_cpus, trial_gpus=config.trial_gpus)
         except BaseException:
             self._close()
             raise
@@ -56,7 +59,8 @@ class Services:
     def tracking_uri(self) -> str:
         if self._uri is None:
             assert self._pending is not None
-            server = self._pending.wait()
+            with self.pace.part("waiting for MLflow"):
+                server = self._pending.wait()
             self._pending = None
             self._stack.callback(server.close)
             self._uri = server.uri

@@ -28,10 +28,10 @@ _MAX_PARAM_CHARS, _MAX_TAG_CHARS, _MAX_BATCH = 6000, 8000, 100  # of MLflow's RE
 class Tracking:
     """One search's runs. Built by `open`; used from one thread.
 
-    While the server is away a search goes on. What tells MLflow something (`hear`, `close_trial`, `log_...`)
-    is then kept in memory, in order, and delivered by a later call, at the latest by `close_search`. What
-    needs an answer (`open`, `open_trial`, `mend`) is tried for `patience_s` seconds, then TrackingError is
-    raised. What the server refuses for good is dropped with a warning.
+    What tells MLflow something (`close_trial`, `log_...`) is sent by a thread, in order, while the search goes on;
+    `flush` and `close_search` wait for it. While the server is away it is kept in memory. What needs an answer
+    (`open`, `open_trial`, `mend`) is tried for `patience_s` seconds, then TrackingError is raised. What the server
+    refuses for good is dropped with a warning.
     """
 
     patience_s = 30.0
@@ -177,6 +177,7 @@ class Tracking:
             self._open[number] = runs[number]
             self._closed.discard(number)
             self.close_trial(number, outcomes.get(number, "interrupted"))
+        self.flush(self.patience_s)
         return mended
 
     def close_search(
@@ -201,6 +202,10 @@ class Tracking:
             "the end of the search",
             lambda: self._end_run(self.parent_run_id, outcome, all_tags, summary, now_ms),
         )
+        return self._outbox.empty(timeout_s)
+
+    def flush(self, timeout_s: float = 60.0) -> bool:
+        """Return when MLflow knows all that it was told; False, after a warning, when it stayed away."""
         return self._outbox.empty(timeout_s)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import logging
+import math
 import os
 import re
 import threading
@@ -55,8 +56,8 @@ class CheckpointStore:
         self._folder = self._folder.rstrip("/")
         self._renames = self._fs.type_name not in _OBJECT_STORES
 
-    def save(self, kind: Kind, state: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-        """Replace the checkpoint of this kind; when this returns, it is durable.
+    def save(self, kind: Kind, state: Mapping[str, Any], facts: Mapping[str, Any]) -> int:
+        """Replace the checkpoint of this kind; when this returns, it is durable. Returns the state's size in bytes.
 
         `state` holds tensors, numbers, strings, None and dicts, lists and tuples of them, `facts` what JSON
         can hold; TypeError names the entry that is neither. A float may be NaN or infinite in both: Python's
@@ -81,6 +82,7 @@ class CheckpointStore:
         self._write(f"{kind}.json", json.dumps(asdict(record), indent=1).encode())
         for name in older:
             self._fs.delete_file(f"{self._folder}/{name}")
+        return buffer.getbuffer().nbytes
 
     def load(self, kind: Kind) -> tuple[dict[str, Any], dict[str, Any]] | None:
         """State (tensors on the CPU) and facts of the newest valid checkpoint of this kind, or None.
@@ -156,12 +158,16 @@ class CheckpointWriter:
 
     Between two `newest` checkpoints lie at least `min_interval_s` seconds; of those that come in between, the
     latest is kept and written when its time has come, or by `close`. `best` is written as soon as possible.
-    An error of the thread is raised, as RuntimeError, by the next call of any method.
+    Where both together would take more than `max_bytes`, no `newest` is written: `best` is what a champion needs.
+    `sizes` holds the bytes on disk by kind. An error of the thread is raised, as RuntimeError, by the next call of
+    any method.
     """
 
-    def __init__(self, store: CheckpointStore, min_interval_s: float = 30.0) -> None:
+    def __init__(self, store: CheckpointStore, min_interval_s: float = 30.0, *, max_bytes: float = math.inf) -> None:
         self.store = store
+        self.sizes: dict[Kind, int] = {}
         self._min_interval_s = min_interval_s
+        self._max_bytes = max_bytes
         self._waiting: dict[Kind, tuple[dict[str, Any], dict[str, Any]]] = {}
         self._writing: Kind | None = None
         self._next_newest_at = time.monotonic()
@@ -172,8 +178,9 @@ class CheckpointWriter:
         self._thread.start()
 
     def write_newest(self, state: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-        """Take a copy of `state`, to be written as `newest` in its time."""
-        self._submit("newest", state, facts)
+        """Take a copy of `state`, to be written as `newest` in its time, if there is room for it."""
+        if count_bytes(state) + self.sizes.get("best", 0) <= self._max_bytes:
+            self._submit("newest", state, facts)
 
     def write_best(self, state: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """Take a copy of `state`, to be written as `best` at once."""
@@ -220,7 +227,7 @@ class CheckpointWriter:
         while (work := self._next()) is not None:
             kind, state, facts = work
             try:
-                self.store.save(kind, state, facts)
+                self.sizes[kind] = self.store.save(kind, state, facts)
             except Exception as error:
                 self._error = error
             with self._changed:
@@ -271,6 +278,15 @@ def copy_to_cpu(state: Mapping[str, Any], *, only_from_device: bool = False) -> 
         )
 
     return copy(state, "state")
+
+
+def count_bytes(state: Any) -> int:
+    """What the tensors in nested dicts, lists and tuples take, without what else a file of them holds."""
+    if isinstance(state, Mapping):
+        return sum(map(count_bytes, state.values()))
+    if isinstance(state, list | tuple):
+        return sum(map(count_bytes, state))
+    return getattr(state, "nbytes", 0)
 
 
 def _as_json(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
@@ -99,7 +100,8 @@ class TrialSettings:
 
     `metric` is a validation metric (see METRICS); `patience` counts epochs without improvement, 0 switches it
     off. `num_threads` is what torch may use on a CPU. `deterministic` takes fp32, the stock layout and
-    deterministic kernels. `checkpoint_interval_s` is the least time between two `newest` checkpoints.
+    deterministic kernels; `compile` trains through torch.compile. `checkpoint_interval_s` is the least time between
+    two `newest` checkpoints, `checkpoint_bytes` the most that one trial may keep: above it, no `newest`.
     """
 
     classes: tuple[str, ...]
@@ -112,7 +114,9 @@ class TrialSettings:
     num_threads: int = 1
     deterministic: bool = False
     timeout_s: float | None = None
+    compile: bool = False
     checkpoint_interval_s: float = 30.0
+    checkpoint_bytes: float = math.inf
 
     def __post_init__(self) -> None:
         if len(self.classes) < 2:

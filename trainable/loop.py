@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,8 @@ from torch.nn import functional as F
 
 from trainable.architectures import GREY_MEAN, GREY_STD
 from trainable.augment import augment
-from trainable.images.batches import draw_batches
+from trainable.images.batches import draw_batches, fetch_batches
+from trainable.micro_batches import give_back_memory, sum_gradients
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +34,7 @@ class EpochResult:
 
     `loss` is their plain mean cross-entropy (without class weights or label smoothing, to be compared with
     validation), `labels` int64 (M,), `probabilities` float32 (M, C), `learning_rate` that of the last step.
+    `micro_batch` is the most pictures that memory held at once where it did not hold a batch.
     """
 
     loss: float
@@ -40,6 +43,7 @@ class EpochResult:
     num_images: int
     seconds: float
     learning_rate: float
+    micro_batch: int | None = None
 
 
 def to_input(pixels: Tensor) -> Tensor:
@@ -60,13 +64,18 @@ def train_epoch(
     seed: int,
     device: torch.device,
     class_weights: Tensor | None = None,
+    micro_batch: int | None = None,
+    compiled: Callable[[Tensor], Tensor] | None = None,
     check_time: Callable[[], None] | None = None,
 ) -> EpochResult:
-    """Train `model` (on `device`) one pass over `pixels` uint8 (N, S, S) and `labels` int64 (N,).
+    """Train `model` (on `device`) one pass over `pixels` uint8 (N, S, S), as `take_rows` placed them, and `labels`
+    int64 (N,).
 
     `epoch` counts from 1; `lr_at` gives the learning rate after so many epochs, whole and part. Gradients are
-    clipped to a norm of 5, which only a diverging step reaches. `check_time` is called before every step and
-    may raise. Raises FloatingPointError, naming epoch and step, for a loss that is not finite.
+    clipped to a norm of 5, which only a diverging step reaches. Steps that do not fit into memory are repeated in
+    micro-batches, from `micro_batch` pictures on (`sum_gradients`). `compiled` is `torch.compile` of `model`; it takes
+    the steps of full batches. `check_time` is called before every step and may raise. Raises FloatingPointError,
+    naming epoch and step, for a loss that is not finite.
     """
     began_s = time.perf_counter()
     torch.manual_seed(derive_seed(seed, epoch, 0))  # dropout and stochastic depth
@@ -77,33 +86,49 @@ def train_epoch(
     model.train()
     parameters = list(model.parameters())
     scaler = torch.amp.GradScaler(device.type, enabled=plan.precision == "fp16")
+
+    def add_gradients(
+        forward: Callable[[Tensor], Tensor], weight_sum: Tensor | int, images: Tensor, targets: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        with torch.autocast(device.type, dtype=DTYPES[plan.precision], enabled=plan.precision != "fp32"):
+            logits = forward(images).float()
+        smoothing = config.label_smoothing
+        loss = F.cross_entropy(logits, targets, class_weights, label_smoothing=smoothing, reduction="sum") / weight_sum
+        scaler.scale(loss).backward()
+        return loss.detach(), logits.detach()
+
     batches = draw_batches(len(pixels), config.batch_size, order)
     losses: list[Tensor] = []
     logits_seen: list[Tensor] = []
     learning_rate = 0.0
-    for step, batch in enumerate(batches):
+    for step, pictures in enumerate(fetch_batches(pixels, batches, device)):
         if check_time is not None:
             check_time()
         learning_rate = lr_at(epoch - 1 + step / len(batches))
         for group in optimizer.param_groups:
             group["lr"] = learning_rate
-        _warm_up_norms(model, (epoch - 1) * len(batches) + step)
+        norms_are_warm = _warm_up_norms(model, (epoch - 1) * len(batches) + step)
 
-        rows = batch.to(pixels.device)
-        images = augment(to_input(pixels[rows].to(device)), config.augmentation, moves)
-        images = images.contiguous(memory_format=memory_format)
-        targets = labels[rows].to(device)
-        with torch.autocast(device.type, dtype=DTYPES[plan.precision], enabled=plan.precision != "fp32"):
-            logits = model(images)
-        loss = F.cross_entropy(logits.float(), targets, weight=class_weights, label_smoothing=config.label_smoothing)
+        images = augment(to_input(pictures), config.augmentation, moves).contiguous(memory_format=memory_format)
+        targets = labels[batches[step].to(labels.device)].to(device)
+        weight_sum = len(targets) if class_weights is None else class_weights[targets].sum()
+        is_usual = norms_are_warm and len(targets) == config.batch_size
+        forward = compiled if compiled is not None and is_usual and micro_batch is None else model
+
         optimizer.zero_grad(set_to_none=True)
-        scaler.scale(loss).backward()
+        loss, logits, micro_batch = sum_gradients(
+            partial(add_gradients, forward, weight_sum),
+            images,
+            targets,
+            micro_batch=micro_batch,
+            forget=optimizer.zero_grad,
+        )
         scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
         scaler.step(optimizer)
         scaler.update()
-        losses.append(loss.detach())
-        logits_seen.append(logits.detach().float())
+        losses.append(loss)
+        logits_seen.append(logits)
 
     _check_losses(torch.stack(losses), epoch)  # once an epoch: reading a loss makes a GPU wait
     logits = torch.cat(logits_seen)
@@ -115,6 +140,7 @@ def train_epoch(
         num_images=len(targets),
         seconds=time.perf_counter() - began_s,
         learning_rate=learning_rate,
+        micro_batch=micro_batch,
     )
 
 
@@ -130,9 +156,20 @@ def evaluate(
     cudnn = torch.backends.cudnn
     full_fp32 = cudnn.flags(enabled=True, deterministic=cudnn.deterministic, allow_tf32=False)
     with torch.inference_mode(), full_fp32:
-        logits = torch.cat([model(to_input(part.to(device))) for part in pixels.split(batch_size)]).float()
+        logits = _predict(model, pixels, device, batch_size)
         loss = float(F.cross_entropy(logits, labels.to(device)))
     return loss, logits.softmax(dim=1).cpu().numpy()
+
+
+def _predict(model: nn.Module, pixels: Tensor, device: torch.device, batch_size: int) -> Tensor:
+    """Logits float32 (N, C), in smaller batches where memory does not hold these."""
+    try:
+        return torch.cat([model(to_input(part.to(device))) for part in pixels.split(batch_size)]).float()
+    except torch.OutOfMemoryError:
+        if batch_size == 1:
+            raise
+    give_back_memory()
+    return _predict(model, pixels, device, batch_size // 2)
 
 
 def derive_seed(seed: int, epoch: int, stream: int) -> int:
@@ -149,15 +186,17 @@ def _lay_out(model: nn.Module, optimizer: torch.optim.Optimizer, memory_format: 
                 state[name] = torch.empty_like(parameter).copy_(moment)
 
 
-def _warm_up_norms(model: nn.Module, steps_done: int) -> None:
+def _warm_up_norms(model: nn.Module, steps_done: int) -> bool:
     """Let batch norm's running statistics be the plain mean of the first ten batches, then the usual 0.1.
 
-    They start at values that belong to no data, and a trial is compared with others after one short epoch.
+    They start at values that belong to no data, and a trial is compared with others after one short epoch. Returns
+    whether the usual momentum is reached.
     """
     momentum = max(NORM_MOMENTUM, 1 / (steps_done + 1))
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.momentum = momentum
+    return momentum == NORM_MOMENTUM
 
 
 def _check_losses(losses: Tensor, epoch: int) -> None:

@@ -41,7 +41,7 @@ class RunLog:
         self._epochs: dict[int, tuple[int, dict[str, float]]] = {}
         self._changed = threading.Condition()
         self._give_up_at: float | None = None  # monotonic; set by close
-        self._thread = threading.Thread(target=self._send_all, name="run-log", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="run-log", daemon=True)
         if self._uri is not None:
             self._waiting = self._open_spool()
             self._epochs.update(self._waiting)
@@ -66,19 +66,21 @@ class RunLog:
             self._waiting[epoch] = entry
             self._changed.notify_all()
 
-    def close(self, timeout_s: float = 5.0) -> None:
-        """Send what waits, for at most `timeout_s`. What remains stays in the spool. Safe to call twice."""
+    def close(self, timeout_s: float = 5.0, *, wait: bool = True) -> None:
+        """Send what waits, for at most `timeout_s`. What remains stays in the spool. Safe to call twice.
+
+        Without `wait` the thread does so by itself, while the next trial trains.
+        """
         if self._uri is None:
             return
         with self._changed:
-            self._give_up_at = time.monotonic() + timeout_s
+            if self._give_up_at is None:
+                self._give_up_at = time.monotonic() + timeout_s
             self._changed.notify_all()
-        self._thread.join(timeout_s)
-        if self._waiting:
-            epochs = ", ".join(map(str, sorted(self._waiting)))
-            _log.warning("epochs %s did not reach MLflow; they are in %s", epochs, self._spool_path)
-        else:
-            self._spool_path.unlink(missing_ok=True)
+        if wait:
+            self._thread.join(timeout_s)
+            if self._thread.is_alive():
+                self._tell_rest()
 
     def _open_spool(self) -> dict[int, tuple[int, dict[str, float]]]:
         """What an earlier process of this trial could not confirm."""
@@ -95,6 +97,17 @@ class RunLog:
             with self._spool_path.open("a") as spool:
                 spool.write("\n")
         return found
+
+    def _run(self) -> None:
+        self._send_all()
+        if self._waiting:
+            self._tell_rest()
+        else:
+            self._spool_path.unlink(missing_ok=True)
+
+    def _tell_rest(self) -> None:
+        epochs = ", ".join(map(str, sorted(self._waiting)))
+        _log.warning("epochs %s did not reach MLflow; they are in %s", epochs, self._spool_path)
 
     def _send_all(self) -> None:
         client: Any = None

@@ -38,7 +38,8 @@ class EpochReport:
     """One epoch, counted from 1: `metrics` are train_*, val_*, learning_rate, images_per_s and epoch_s.
 
     `value` is the search's metric on validation, `best_value` the best so far, reached at `best_epoch`;
-    `is_best` says that it is this one, `finished` that max_epochs is reached or patience is at its end.
+    `is_best` says that it is this one, `finished` that max_epochs is reached or patience is at its end. `micro_batch`
+    is the most pictures that memory held at once where it did not hold a batch.
     """
 
     epoch: int
@@ -48,6 +49,7 @@ class EpochReport:
     best_epoch: int
     is_best: bool
     finished: bool
+    micro_batch: int | None = None
 
 
 def train(
@@ -95,6 +97,7 @@ def train(
         if is_own_net(config.architecture):
             check_output(model, len(settings.classes), settings.image_size)
         model.to(device)
+        compiled = torch.compile(model) if settings.compile else None
         optimizer = build_optimizer(model, config)
         lr_at = build_lr_schedule(config, settings.max_epochs)
         last = None if checkpoints is None else _resume(checkpoints, config, settings, model, optimizer)
@@ -116,6 +119,8 @@ def train(
                 seed=settings.seed,
                 device=device,
                 class_weights=class_weights,
+                micro_batch=None if last is None else last.micro_batch,
+                compiled=compiled,
                 check_time=check_time,
             )
             val_loss, probabilities = evaluate(model, val_pixels, val_labels, device=device)
@@ -128,7 +133,7 @@ def train(
                 "images_per_s": result.num_images / result.seconds,
                 "epoch_s": time.perf_counter() - epoch_began_s,
             }
-            last = _report(epoch, metrics, last, settings)
+            last = replace(_report(epoch, metrics, last, settings), micro_batch=result.micro_batch)
             if checkpoints is not None:
                 _save(checkpoints, last, config, model, optimizer)
             yield last
@@ -213,7 +218,7 @@ def _resume(
         )
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
-    report = EpochReport(**{field.name: facts[field.name] for field in fields(EpochReport)})
+    report = EpochReport(**{field.name: facts[field.name] for field in fields(EpochReport) if field.name in facts})
     # A best epoch is durable at once, the newest checkpoint may lag behind it.
     best = checkpoints.store.facts("best")
     if best is not None and _is_better(best["value"], report.best_value, settings):

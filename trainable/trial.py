@@ -6,9 +6,9 @@ The heavy imports happen in `setup`, on the worker: the driver imports this modu
 from __future__ import annotations
 
 import math
-import os
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from traceback import format_exc
@@ -18,7 +18,7 @@ import ray
 from ray import tune
 
 from trainable.config import StepPlan, TrialConfig, TrialSettings
-from trainable.worker_memory import WorkerMemory
+from trainable.worker_memory import WorkerMemory, read_resident_bytes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,23 +59,36 @@ def delete_checkpoint(trials_uri: str, number: int, kind: Literal["newest", "bes
     CheckpointStore(locate_trial(trials_uri, number)).delete(kind)
 
 
+def import_all() -> None:
+    """What the first trial on a worker would wait for. Also sent ahead, while the driver still looks at the images."""
+    import trainable.checkpoint
+    import trainable.run_log
+    import trainable.step_plan
+    import trainable.train  # noqa: F401
+
+
 class Trial(tune.Trainable):
     """A Tune class trainable: `step` is an epoch, `reset_config` the next trial on the same warm worker.
 
     Its config holds `number` (Optuna's), `params` (the sampled configuration), `run_id` (MLflow's) and `plans`
-    (step plans that the search has measured already).
+    (step plans that the search has measured already). A trial's first result tells where the time went before its
+    first step: `timings_s` by name, in seconds.
     """
 
     def setup(self, config: dict[str, Any], task: TrialTask | None = None) -> None:
         assert task is not None
+        self.timings_s: dict[str, float] = {}
+        with self._timed("imports on the worker"):
+            import_all()
         self.task = task
         self.reports: Generator[EpochReport] | None = None
         self.writer: CheckpointWriter | None = None
         self.run_log: RunLog | None = None
+        self.closing_log: RunLog | None = None
         self.memory = WorkerMemory()
 
     def step(self) -> dict[str, Any]:
-        """Train one epoch. Imports, resuming and the model's construction fall into a trial's first step.
+        """Train one epoch. Resuming and the model's construction fall into a trial's first step.
 
         What a trial raises is reported, not raised: the worker stays warm, and whatever else ends an actor
         (a lost node, a killed process) is no failure of the trial, which goes on from its newest checkpoint.
@@ -106,7 +119,10 @@ class Trial(tune.Trainable):
             "device": self.device_name,
             "plan": {"precision": self.plan.precision, "memory_format": self.plan.memory_format},
             "plan_key": self.plan_key,
-            "pid": os.getpid(),
+            "memory_tags": self._tag_memory(report),
+            "checkpoint_bytes": dict(self.writer.sizes) if self.writer else {},
+            "resident_bytes": read_resident_bytes(),
+            "timings_s": self._take_timings(),
         }
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -115,15 +131,20 @@ class Trial(tune.Trainable):
         A worker whose memory does not come back ends itself; Tune then starts the trial on a new one.
         """
         writer = self.writer
-        self._end(write_waiting=False)
-        if writer is not None:
-            writer.store.delete("newest")
-        if not self.memory.comes_back():
-            ray.actor.exit_actor()
+        with self._timed("end of the last trial"):
+            self._end(write_waiting=False)
+            if writer is not None:
+                writer.store.delete("newest")
+        with self._timed("proof of memory"):
+            if not self.memory.comes_back():
+                self.cleanup()
+                ray.actor.exit_actor()
         return True
 
     def cleanup(self) -> None:
         self._end()
+        if self.closing_log is not None:
+            self.closing_log.close()
 
     def _begin(self) -> Generator[EpochReport]:
         from trainable.checkpoint import CheckpointStore, CheckpointWriter
@@ -143,16 +164,19 @@ class Trial(tune.Trainable):
         elif known := self.config["plans"].get(self.plan_key):
             self.plan = StepPlan(**known)
         else:
-            self.plan = measure_step_plan(
-                config,
-                image_size=task.settings.image_size,
-                device=device,
-                num_threads=task.settings.num_threads,
-                cache_file=Path(task.node_dir) / "step_plans.json",
-                source=source,
-            )
+            with self._timed("step plan"):
+                self.plan = measure_step_plan(
+                    config,
+                    image_size=task.settings.image_size,
+                    device=device,
+                    num_threads=task.settings.num_threads,
+                    cache_file=Path(task.node_dir) / "step_plans.json",
+                    source=source,
+                )
         store = CheckpointStore(locate_trial(task.trials_uri, number))
-        self.writer = CheckpointWriter(store, task.settings.checkpoint_interval_s)
+        self.writer = CheckpointWriter(
+            store, task.settings.checkpoint_interval_s, max_bytes=task.settings.checkpoint_bytes
+        )
         if task.tracking_uri and self.config["run_id"]:
             spool = Path(task.node_dir) / "spool" / task.search / f"{number:04d}.jsonl"
             self.run_log = RunLog(task.tracking_uri, self.config["run_id"], spool)
@@ -166,13 +190,31 @@ class Trial(tune.Trainable):
             checkpoints=self.writer,
         )
 
+    def _tag_memory(self, report: EpochReport) -> dict[str, str]:
+        """What the run says where memory did not hold a batch."""
+        if report.micro_batch is None:
+            return {}
+        note = "gradients of parts were summed: the same step only for nets without batch normalisation"
+        return {"micro_batch": str(report.micro_batch), "micro_batch_note": note}
+
     def _end(self, *, write_waiting: bool = True) -> None:
         """Give everything of the last trial back: its threads end, its tensors go."""
         if self.reports is not None:
             self.reports.close()
             self.reports = None
         if self.run_log is not None:
-            self.run_log.close()
+            self.run_log.close(wait=False)
+            self.closing_log = self.run_log
         if self.writer is not None:
             self.writer.close(write_waiting=write_waiting)
         self.run_log = self.writer = None
+
+    @contextmanager
+    def _timed(self, what: str) -> Iterator[None]:
+        began_s = time.monotonic()
+        yield
+        self.timings_s[what] = time.monotonic() - began_s
+
+    def _take_timings(self) -> dict[str, float]:
+        taken, self.timings_s = self.timings_s, {}
+        return taken

@@ -28,6 +28,7 @@ class WorkerMemory:
         held = read_resident_bytes()
         if self.first_bytes is None:
             self.first_bytes = held
+            gc.freeze()  # the libraries are here to stay: looking through them again costs 0.2 s a trial
         return held <= GROWTH * self.first_bytes + SLACK_BYTES and read_gpu_bytes() <= GPU_SLACK_BYTES
 
 

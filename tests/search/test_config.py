@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from search.cli import build_parser, main, read_config
-from search.config import SearchConfig, parse_duration_s
+from search.config import SearchConfig, parse_bytes, parse_duration_s
 
 OPTIONS = {
     *("--name", "--home", "--resume", "--model-name"),
@@ -18,6 +18,7 @@ OPTIONS = {
     *("--num-trials", "--time-budget", "--gpu-hours", "--max-epochs", "--first-rung", "--reduction-factor"),
     *("--metric", "--patience", "--trial-timeout"),
     *("--trial-cpus", "--trial-gpus", "--ray-address", "--tracking-uri", "--seed", "--deterministic"),
+    *("--compile", "--checkpoint-budget", "--timings"),
 }
 
 
@@ -40,8 +41,9 @@ def test_options_become_configuration(tmp_path: Path) -> None:
     config = parse(
         *("--data", str(tmp_path), "--arch", "resnet18, resnet50", "--lr", "1e-5:1e-3"),
         *("--range", "batch_size=16,32", "--time-budget", "90m", "--gpu-hours", "4", "--trial-timeout", "1h"),
-        *("--weights", "resnet18=w.pth", "--trial-gpus", "0.5", "--deterministic"),
+        *("--weights", "resnet18=w.pth", "--trial-gpus", "0.5", "--deterministic", "--checkpoint-budget", "20GB"),
     )
+    assert config.checkpoint_budget_bytes == 20 * 10**9
     assert config.architectures == ("resnet18", "resnet50")
     assert config.ranges == {"learning_rate": "1e-5:1e-3", "batch_size": "16,32"}
     assert (config.time_budget_s, config.device_hours, config.trial_timeout_s) == (5400, 4, 3600)
@@ -68,6 +70,17 @@ def test_a_configuration_survives_its_record(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2h", 7200), ("1d", 86400)])
 def test_durations_are_read_with_their_unit(text: str, seconds: float) -> None:
     assert parse_duration_s(text) == seconds
+
+
+@pytest.mark.parametrize(("text", "size"), [("100", 100), ("5kb", 5000), ("1.5 MB", 1_500_000), ("2T", 2 * 10**12)])
+def test_sizes_are_read_with_their_unit(text: str, size: int) -> None:
+    assert parse_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "0GB", "-1GB", "much"])
+def test_a_bad_size_says_what_must_hold(text: str) -> None:
+    with pytest.raises(ValueError, match="such as 20GB"):
+        parse_bytes(text)
 
 
 @pytest.mark.parametrize("text", ["", "0", "-5m", "2 weeks", "h"])

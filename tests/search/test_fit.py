@@ -22,6 +22,7 @@ from search.cluster import Cluster
 from search.fit import fit
 from search.home import SearchHome, create_search, reopen_search
 from search.listener import Listener
+from search.pace import Pace
 from search.scheduler import Rungs, Scheduler, rung_levels
 from search.searcher import OptunaSearcher, Record
 from search.terminal import Board
@@ -59,6 +60,10 @@ class Toy(tune.Trainable):
             "device": "toy",
             "plan": {"precision": "fp32", "memory_format": "contiguous"},
             "plan_key": "toy",
+            "memory_tags": {},
+            "checkpoint_bytes": {"best": params.get("best_bytes", 1)},
+            "resident_bytes": 2**20,
+            "timings_s": {},
             "process": os.getpid(),
         }
 
@@ -94,7 +99,7 @@ class Played:
     memory: Memory
     deleted: list[tuple[int, str]]
     started: list[int]
-    turn_rounds_s: list[float]
+    pace: Pace
 
     def states(self) -> list[TrialState]:
         return [trial.state for trial in self.record.trials()]
@@ -114,6 +119,7 @@ def play(cluster: Cluster, tmp_path: Path) -> Play:
         num_trials: int | None = 12,
         slots: int = 2,
         stop_after: int | None = None,
+        kept_bytes: float = math.inf,
         **limits: Any,
     ) -> Played:
         home = reopen_search(tmp_path, "toy") if homes else create_search(tmp_path, "toy", {})
@@ -156,6 +162,8 @@ def play(cluster: Cluster, tmp_path: Path) -> Play:
             scheduler=scheduler,
             tracking=memory,  # type: ignore[arg-type]
             board=board,
+            pace=(pace := Pace()),
+            kept_bytes=kept_bytes,
             plans={},
             trial_tags={},
             delete_checkpoint=lambda number, kind: deleted.append((number, kind)),
@@ -170,7 +178,7 @@ def play(cluster: Cluster, tmp_path: Path) -> Play:
             home=home,
         )
         home.release()
-        return Played(record, book, budget, scheduler, memory, deleted, started, listener.turn_rounds_s)
+        return Played(record, book, budget, scheduler, memory, deleted, started, pace)
 
     return run
 
@@ -302,5 +310,7 @@ def test_a_warm_worker_serves_trial_after_trial(play: Play) -> None:
     finally:
         Listener.on_trial_result = original  # type: ignore[method-assign]
     assert len(processes) == 1
-    assert len(played.turn_rounds_s) == 9
-    assert all(seconds >= 0 for seconds in played.turn_rounds_s)
+    assert len(played.pace.turn_rounds_s) == 9
+    assert all(seconds >= 0 for seconds in played.pace.turn_rounds_s)
+    assert played.pace.start_s is not None
+    assert sorted(played.pace.resident_bytes) == list(range(10))

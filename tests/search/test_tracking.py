@@ -88,6 +88,7 @@ def test_each_outcome_has_its_status_and_its_tag(
     run_id = tracking.open_trial(0, PARAMS)
     hear_epochs(tracking, 0, {1: 0.6})
     tracking.close_trial(0, outcome, tags={"rung": "1"}, error="x" * 9000 + "ValueError: last")
+    assert tracking.flush()
     run = client.get_run(run_id)
     assert run.info.status == status
     assert run.info.end_time is not None
@@ -102,8 +103,10 @@ def test_each_outcome_has_its_status_and_its_tag(
 def test_the_first_outcome_stays(tracking: Tracking, client: MlflowClient) -> None:
     run_id = tracking.open_trial(0, PARAMS)
     tracking.close_trial(0, "stopped")
+    assert tracking.flush()
     ended = client.get_run(run_id).info.end_time
     tracking.close_trial(0, "interrupted")
+    assert tracking.flush()
     run = client.get_run(run_id)
     assert (run.info.status, run.data.tags["outcome"], run.info.end_time) == ("FINISHED", "stopped", ended)
     with pytest.raises(ValueError, match="completed, stopped, failed, interrupted"):
@@ -122,6 +125,7 @@ def test_the_driver_fills_the_gaps_of_a_trials_own_log(
     own.log_epoch(3, {"val_auc": 0.9, "train_loss": 1 / 3}, 3000)
     own.close(60)
     tracking.close_trial(0, "completed")
+    assert tracking.flush()
     assert steps(client, run_id) == steps(client, run_id, "train_loss") == [1, 2, 3, 4]
     metrics = client.get_run(run_id).data.metrics
     assert (metrics["best_val_auc"], metrics["best_epoch"]) == (0.9, 2), "the first of equals"
@@ -135,6 +139,7 @@ def test_the_best_of_a_loss_is_the_lowest_and_nan_is_never_best(
     for epoch, loss in {1: 0.5, 2: float("nan"), 3: 0.4, 4: 0.6}.items():
         tracking.hear(0, epoch, 1000 * epoch, {"val_loss": loss})
     tracking.close_trial(0, "completed")
+    assert tracking.flush()
     metrics = client.get_run(run_id).data.metrics
     assert (metrics["best_val_loss"], metrics["best_epoch"]) == (0.4, 3)
 
@@ -142,6 +147,7 @@ def test_the_best_of_a_loss_is_the_lowest_and_nan_is_never_best(
 def test_a_trial_that_said_nothing_can_end(tracking: Tracking, client: MlflowClient) -> None:
     run_id = tracking.open_trial(0, PARAMS)
     tracking.close_trial(0, "failed", error="CUDA out of memory")
+    assert tracking.flush()
     run = client.get_run(run_id)
     assert (run.info.status, run.data.metrics) == ("FAILED", {})
 
@@ -163,6 +169,7 @@ def test_a_resumed_search_goes_on_in_its_runs(
     resumed = Tracking.open(mlflow_server.uri, "tracking-tests", name, parent_run_id=tracking.parent_run_id)
     assert client.get_run(tracking.parent_run_id).info.status == "RUNNING"
     resumed.adopt_trial(0, first)
+    assert resumed.flush()
     run = client.get_run(first)
     assert run.info.status == "RUNNING"
     assert "outcome" not in run.data.tags
@@ -170,6 +177,7 @@ def test_a_resumed_search_goes_on_in_its_runs(
     assert client.get_run(second).data.params["learning_rate"] == "0.001"
     hear_epochs(resumed, 0, {2: 0.7, 3: 0.9})
     resumed.close_trial(0, "completed")
+    assert resumed.flush()
     assert steps(client, first) == [1, 2, 3]
     run = client.get_run(first)
     assert (run.info.status, run.data.metrics["best_val_auc"]) == ("FINISHED", 0.9)
@@ -182,6 +190,7 @@ def test_what_a_killed_driver_left_running_is_mended(
 ) -> None:
     run_ids = [tracking.open_trial(number, PARAMS) for number in range(4)]
     tracking.close_trial(0, "stopped")
+    assert tracking.flush()
     after = Tracking.open(mlflow_server.uri, "tracking-tests", name, parent_run_id=tracking.parent_run_id)
     hear_epochs(after, 1, {1: 0.6})
     assert after.mend({1: "completed"}, keep=[3]) == [1, 2]
@@ -207,6 +216,7 @@ def test_a_search_goes_on_while_the_server_is_away_and_tells_it_later(
         tracking.close_trial(0, "stopped")
         tracking.log_text("notes.txt", "while away")
         tracking.close_trial(1, "failed", error="out of memory")
+        assert not tracking.flush(5)
     assert caplog.text.count("is away") == 1
     third = tracking.open_trial(2, PARAMS)  # waits for the server to come back
     assert tracking.close_search("completed", timeout_s=120)
@@ -243,6 +253,7 @@ def test_what_the_server_refuses_is_dropped_and_the_rest_delivered(
     run_id = tracking.open_trial(0, PARAMS)
     tracking.hear(0, 1, 1000, {"no \t such / name?": 1.0})
     tracking.close_trial(0, "completed")
+    assert tracking.flush()
     assert "MLflow refused epochs of trial 0" in caplog.text
     assert client.get_run(run_id).info.status == "FINISHED"
 
@@ -266,6 +277,7 @@ def test_artifacts_of_the_search_hang_on_its_parent_run(
     tracking.log_dict("audit.json", content)
     tracking.log_file(picture, "report")
     tracking.set_tags({"warning": "no patients"})
+    assert tracking.flush()
     parent = tracking.parent_run_id
     found = {file.path for folder in ("", "report") for file in client.list_artifacts(parent, folder)}
     assert found == {"audit.json", "report", "report/leaderboard.md", "report/curve ü.png"}

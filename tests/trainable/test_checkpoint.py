@@ -216,16 +216,16 @@ class SlowStore(CheckpointStore):
         self.gate = threading.Event()
         self.began = threading.Event()
 
-    def save(self, kind: Any, state: Any, facts: Any) -> None:
+    def save(self, kind: Any, state: Any, facts: Any) -> int:
         self.began.set()
         assert self.gate.wait(60)
-        super().save(kind, state, facts)
+        return super().save(kind, state, facts)
 
 
 class FullStore(CheckpointStore):
     """Fails on purpose."""
 
-    def save(self, kind: Any, state: Any, facts: Any) -> None:
+    def save(self, kind: Any, state: Any, facts: Any) -> int:
         raise OSError("no space left")
 
 

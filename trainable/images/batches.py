@@ -1,22 +1,31 @@
-"""From cached pixels to batches: which rows a split holds, and in which order an epoch takes them."""
+"""From cached pixels to batches on the trial's device: where a split lies, and in which order an epoch takes it."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+RESIDENT_SHARE = 0.5
+"""Of the free GPU memory: a set that fits in it stays on the device, another is sent batch by batch."""
+
 
 def take_rows(pixels: np.ndarray, mask: np.ndarray, device: torch.device) -> Tensor:
-    """The pictures uint8 (M, S, S) of `pixels` (N, S, S) where `mask` bool (N,) is true, on `device`.
+    """The pictures uint8 (M, S, S) of `pixels` (N, S, S) where `mask` bool (N,) is true, where training reads them.
 
-    On a CPU, rows that lie next to each other stay a view of the mapped file, which all trials of a node
+    That is the device itself if they fit there, else pinned memory of the host, from which a GPU fetches batches by
+    itself. On a CPU, rows that lie next to each other stay a view of the mapped file, which all trials of a node
     share; others are copied. Never write to the result in place.
     """
     rows = np.flatnonzero(mask)
     is_one_run = len(rows) > 0 and rows[-1] - rows[0] + 1 == len(rows)
-    taken = pixels[rows[0] : rows[-1] + 1] if is_one_run else pixels[rows]
-    return torch.from_numpy(np.asarray(taken)).to(device)
+    taken = torch.from_numpy(np.asarray(pixels[rows[0] : rows[-1] + 1] if is_one_run else pixels[rows]))
+    if device.type != "cuda":
+        return taken.to(device)
+    num_free_bytes, _ = torch.cuda.mem_get_info(device)
+    return taken.to(device) if taken.nbytes <= RESIDENT_SHARE * num_free_bytes else taken.pin_memory()
 
 
 def draw_batches(num_images: int, batch_size: int, generator: torch.Generator) -> list[Tensor]:
@@ -30,3 +39,31 @@ def draw_batches(num_images: int, batch_size: int, generator: torch.Generator) -
     if len(batches) > 1 and len(batches[-1]) == 1 < batch_size:
         batches.pop()
     return batches
+
+
+def fetch_batches(pixels: Tensor, batches: Sequence[Tensor], device: torch.device) -> Iterator[Tensor]:
+    """The pictures uint8 (n, S, S) of each batch on `device`; `pixels` (N, S, S) as `take_rows` placed them.
+
+    From the host's memory to a GPU, the next batch is on its way while this one is trained on.
+    """
+    if pixels.device == device or device.type != "cuda":
+        for rows in batches:
+            yield pixels[rows.to(pixels.device)].to(device)
+        return
+    stream = torch.cuda.Stream(device)
+    current = torch.cuda.current_stream(device)
+
+    def send(rows: Tensor) -> Tensor:
+        gathered = torch.empty((len(rows), *pixels.shape[1:]), dtype=pixels.dtype, pin_memory=True)
+        torch.index_select(pixels, 0, rows, out=gathered)
+        with torch.cuda.stream(stream):
+            return gathered.to(device, non_blocking=True)
+
+    coming = send(batches[0]) if batches else None
+    for following in [*batches[1:], None]:
+        current.wait_stream(stream)
+        ready = coming
+        assert ready is not None
+        ready.record_stream(current)
+        coming = send(following) if following is not None else None
+        yield ready

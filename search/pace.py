@@ -1,0 +1,82 @@
+"""How fast a search goes: from its command to the first training step, from trial to trial, and what workers hold."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections import defaultdict, deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+def process_began_at_s() -> float:
+    """When this process was started, in Unix time: before Python had imported anything (proc(5)); else now."""
+    stat, uptime = Path("/proc/self/stat"), Path("/proc/uptime")
+    if not (stat.exists() and uptime.exists()):
+        return time.time()
+    ticks = int(stat.read_text().rpartition(")")[2].split()[19])
+    return time.time() - (float(uptime.read_text().split()[0]) - ticks / os.sysconf("SC_CLK_TCK"))
+
+
+class Pace:
+    """Where the time before the first step went, and every turn-round since.
+
+    `began_at_s` is Unix time: of the command, or of the call that began the search. A turn-round is the time from the
+    end of a trial to the first training step of the one that follows on its slot, whichever process that runs in.
+    """
+
+    def __init__(self, began_at_s: float | None = None) -> None:
+        now_s = time.time()
+        self.began_at_s = now_s if began_at_s is None else began_at_s
+        self.parts_s: dict[str, float] = {"imports": now_s - self.began_at_s}
+        self.start_s: float | None = None
+        self.turn_rounds_s: list[float] = []
+        self.resident_bytes: dict[int, int] = {}
+        self._free_since_s: dict[str, deque[float]] = defaultdict(deque)
+        self._under_way: set[int] = set()
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Time one part of the way to the first step."""
+        began_s = time.monotonic()
+        yield
+        self.parts_s[name] = self.parts_s.get(name, 0.0) + time.monotonic() - began_s
+
+    def note(self, number: int, result: Mapping[str, Any]) -> bool:
+        """A trial has reported an epoch. True for the search's first."""
+        self.resident_bytes[number] = result["resident_bytes"]
+        if number in self._under_way:
+            return False
+        self._under_way.add(number)
+        if free := self._free_since_s[result["hostname"]]:
+            self.turn_rounds_s.append(result["began_at_s"] - free.popleft())
+        if self.start_s is not None:
+            return False
+        self.start_s = result["began_at_s"] - self.began_at_s
+        on_worker = result["timings_s"]
+        self.parts_s |= on_worker
+        self.parts_s["other"] = self.start_s - sum(self.parts_s.values())
+        return True
+
+    def end(self, number: int, hostname: str, ended_at_s: float) -> None:
+        """A trial's slot is free."""
+        self._under_way.discard(number)
+        self._free_since_s[hostname].append(ended_at_s)
+
+    def lines(self) -> list[str]:
+        """The way to the first step, for the terminal."""
+        parts = [f"  {name:24s} {seconds:6.2f} s" for name, seconds in self.parts_s.items()]
+        return [f"Timings      {self.start_s:.2f} s from the command to the first training step", *parts]
+
+    def to_record(self) -> dict[str, Any]:
+        """For `result.json`: seconds, and MiB of the worker at the end of each trial, in the order of their numbers."""
+        return {
+            "start_s": self.start_s,
+            "start_parts_s": self.parts_s,
+            "turn_round_s": statistics.median(self.turn_rounds_s) if self.turn_rounds_s else None,
+            "turn_rounds_s": self.turn_rounds_s,
+            "resident_mib": [self.resident_bytes[number] >> 20 for number in sorted(self.resident_bytes)],
+        }
