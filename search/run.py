@@ -35,6 +35,7 @@ from search.preparation import (
     prepare_nets,
     prepare_space,
     settle_trials,
+    share_gpus,
 )
 from search.scheduler import INTERRUPTED, Rungs, Scheduler, rung_levels
 from search.searcher import OptunaSearcher, Record
@@ -99,6 +100,9 @@ def conduct(config: SearchConfig, home: SearchHome, pace: Pace) -> int:
         if nets.left_out and config.space is None:
             say(f"Left out     {', '.join(nets.left_out)}: they want a GPU (--arch takes them all the same)")
         space = prepare_space(config, home, nets)
+        cluster, sharing = share_gpus(config, home, cluster, nets, prepared)
+        if sharing:
+            say(f"Sharing      {sharing}")
         settings = settle_trials(config, home, prepared, cluster)
         model_name = config.model_name or data.name
 

@@ -26,7 +26,7 @@ def augment(images: Tensor, strength: float, generator: torch.Generator) -> Tens
     if strength == 0:
         return images
     maps = draw_affine_maps(len(images), strength, generator).to(images.device, images.dtype)
-    grid = F.affine_grid(maps, list(images.shape), align_corners=False)
+    grid = build_grid(maps, images.shape[-1])
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
@@ -41,3 +41,16 @@ def draw_affine_maps(num_images: int, strength: float, generator: torch.Generato
     row_x = [mirror * cos, mirror * (shear * cos - sin), 2 * MAX_SHIFT * shift_x]
     row_y = [sin, shear * sin + cos, 2 * MAX_SHIFT * shift_y]
     return torch.stack(row_x + row_y, dim=1).view(num_images, 2, 3)
+
+
+def build_grid(maps: Tensor, size: int) -> Tensor:
+    """Where in [-1, 1] to sample each pixel, (N, S, S, 2), from maps (N, 2, 3).
+
+    What `F.affine_grid` gives, as sums of a row and a column: on a CPU in a twentieth of its time (benchmarks/LOG.md).
+    """
+    centres = (2 * torch.arange(size, device=maps.device, dtype=maps.dtype) + 1) / size - 1
+    grid = maps.new_empty(len(maps), size, size, 2)
+    for axis in range(2):
+        of_x, of_y, shift = (maps[:, axis, k].view(-1, 1, 1) for k in range(3))
+        torch.add(of_x * centres, of_y * centres.view(-1, 1) + shift, out=grid[..., axis])
+    return grid

@@ -237,5 +237,7 @@ def _torch_set_to(settings: TrialSettings) -> Iterator[None]:
     try:
         yield
     finally:
+        if settings.compile:
+            torch.compiler.reset()  # what was compiled for this net would count as a failure for the next
         torch.set_num_threads(num_threads)
         torch.use_deterministic_algorithms(was_deterministic)

@@ -314,3 +314,23 @@ def test_a_warm_worker_serves_trial_after_trial(play: Play) -> None:
     assert all(seconds >= 0 for seconds in played.pace.turn_rounds_s)
     assert played.pace.start_s is not None
     assert sorted(played.pace.resident_bytes) == list(range(10))
+
+
+def test_best_checkpoints_stay_within_their_room_and_the_very_best_always(play: Play) -> None:
+    def space(trial: Any) -> dict[str, Any]:
+        return {**heights(trial), "best_bytes": 40}
+
+    played = play(space, kept_bytes=100)
+    ended = [entry.number for entry in played.book.ranked()]
+    freed = {number for number, kind in played.deleted if kind == "best"}
+    assert set(ended) - freed == set(ended[:2]), "two of forty bytes fit into a hundred"
+    assert ended[0] not in freed
+
+
+def test_a_champion_larger_than_the_room_is_kept(play: Play) -> None:
+    def space(trial: Any) -> dict[str, Any]:
+        return {**heights(trial), "best_bytes": 400}
+
+    played = play(space, num_trials=4, kept_bytes=100)
+    freed = {number for number, kind in played.deleted if kind == "best"}
+    assert freed == {entry.number for entry in played.book.ranked()[1:]}

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from trainable.augment import augment, draw_affine_maps
+from trainable.augment import augment, build_grid, draw_affine_maps
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -60,3 +60,9 @@ def test_a_mirrored_picture_is_the_picture_from_right_to_left() -> None:
     pictures[:, :, :, :16] = 1
     left = augment(pictures, 0.5, seeded())[is_mirrored, 0, :, :8].mean()
     assert left < 0.1
+
+
+def test_the_grid_is_that_of_torch() -> None:
+    maps = draw_affine_maps(5, 1.0, torch.Generator().manual_seed(0))
+    expected = torch.nn.functional.affine_grid(maps, [5, 1, 33, 33], align_corners=False)
+    torch.testing.assert_close(build_grid(maps, 33), expected, rtol=0, atol=1e-6)

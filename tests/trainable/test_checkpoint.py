@@ -20,7 +20,7 @@ import pytest
 import torch
 from pyarrow import fs
 
-from trainable.checkpoint import CheckpointStore, CheckpointWriter, copy_to_cpu
+from trainable.checkpoint import CheckpointStore, CheckpointWriter, copy_to_cpu, count_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -327,3 +327,21 @@ def test_an_s3_bucket_serves_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyP
             assert store.facts("newest") is None
         finally:
             server.kill()
+
+
+def test_a_trial_without_room_writes_its_best_and_no_newest(folder: Path) -> None:
+    store = CheckpointStore(folder)
+    with CheckpointWriter(store, min_interval_s=0, max_bytes=10_000) as writer:
+        writer.write_best({"w": torch.zeros(1000)}, {"epoch": 1})
+        writer.wait_for_best()
+        writer.write_newest({"w": torch.zeros(3000)}, {"epoch": 1})
+        assert set(writer.sizes) == {"best"}
+        writer.write_newest({"w": torch.zeros(1000)}, {"epoch": 2})
+    assert store.facts("newest") == {"epoch": 2}
+    on_disk = {path.name.split("-")[0]: path.stat().st_size for path in folder.glob("*.pt")}
+    assert writer.sizes == on_disk
+    assert sum(on_disk.values()) < 12_000
+
+
+def test_bytes_of_nested_tensors_are_counted() -> None:
+    assert count_bytes({"a": [torch.zeros(3), {"b": (torch.zeros(2, dtype=torch.uint8), 5, "text")}]}) == 14

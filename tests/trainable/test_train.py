@@ -190,6 +190,30 @@ def test_a_lower_loss_is_better(data: TrainingData) -> None:
     assert [report.value for report in reports] == losses
 
 
+@pytest.mark.slow
+def test_a_compiled_net_trains_as_the_plain_one_does(data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = 0
+    original = torch.compile
+
+    def count(model: Any) -> Any:
+        compiled = original(model)
+
+        def call(images: torch.Tensor) -> torch.Tensor:
+            nonlocal calls
+            calls += 1
+            return compiled(images)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", count)
+    config = replace(CONFIG, dropout=0.0)  # a compiled net draws its dropout otherwise
+    compiled = run(data, config=config, settings=replace(SETTINGS, compile=True))
+    plain = run(data, config=config)
+    assert calls == 6 * 4 - 9, "all steps of whole batches once batch norm has warmed up"
+    for ours, expected in zip(compiled, plain, strict=True):
+        assert ours.metrics["val_loss"] == pytest.approx(expected.metrics["val_loss"], rel=1e-3)
+
+
 def test_torch_is_set_back_however_a_trial_ends(data: TrainingData) -> None:
     def look() -> tuple[int, bool]:
         return torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()

@@ -46,7 +46,7 @@ def fetch_batches(pixels: Tensor, batches: Sequence[Tensor], device: torch.devic
 
     From the host's memory to a GPU, the next batch is on its way while this one is trained on.
     """
-    if pixels.device == device or device.type != "cuda":
+    if pixels.device.type == device.type or device.type != "cuda":
         for rows in batches:
             yield pixels[rows.to(pixels.device)].to(device)
         return

@@ -1,0 +1,204 @@
+"""What the driver costs: a thousand stub trials, and sixty-four at once.
+
+    python benchmarks/driver_scale.py
+
+*Thousand*: stub trials of nine reports that take no time, two at once, through the real searcher (TPE), scheduler and
+an MLflow server. Time per report, the sampler's own taken off, for each hundred trials; goal: the last hundred cost at
+most 20 % more than the first. *Wide*: sixty-four stub trials with five-second epochs at once on as many fake GPUs;
+goal: once all workers are up, training fills 90 % of the slots' time. No torch is imported. Prints one JSON line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":  # the script's folder comes first on the path: the root must
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import ray
+from ray import tune
+from rich.console import Console
+
+from benchmarks.stub_trial import NUM_REPORTS, Stub
+from mlflow_server.serve import ensure_server
+from search.book import Book
+from search.budget import Budget
+from search.cluster import connect
+from search.fit import fit
+from search.home import create_search
+from search.listener import Listener
+from search.pace import Pace
+from search.scheduler import Rungs, Scheduler, rung_levels
+from search.searcher import OptunaSearcher, Record
+from search.space import DefaultSpace
+from search.terminal import Board
+from search.tracking import Tracking
+
+
+class Clock:
+    """What has passed by each trial's start, and every epoch's span."""
+
+    def __init__(self, record: Record) -> None:
+        self.sampler_s = 0.0
+        self.starts: list[tuple[float, float, float]] = []
+        self.epochs: dict[int, list[tuple[float, float]]] = defaultdict(list)
+        sampler = record.study.sampler
+        for name in ("infer_relative_search_space", "sample_relative", "sample_independent", "after_trial"):
+            setattr(sampler, name, self._timed(getattr(sampler, name)))
+
+    def note_start(self) -> None:
+        self.starts.append((time.perf_counter(), time.process_time(), self.sampler_s))
+
+    def _timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            began_s = time.perf_counter()
+            try:
+                return function(*args, **options)
+            finally:
+                self.sampler_s += time.perf_counter() - began_s
+
+        return call
+
+
+class ListenerWithClock(Listener):
+    clock: Clock
+
+    def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
+        super().on_trial_result(iteration, trials, trial, result, **info)
+        self.clock.epochs[trial.config["number"]].append((result["began_at_s"], result["ended_at_s"]))
+
+
+def run_stubs(name: str, *, home_folder: Path, uri: str, num_trials: int, epoch_s: float) -> Clock:
+    """One search of stub trials on the Ray that runs; what its clock saw."""
+    cluster = connect(None, trial_cpus=1)
+    home = create_search(home_folder, name, {})
+    record = Record(home.journal_file, sampler="tpe", seed=0, higher_is_better=True)
+    clock = Clock(record)
+    book, plans = Book(), {"stub": {"precision": "fp32", "memory_format": "contiguous"}}
+    scheduler = Scheduler(Rungs(rung_levels(NUM_REPORTS)))
+    budget = Budget(home.spent_file, devices_per_trial=1)
+    tracking = Tracking.open(uri, "driver-scale", name)
+    board = Board(
+        Console(file=sys.stderr),
+        book,
+        budget,
+        name=name,
+        metric="auc",
+        num_trials=num_trials,
+        tracking_url="",
+        is_gpu=False,
+    )
+    board.note_end = lambda entry: None  # type: ignore[method-assign]
+    listener = ListenerWithClock(
+        home=home,
+        book=book,
+        budget=budget,
+        scheduler=scheduler,
+        tracking=tracking,
+        board=board,
+        pace=Pace(),
+        plans=plans,
+        trial_tags={},
+        delete_checkpoint=lambda number, kind: None,
+    )
+    listener.clock = clock
+
+    def begin_trial(number: int, params: dict[str, Any], run_id: str | None) -> str:
+        clock.note_start()
+        return listener.begin(number, params, run_id)
+
+    searcher = OptunaSearcher(
+        record,
+        DefaultSpace(("small_cnn", "mobilenet_v3_small", "resnet18"), {}),
+        num_slots=cluster.num_slots,
+        num_trials=num_trials,
+        begin_trial=begin_trial,
+        outcome_of=scheduler.outcomes.get,
+        plans=plans,
+    )
+    fit(
+        tune.with_parameters(Stub, uri=uri, folder=str(home.folder), epoch_s=epoch_s),
+        searcher=searcher,
+        scheduler=scheduler,
+        budget=budget,
+        listener=listener,
+        cluster=cluster,
+        home=home,
+    )
+    clock.note_start()
+    assert tracking.close_search("completed", timeout_s=600)
+    assert book.counts()["completed"] == num_trials
+    return clock
+
+
+def describe_thousand(clock: Clock, *, window: int) -> dict[str, Any]:
+    """Milliseconds a report in every window of trials, without the sampler: on the clock and of the driver's CPU."""
+    bounds = [clock.starts[at] for at in range(0, len(clock.starts), window)]
+    spans = list(itertools.pairwise(bounds))
+    scale = 1000 / (window * NUM_REPORTS)
+    wall_ms = [((after[0] - before[0]) - (after[2] - before[2])) * scale for before, after in spans]
+    cpu_ms = [((after[1] - before[1]) - (after[2] - before[2])) * scale for before, after in spans]
+    sampler_ms = [(after[2] - before[2]) * 1000 / window for before, after in spans]
+    return {
+        "wall_ms_a_report": [round(value, 2) for value in wall_ms],
+        "driver_cpu_ms_a_report": [round(value, 2) for value in cpu_ms],
+        "sampler_ms_a_trial": [round(value, 1) for value in sampler_ms],
+        "growth": round(wall_ms[-1] / wall_ms[0] - 1, 3),
+        "cpu_growth": round(cpu_ms[-1] / cpu_ms[0] - 1, 3),
+    }
+
+
+def describe_wide(clock: Clock, *, num_slots: int, num_trials: int) -> dict[str, Any]:
+    """The share of all slots' time that epochs fill, from the moment when every slot trains until trials run out."""
+    first_began_s = [clock.epochs[number][0][0] for number in range(num_trials)]
+    begin_s, end_s = max(first_began_s[:num_slots]), max(first_began_s)
+    spans = [span for spans in clock.epochs.values() for span in spans]
+    trained_s = sum(max(0.0, min(ended_s, end_s) - max(began_s, begin_s)) for began_s, ended_s in spans)
+    return {
+        "num_trials": num_trials,
+        "window_s": round(end_s - begin_s, 1),
+        "workers_up_after_s": round(begin_s - min(first_began_s), 1),
+        "training_share": round(trained_s / (num_slots * (end_s - begin_s)), 4),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--num-trials", type=int, default=1000)
+    parser.add_argument("--window", type=int, default=100)
+    parser.add_argument("--num-slots", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=4, help="trials a slot in the wide search")
+    parser.add_argument("--epoch-s", type=float, default=5.0)
+    args = parser.parse_args()
+    line: dict[str, Any] = {"benchmark": "driver_scale"}
+    with tempfile.TemporaryDirectory() as folder:
+        home, num_wide = Path(folder), args.num_slots * args.rounds
+        with ensure_server(home / "mlflow") as server:
+            clock = run_stubs("thousand", home_folder=home, uri=server.uri, num_trials=args.num_trials, epoch_s=0)
+            line["thousand"] = describe_thousand(clock, window=args.window)
+            print(json.dumps(line), file=sys.stderr)
+            ray.shutdown()
+            ray.init(
+                address="local",
+                num_cpus=args.num_slots,
+                num_gpus=args.num_slots,
+                include_dashboard=False,
+                log_to_driver=False,
+            )
+            clock = run_stubs("wide", home_folder=home, uri=server.uri, num_trials=num_wide, epoch_s=args.epoch_s)
+            line["wide"] = describe_wide(clock, num_slots=args.num_slots, num_trials=num_wide)
+            ray.shutdown()
+    print(json.dumps(line))
+
+
+if __name__ == "__main__":
+    main()

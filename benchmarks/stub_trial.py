@@ -1,0 +1,62 @@
+"""A trial that trains nothing: it reports what a real one reports, logs itself as one does, and imports no torch."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ray import tune
+
+if TYPE_CHECKING:
+    from trainable.run_log import RunLog
+
+NUM_REPORTS = 9
+METRICS = ("val_auc", "val_loss", "val_accuracy", "val_f1", "train_loss", "train_auc", "learning_rate", "images_per_s")
+
+
+class Stub(tune.Trainable):
+    """Nine epochs of `epoch_s` seconds each. Every trial is better than those before it, so that ASHA stops none."""
+
+    def setup(self, config: dict[str, Any], uri: str = "", folder: str = "", epoch_s: float = 0.0) -> None:
+        self.uri, self.folder, self.epoch_s = uri, folder, epoch_s
+        self.log: RunLog | None = None
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        if self.log is not None:
+            self.log.close(wait=False)
+        self.log = None
+        return True
+
+    def step(self) -> dict[str, Any]:
+        from trainable.run_log import RunLog
+
+        began_at_s = time.time()
+        number = self.config["number"]
+        if self.log is None:
+            self.epoch = 0
+            self.log = RunLog(self.uri, self.config["run_id"], Path(self.folder) / f"{number}.jsonl")
+        self.epoch += 1
+        time.sleep(self.epoch_s)
+        value = number + self.epoch / NUM_REPORTS
+        metrics = dict.fromkeys(METRICS, value)
+        timestamp_ms = int(time.time() * 1000)
+        self.log.log_epoch(self.epoch, metrics, timestamp_ms)
+        return {
+            "epoch": self.epoch,
+            "value": value,
+            "best_value": value,
+            "best_epoch": self.epoch,
+            "finished": self.epoch == NUM_REPORTS,
+            "metrics": metrics,
+            "timestamp_ms": timestamp_ms,
+            "began_at_s": began_at_s,
+            "ended_at_s": time.time(),
+            "device": "stub",
+            "plan": {"precision": "fp32", "memory_format": "contiguous"},
+            "plan_key": "stub",
+            "memory_tags": {},
+            "checkpoint_bytes": {},
+            "resident_bytes": 0,
+            "timings_s": {},
+        }

@@ -1,0 +1,187 @@
+"""How many trials one device trains at once with profit: measured with as many processes, never guessed."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from trainable.config import TrialConfig
+
+COUNTS = (1, 2, 4)
+LEAST_GAIN = 1.15
+"""How much more the device must train in all for twice the trials: each of them takes longer, and ASHA hears later."""
+
+
+def pick_extremes(configs: Sequence[TrialConfig]) -> list[TrialConfig]:
+    """Of all, the net with the fewest parameters and the one with the most: what a device must suit."""
+    import torch
+
+    from trainable.architectures import build_model
+
+    def count_parameters(config: TrialConfig) -> int:
+        with torch.device("meta"):
+            return sum(parameter.numel() for parameter in build_model(config, 2).parameters())
+
+    ordered = sorted(configs, key=count_parameters)
+    return ordered[:1] if len(ordered) < 2 else [ordered[0], ordered[-1]]
+
+
+def choose_count(rates: Mapping[int, Sequence[float]]) -> int:
+    """The number of trials to run at once, from images a second in all, by count, one figure a net.
+
+    The geometric mean over nets must grow by LEAST_GAIN at every step; a rate of 0 says that they did not fit.
+    """
+    chosen = 1
+    for count in sorted(rates)[1:]:
+        if min(rates[chosen]) <= 0:
+            break
+        gains = [rate / before for rate, before in zip(rates[count], rates[chosen], strict=True)]
+        if min(gains) <= 0 or math.prod(gains) ** (1 / len(gains)) < LEAST_GAIN:
+            break
+        chosen = count
+    return chosen
+
+
+def measure_sharing(
+    configs: Sequence[TrialConfig],
+    *,
+    image_size: int,
+    num_threads: int,
+    counts: Sequence[int] = COUNTS,
+    window_s: float = 3.0,
+    cache_file: Path | None = None,
+) -> dict[int, list[float]]:
+    """Images a second that the first GPU, else the CPU, trains in all, for each of `configs`, by number of processes.
+
+    Stops where more processes gain nothing. With `cache_file` (JSON, one for all searches of a node) what was measured
+    once for these nets, sizes and versions is read ever after. Half a minute a net where nothing is known.
+    """
+    from trainable.step_plan import name_step, pick_device
+
+    step: dict[str, Any] = {"image_size": image_size, "device": pick_device(), "num_threads": num_threads}
+    key = "; ".join(f"{name_step(config, **step)[1]}, batch {config.batch_size}" for config in configs)
+    if cache_file is None:
+        return _measure(configs, image_size, num_threads, counts, window_s)
+    cache_file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{cache_file}.lock"):
+        known = json.loads(cache_file.read_text()) if cache_file.exists() else {}
+        if key not in known:
+            known[key] = _measure(configs, image_size, num_threads, counts, window_s)
+            aside = cache_file.with_name(f"{cache_file.name}.part")
+            aside.write_text(json.dumps(known, indent=1))
+            aside.replace(cache_file)
+        return {int(count): rates for count, rates in known[key].items()}
+
+
+def _measure(
+    configs: Sequence[TrialConfig], image_size: int, num_threads: int, counts: Sequence[int], window_s: float
+) -> dict[int, list[float]]:
+    rates: dict[int, list[float]] = {}
+    for count in counts:
+        rates[count] = [_train_at_once(config, image_size, num_threads, count, window_s) for config in configs]
+        if choose_count(rates) != count or min(rates[count]) <= 0:
+            break
+    return rates
+
+
+def _train_at_once(config: TrialConfig, image_size: int, num_threads: int, count: int, window_s: float) -> float:
+    """Images a second of `count` processes together; 0 where one of them failed, for want of memory say."""
+    order = {
+        "config": config.to_params(),
+        "image_size": image_size,
+        "num_threads": num_threads,
+        "window_s": window_s,
+    }
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "trainable.sharing"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+        )
+        for _ in range(count)
+    ]
+    try:
+        for process in processes:
+            _tell(process, json.dumps(order))
+        if any(_hear(process) != "ready" for process in processes):
+            return 0.0
+        for process in processes:
+            _tell(process, "go")
+        answers = [_hear(process) for process in processes]
+        return sum(float(answer) for answer in answers) if all(answers) else 0.0
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+def _tell(process: subprocess.Popen[str], line: str) -> None:
+    assert process.stdin is not None
+    process.stdin.write(f"{line}\n")
+    process.stdin.flush()
+
+
+def _hear(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def train_for_a_while(order: Mapping[str, Any]) -> float:
+    """One of the processes: images a second over a window of real epochs on made-up pictures."""
+    import torch
+
+    from trainable.architectures import build_model
+    from trainable.loop import train_epoch
+    from trainable.optimizers import build_optimizer
+    from trainable.step_plan import measure_step_plan, pick_device
+
+    config, image_size, device = TrialConfig.from_params(order["config"]), order["image_size"], pick_device()
+    torch.set_num_threads(order["num_threads"])
+    plan = measure_step_plan(config, image_size=image_size, device=device, num_threads=order["num_threads"])
+    num_images = 4 * config.batch_size
+    pixels = torch.randint(0, 256, (num_images, image_size, image_size), dtype=torch.uint8, device=device)
+    labels = torch.arange(num_images, device=device) % 2
+    model = build_model(config, 2).to(device)
+    optimizer = build_optimizer(model, config)
+
+    def train() -> None:
+        result = train_epoch(
+            model,
+            pixels,
+            labels,
+            optimizer=optimizer,
+            lr_at=lambda _: 1e-6,
+            plan=plan,
+            config=config,
+            epoch=1,
+            seed=0,
+            device=device,
+        )
+        if result.micro_batch is not None:
+            raise MemoryError("a batch does not fit beside the others")
+
+    train()
+    print("ready", flush=True)
+    sys.stdin.readline()
+    began_s, num_epochs = time.perf_counter(), 0
+    while time.perf_counter() - began_s < order["window_s"]:
+        train()
+        num_epochs += 1
+    return num_epochs * num_images / (time.perf_counter() - began_s)
+
+
+if __name__ == "__main__":
+    print(train_for_a_while(json.loads(sys.stdin.readline())), flush=True)
