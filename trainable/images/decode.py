@@ -62,12 +62,15 @@ class ImageFacts:
     patient: str | None = None
 
 
-def read_facts(path: Path) -> ImageFacts:
-    """Read the file once, decode it fully. Raises BadImageError, or OSError where the file cannot be read."""
+def read_slice(path: Path, size: int) -> tuple[ImageFacts, np.ndarray]:
+    """Facts of a file and its pixels as `decode_slice` gives them, from one reading and one decoding.
+
+    Raises BadImageError, or OSError where the file cannot be read.
+    """
     data = path.read_bytes()
     with _naming(path):
         grey, kind, mode, patient = _decode(data)
-    return ImageFacts(
+    facts = ImageFacts(
         format=kind,
         mode=mode,
         width=grey.width,
@@ -76,6 +79,7 @@ def read_facts(path: Path) -> ImageFacts:
         num_bytes=len(data),
         patient=patient,
     )
+    return facts, resize_grey(grey, size)
 
 
 def decode_grey(source: Path | bytes) -> Image.Image:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from trainable.images.audit import Audit, audit_slices
 from trainable.images.cache import build_cache, open_pixels
-from trainable.images.decode import BadImageError, ImageFacts, decode_slice, read_facts
+from trainable.images.decode import BadImageError, ImageFacts, read_slice
 from trainable.images.manifest import Manifest, Slice, read_manifest
 from trainable.images.near_duplicates import (
     PICTURE_SIZE,
@@ -95,7 +95,7 @@ def prepare_data(
 
     Splits are written to `splits_file` once. Where it exists already its rows are taken as they are, and every
     file must still have the content it had. Raises ValueError (BadImageError for a picture) or
-    FileNotFoundError, naming the file: see `read_manifest`, `read_facts`, `check_splits`; also for identical
+    FileNotFoundError, naming the file: see `read_manifest`, `read_slice`, `check_splits`; also for identical
     files in two splits or classes. With `skip_bad_images` unusable pictures are left out and counted.
     """
     manifest = read_manifest(
@@ -179,7 +179,8 @@ def _look(
 
     def look(path: Path) -> _File | BadImageError | OSError:
         try:
-            return _File(facts=read_facts(path), picture=decode_slice(path, PICTURE_SIZE))
+            facts, picture = read_slice(path, PICTURE_SIZE)
+            return _File(facts=facts, picture=picture)
         except (BadImageError, OSError) as error:
             return error
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainable.images.decode import BadImageError, decode_grey, decode_slice, read_facts, resize_grey
+from trainable.images.decode import BadImageError, decode_grey, decode_slice, read_slice, resize_grey
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -118,7 +118,7 @@ def test_content_decides_and_names_may_be_nasty(tmp_path: Path) -> None:
     for name in ("a b%20c%0.png", "Übersicht 肺 №1.dcm", "no suffix", "#x?.txt"):
         path = tmp_path / name
         path.write_bytes(_encode(Image.fromarray(RAMP), "JPEG", quality=95))
-        assert read_facts(path).format == "JPEG"
+        assert read_slice(path, 32)[0].format == "JPEG"
         np.testing.assert_array_equal(decode_slice(path, 48), decode_slice(path.read_bytes(), 48))
 
 
@@ -140,7 +140,7 @@ def test_resizing_takes_grey_only() -> None:
 def test_facts_are_those_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(_encode(Image.fromarray(RAMP).convert("RGBA")))
-    facts = read_facts(path)
+    facts = read_slice(path, 32)[0]
     assert (facts.format, facts.mode, facts.width, facts.height, facts.patient) == (
         "PNG",
         "RGBA",
@@ -158,7 +158,7 @@ def test_truncated_picture_is_an_error_that_names_it(kind: str, share: float, tm
     whole = _encode(Image.fromarray(noise), kind)
     path = tmp_path / "cut off.png"
     path.write_bytes(whole[: int(len(whole) * share)])
-    for use in (read_facts, decode_grey):
+    for use in (lambda file: read_slice(file, 32), decode_grey):
         with pytest.raises(BadImageError, match=r"cut off\.png: "):
             use(path)
 

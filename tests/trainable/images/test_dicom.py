@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, JPEGLosslessSV1, RLELossless, generate_uid
 
-from trainable.images.decode import BadImageError, decode_grey, decode_slice, read_facts
+from trainable.images.decode import BadImageError, decode_grey, decode_slice, read_slice
 from trainable.images.dicom import is_dicom
 
 if TYPE_CHECKING:
@@ -67,13 +67,13 @@ def test_without_hounsfield_units_its_own_range_counts(changes: dict[str, Any], 
     path = tmp_path / "x.dcm"
     path.write_bytes(_save(_dataset(_tissues(), **changes)))
     assert np.asarray(decode_grey(path))[0, [0, 31]].tolist() == [0, 255]
-    assert read_facts(path).mode == "MONOCHROME2"
+    assert read_slice(path, 32)[0].mode == "MONOCHROME2"
 
 
 def test_dicom_is_known_by_content_and_its_facts_are_read(tmp_path: Path) -> None:
     path = tmp_path / "slice 1%.png"
     path.write_bytes(_save(_dataset(_tissues())))
-    facts = read_facts(path)
+    facts = read_slice(path, 32)[0]
     assert (facts.format, facts.mode, facts.width, facts.height) == ("DICOM", "HU", 32, 24)
     assert facts.patient == "a patient"
     assert is_dicom(path.read_bytes()) and not is_dicom(b"DICM")
@@ -84,7 +84,7 @@ def test_dicom_is_known_by_content_and_its_facts_are_read(tmp_path: Path) -> Non
 def test_a_slice_without_a_patient_has_none(patient: str | None, tmp_path: Path) -> None:
     path = tmp_path / "x.dcm"
     path.write_bytes(_save(_dataset(_tissues(), PatientID=patient)))
-    assert read_facts(path).patient is None
+    assert read_slice(path, 32)[0].patient is None
 
 
 def test_run_length_encoding_is_decoded() -> None:
@@ -125,7 +125,7 @@ def test_what_is_not_one_grey_slice_is_an_error_that_names_it(
     path = tmp_path / "odd.dcm"
     path.write_bytes(_save(_dataset(_tissues(), **changes)))
     with pytest.raises(BadImageError, match=rf"odd\.dcm: (?s:.*){rule}"):
-        read_facts(path)
+        read_slice(path, 32)[0]
 
 
 @pytest.mark.parametrize("share", [0.3, 0.9])

@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from trainable.images.decode import decode_slice, read_facts
+from trainable.images.decode import decode_slice, read_slice
 from trainable.images.made import make_set
 from trainable.images.splits import assign_splits
 
@@ -82,7 +82,7 @@ def test_a_folder_with_anything_else_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_forest_on_file_metadata_learns_nothing(default_set: list[Path], arrays: dict[str, np.ndarray]) -> None:
-    facts = [read_facts(path) for path in default_set]
+    facts = [read_slice(path, 32)[0] for path in default_set]
     assert {(fact.format, fact.mode) for fact in facts} == {("PNG", "L")}
     features = np.array([(fact.num_bytes, fact.width, fact.height) for fact in facts])
     forest = RandomForestClassifier(100, random_state=0).fit(
