@@ -98,8 +98,10 @@ def train_epoch(
         return loss.detach(), logits.detach()
 
     batches = draw_batches(len(pixels), config.batch_size, order)
-    losses: list[Tensor] = []
-    logits_seen: list[Tensor] = []
+    # In one piece each: small tensors that stay, between large ones that come and go, would tear the heap apart.
+    losses = torch.empty(len(batches), device=device)
+    all_logits = torch.empty(0, device=device)
+    num_seen = 0
     learning_rate = 0.0
     for step, pictures in enumerate(fetch_batches(pixels, batches, device)):
         if check_time is not None:
@@ -127,16 +129,18 @@ def train_epoch(
         nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
         scaler.step(optimizer)
         scaler.update()
-        losses.append(loss)
-        logits_seen.append(logits)
+        if num_seen == 0:
+            all_logits = logits.new_empty(sum(map(len, batches)), logits.shape[1])
+        all_logits[num_seen : num_seen + len(logits)] = logits
+        num_seen += len(logits)
+        losses[step] = loss
 
-    _check_losses(torch.stack(losses), epoch)  # once an epoch: reading a loss makes a GPU wait
-    logits = torch.cat(logits_seen)
+    _check_losses(losses, epoch)  # once an epoch: reading a loss makes a GPU wait
     targets = labels[torch.cat(batches).to(labels.device)].to(device)
     return EpochResult(
-        loss=float(F.cross_entropy(logits, targets)),
+        loss=float(F.cross_entropy(all_logits, targets)),
         labels=targets.cpu().numpy(),
-        probabilities=logits.softmax(dim=1).cpu().numpy(),
+        probabilities=all_logits.softmax(dim=1).cpu().numpy(),
         num_images=len(targets),
         seconds=time.perf_counter() - began_s,
         learning_rate=learning_rate,
@@ -163,8 +167,14 @@ def evaluate(
 
 def _predict(model: nn.Module, pixels: Tensor, device: torch.device, batch_size: int) -> Tensor:
     """Logits float32 (N, C), in smaller batches where memory does not hold these."""
+    logits = torch.empty(0, device=device)
     try:
-        return torch.cat([model(to_input(part.to(device))) for part in pixels.split(batch_size)]).float()
+        for begin in range(0, len(pixels), batch_size):
+            part = model(to_input(pixels[begin : begin + batch_size].to(device)))
+            if begin == 0:
+                logits = part.new_empty(len(pixels), part.shape[1], dtype=torch.float32)
+            logits[begin : begin + batch_size] = part
+        return logits
     except torch.OutOfMemoryError:
         if batch_size == 1:
             raise
