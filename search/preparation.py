@@ -126,9 +126,9 @@ def measure_on_gpu(
     """`measure_sharing` on a node with a GPU; nothing where it fails: sharing is a gain, not a need."""
     import ray
 
+    num_threads, file = max(1, cluster.num_threads // max(COUNTS)), home.cache / "sharing.json"
+
     def measure() -> dict[int, list[float]]:
-        num_threads = max(1, cluster.num_threads // max(COUNTS))
-        file = home.cache / "sharing.json"
         return measure_sharing(pick_extremes(configs), image_size=image_size, num_threads=num_threads, cache_file=file)
 
     try:

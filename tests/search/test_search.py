@@ -215,3 +215,73 @@ def test_the_default_search_finds_a_champion_well_above_the_median(tmp_path: Pat
     for word in ("Sealed test", "95 % intervals", "ctsearch ui", "ctsearch search --data FOLDER", "made"):
         assert word in done.stdout, done.stdout
     assert done.stderr == ""
+
+
+SMALL_MEMORY_NET = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.layers = nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.LazyLinear(num_classes))
+        self.layers(torch.zeros(2, 1, 32, 32))
+
+    def forward(self, images):
+        if self.training and len(images) > 10:
+            raise torch.OutOfMemoryError("fails on purpose")
+        return self.layers(images)
+
+def build(num_classes):
+    return Net(num_classes)
+"""
+
+
+def test_a_trial_out_of_memory_goes_on_in_micro_batches_and_says_so(
+    search: Search,
+    tmp_path: Path,
+    mlflow_server: ServerHandle,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "my_net.py").write_text(SMALL_MEMORY_NET)
+    monkeypatch.chdir(tmp_path)
+    ranges = {"batch_size": "32"}
+    result = search("narrow", architectures=("my_net.py:build",), ranges=ranges, num_trials=1, timings=True)
+    client = MlflowClient(mlflow_server.uri)
+    record = json.loads((tmp_path / "home/searches/narrow/search.json").read_text())
+    parent = client.get_run(record["parent_run_id"])
+    (child,) = client.search_runs([parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+    assert child.data.tags["micro_batch"] == "8"
+    assert "without batch normalisation" in child.data.tags["micro_batch_note"]
+    assert result["outcomes"] == {"completed": 1}
+    shown = capsys.readouterr().out
+    assert "from the command to the first training step" in shown
+    for part in ("imports", "images", "step plan", "other"):
+        assert f"\n  {part} " in shown
+
+
+GPU_SEARCH = """
+import sys
+from pathlib import Path
+import ray
+ray.init(address="local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
+from search.config import SearchConfig
+from search.run import run
+home, data, uri = sys.argv[1:]
+options = dict(num_trials=1, max_epochs=1, image_size=32, architectures=("small_cnn",))
+sys.exit(run(SearchConfig(name="gpu", home=Path(home), data=Path(data), tracking_uri=uri, **options)))
+"""
+
+
+def test_how_many_trials_share_a_gpu_is_measured_before_the_first(
+    made_folder: Path, mlflow_server: ServerHandle, tmp_path: Path
+) -> None:
+    """Ray is told of a GPU that is not there: the measurement runs on the CPU, the rest is as it would be."""
+    arguments = [str(tmp_path / "home"), str(made_folder), mlflow_server.uri]
+    done = subprocess.run([sys.executable, "-c", GPU_SEARCH, *arguments], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = re.search(r"Sharing +(\d) trials? a GPU; images a second in all: \d+ by 1", done.stdout)
+    assert found, done.stdout
+    record = json.loads((tmp_path / "home/searches/gpu/search.json").read_text())
+    assert all(rate > 0 for rates in record["sharing"].values() for rate in rates)
