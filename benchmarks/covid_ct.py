@@ -3,7 +3,7 @@
     python benchmarks/covid_ct.py --data ../shared/data [--out covid_ct.json]
 
 Twelve searches: three seeds of TPE with ASHA and of random search with ASHA, each without and with the given
-weights, all with the same budget. Every search opens its sealed test once, for its champion, when it ends; nothing
+weights, each pair with the same budget. Every search opens its sealed test once, for its champion, when it ends; nothing
 here chooses between searches. Prints one JSON line a search and a table of means and spreads.
 """
 
@@ -19,12 +19,16 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 SEEDS = (0, 1, 2)
-BUDGET = ("--image-size", "128", "--num-trials", "20")
+SHARED = ("--image-size", "128")
 FROM_SCRATCH = (
-    *("--arch", "small_cnn,mobilenet_v3_small", "--max-epochs", "18", "--first-rung", "3"),
+    *("--num-trials", "20", "--arch", "small_cnn,mobilenet_v3_small"),
+    *("--max-epochs", "18", "--first-rung", "3"),
     *("--range", "cnn_filters=8:16", "--range", "cnn_kernel=3"),
 )
-PRETRAINED = ("--arch", "mobilenet_v2,squeezenet1_1", "--max-epochs", "12", "--first-rung", "3")
+PRETRAINED = (
+    *("--num-trials", "28", "--arch", "mobilenet_v2,squeezenet1_1"),
+    *("--max-epochs", "12", "--first-rung", "3"),
+)
 
 
 def list_searches(data: Path) -> list[tuple[str, list[str]]]:
@@ -34,7 +38,7 @@ def list_searches(data: Path) -> list[tuple[str, list[str]]]:
         *("--weights", f"squeezenet1_1={data / 'weights/squeezenet1_1-features.pth'}"),
     ]
     return [
-        (f"{start}-{sampler}-{seed}", [*options, *BUDGET, "--sampler", sampler, "--seed", str(seed)])
+        (f"{start}-{sampler}-{seed}", [*options, *SHARED, "--sampler", sampler, "--seed", str(seed)])
         for start, options in (("pretrained", [*PRETRAINED, *weights]), ("scratch", [*FROM_SCRATCH]))
         for seed in SEEDS
         for sampler in ("tpe", "random")
