@@ -3,8 +3,8 @@
     python benchmarks/covid_ct.py --data ../shared/data [--out covid_ct.json]
 
 Twelve searches: three seeds of TPE with ASHA and of random search with ASHA, each without and with the given
-weights, each pair with the same budget. Every search opens its sealed test once, for its champion, when it ends; nothing
-here chooses between searches. Prints one JSON line a search and a table of means and spreads.
+weights, each pair with the same budget. Every search opens its sealed test once, for its champion, when it ends;
+nothing here chooses between searches. Prints one JSON line a search and a table of means and spreads.
 """
 
 from __future__ import annotations

@@ -176,7 +176,7 @@ def main() -> None:
     parser.add_argument("--num-trials", type=int, default=1000)
     parser.add_argument("--window", type=int, default=100)
     parser.add_argument("--num-slots", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=4, help="trials a slot in the wide search")
+    parser.add_argument("--rounds", type=int, default=4, help="trials a slot in the wide search; 0 leaves it out")
     parser.add_argument("--epoch-s", type=float, default=5.0)
     args = parser.parse_args()
     line: dict[str, Any] = {"benchmark": "driver_scale"}
@@ -187,16 +187,17 @@ def main() -> None:
             line["thousand"] = describe_thousand(clock, window=args.window)
             print(json.dumps(line), file=sys.stderr)
             ray.shutdown()
-            ray.init(
-                address="local",
-                num_cpus=args.num_slots,
-                num_gpus=args.num_slots,
-                include_dashboard=False,
-                log_to_driver=False,
-            )
-            clock = run_stubs("wide", home_folder=home, uri=server.uri, num_trials=num_wide, epoch_s=args.epoch_s)
-            line["wide"] = describe_wide(clock, num_slots=args.num_slots, num_trials=num_wide)
-            ray.shutdown()
+            if num_wide:
+                ray.init(
+                    address="local",
+                    num_cpus=args.num_slots,
+                    num_gpus=args.num_slots,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                )
+                clock = run_stubs("wide", home_folder=home, uri=server.uri, num_trials=num_wide, epoch_s=args.epoch_s)
+                line["wide"] = describe_wide(clock, num_slots=args.num_slots, num_trials=num_wide)
+                ray.shutdown()
     print(json.dumps(line))
 
 
