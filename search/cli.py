@@ -18,6 +18,7 @@ EXAMPLES = """examples:
   ctsearch search --data slices/ --time-budget 2h --arch resnet18,resnet50 --lr 1e-5:1e-3
   ctsearch search --resume first                           go on where a killed search stood
   ctsearch ui                                              compare runs in the MLflow UI
+  ctsearch models                                          what each net costs on this machine
 """
 
 
@@ -35,6 +36,12 @@ def build_parser() -> argparse.ArgumentParser:
     ui = commands.add_parser("ui", help="open the MLflow UI of earlier searches")
     ui.add_argument("--home", type=Path, default=None, help="default: $CTSEARCH_HOME, else ~/.ctsearch")
     ui.add_argument("--port", type=int, default=None)
+    models = commands.add_parser("models", help="what each net costs on this machine; with a name, its layers")
+    models.add_argument("name", nargs="?", metavar="NAME", help="show the layers of this net")
+    models.add_argument("--arch", metavar="A,B", help="only these nets (default: all)")
+    models.add_argument("--image-size", type=int, default=224, metavar="PIXELS", help="default: 224")
+    models.add_argument("--batch-size", type=int, default=16, help="of a training step (default: 16)")
+    models.add_argument("--threads", type=int, help="of torch on a CPU (default: all cores)")
     return parser
 
 
@@ -128,6 +135,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             from mlflow_server.serve import serve_ui
 
             serve_ui((args.home or default_home()).expanduser().absolute() / "mlflow", args.port)
+            return 0
+        if args.command == "models":
+            from search.model_table import show_layers, show_models
+
+            if args.name:
+                show_layers(args.name, image_size=args.image_size)
+            else:
+                names = tuple(args.arch.split(",")) if args.arch else ()
+                show_models(names, image_size=args.image_size, batch_size=args.batch_size, num_threads=args.threads)
             return 0
         return run_search(args)
     except (ValueError, OSError) as error:

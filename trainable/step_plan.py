@@ -33,12 +33,16 @@ def pick_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def name_device(device: torch.device, num_threads: int) -> str:
+    """What a step's speed hangs on: the GPU, or the CPU with its instructions and torch's threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{_name_cpu()}, {torch.backends.cpu.get_cpu_capability()}, {num_threads} threads"
+
+
 def name_step(config: TrialConfig, *, image_size: int, device: torch.device, num_threads: int) -> tuple[str, str]:
     """The device's name, and the key under which the plan of this step is remembered."""
-    if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-    else:
-        name = f"{_name_cpu()}, {torch.backends.cpu.get_cpu_capability()}, {num_threads} threads"
+    name = name_device(device, num_threads)
     net = config.architecture
     if net == "small_cnn":
         net += f" {config.cnn_depth}x{config.cnn_filters}x{config.cnn_kernel}"

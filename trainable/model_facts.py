@@ -1,0 +1,115 @@
+"""What a net costs: its parameters, multiply-adds and memory, and how fast this machine trains it."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from dataclasses import dataclass
+
+import torch
+import torchinfo
+
+from trainable.architectures import ARCHITECTURES, build_model, check_image_size
+from trainable.config import StepPlan, TrialConfig
+from trainable.loop import train_epoch
+from trainable.optimizers import build_optimizer
+from trainable.step_plan import measure_step_plan, pick_device
+
+NUM_MOMENTS = 2  # of AdamW, for each parameter
+MEASURE_S = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts:
+    """Facts of one net for pictures of `image_size` pixels and two classes.
+
+    `num_parameters`, and `num_mult_adds` of one picture's forward pass; `step_bytes` of a training step with AdamW on
+    `batch_size` pictures: measured on a GPU, elsewhere added up from weights, gradients, moments and activations in
+    fp32. `images_per_s` is the training rate on this machine in the plan measured as fastest.
+    """
+
+    name: str
+    num_parameters: int
+    num_mult_adds: int
+    image_size: int
+    least_image_size: int
+    batch_size: int
+    step_bytes: int
+    images_per_s: float
+    plan: str
+
+
+def summarise_layers(name: str, *, image_size: int, batch_size: int = 1, depth: int = 3) -> torchinfo.ModelStatistics:
+    """Layers with their output shapes, parameters and multiply-adds; `str` of it is a table.
+
+    Raises ValueError for an unknown net or pictures too small for it.
+    """
+    config = TrialConfig(architecture=name)
+    model = build_model(config, 2)
+    check_image_size(config, image_size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torchinfo's own making, on new versions of torch
+        return torchinfo.summary(
+            model,
+            input_size=(batch_size, 1, image_size, image_size),
+            col_names=("output_size", "num_params", "mult_adds"),
+            depth=depth,
+            device="cpu",
+            verbose=0,
+        )
+
+
+def measure_model(name: str, *, image_size: int, batch_size: int = 16, num_threads: int) -> ModelFacts:
+    """Build, summarise and train a net for a moment on the first GPU, else on the CPU."""
+    one = summarise_layers(name, image_size=image_size)
+    config = TrialConfig(architecture=name, batch_size=batch_size)
+    device = pick_device()
+    plan = measure_step_plan(config, image_size=image_size, device=device, num_threads=num_threads)
+    rate, peak_bytes = _train_for_a_moment(config, image_size, device, plan, num_threads)
+    state_bytes = (2 + NUM_MOMENTS) * one.total_param_bytes
+    return ModelFacts(
+        name=name,
+        num_parameters=one.total_params,
+        num_mult_adds=one.total_mult_adds,
+        image_size=image_size,
+        least_image_size=ARCHITECTURES[name].min_image_size,
+        batch_size=batch_size,
+        step_bytes=peak_bytes or state_bytes + batch_size * one.total_output_bytes,
+        images_per_s=rate,
+        plan=f"{plan.precision}, {plan.memory_format.replace('_', ' ')}",
+    )
+
+
+def _train_for_a_moment(
+    config: TrialConfig, image_size: int, device: torch.device, plan: StepPlan, num_threads: int
+) -> tuple[float, int]:
+    """Images a second, and the most bytes of GPU memory in use (0 on a CPU)."""
+    num_images = 2 * config.batch_size
+    pixels = torch.zeros((num_images, image_size, image_size), dtype=torch.uint8, device=device)
+    labels = torch.arange(num_images, device=device) % 2
+    model = build_model(config, 2).to(device)
+    optimizer = build_optimizer(model, config)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    threads_before = torch.get_num_threads()
+    torch.set_num_threads(num_threads)
+    try:
+        rates: list[float] = []
+        began_s = time.perf_counter()
+        while len(rates) < 2 or time.perf_counter() - began_s < MEASURE_S:
+            result = train_epoch(
+                model,
+                pixels,
+                labels,
+                optimizer=optimizer,
+                lr_at=lambda _: 1e-9,
+                plan=plan,
+                config=config,
+                epoch=1,
+                seed=0,
+                device=device,
+            )
+            rates.append(result.num_images / result.seconds)
+    finally:
+        torch.set_num_threads(threads_before)
+    return max(rates), torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
