@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torchvision import models
 
 from trainable.config import TrialConfig, is_own_net
+from trainable.heads import GlobalPooling, change_pooling, deepen_head, replace_module
 from trainable.small_cnn import SmallCNN
 from trainable.weights import WeightSource, load_weights, sum_over_rgb
 
@@ -61,9 +62,11 @@ def _build_torchvision(
 ) -> nn.Module:
     options: dict[str, Any] = {"dropout": config.dropout} if takes_dropout else {}
     net = constructor(weights=None, num_classes=num_classes, **options)
-    if not takes_dropout:
+    if not takes_dropout and config.head_depth == 0:
         _put_dropout_before_last_linear(net, config.dropout)
     _make_first_convolution_grey(net)
+    change_pooling(net, config)
+    deepen_head(net, num_classes, config)
     return net
 
 
@@ -71,7 +74,7 @@ def _put_dropout_before_last_linear(net: nn.Module, dropout: float) -> None:
     name, last = [(name, module) for name, module in net.named_modules() if isinstance(module, nn.Linear)][-1]
     layer = DropoutLinear(last.in_features, last.out_features, dropout=dropout)
     layer.load_state_dict(last.state_dict())
-    _replace_module(net, name, layer)
+    replace_module(net, name, layer)
 
 
 def _make_first_convolution_grey(net: nn.Module) -> None:
@@ -80,16 +83,14 @@ def _make_first_convolution_grey(net: nn.Module) -> None:
     convolution.in_channels = 1
 
 
-def _replace_module(net: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, child = name.rpartition(".")
-    setattr(net.get_submodule(parent), child, module)
-
-
 def _build_squeezenet(config: TrialConfig, num_classes: int) -> nn.Module:
-    net = _build_torchvision(config, num_classes, constructor=models.squeezenet1_1)
+    stock_pooling = replace(config, pooling="avg")
+    net = _build_torchvision(stock_pooling, num_classes, constructor=models.squeezenet1_1)
     # torchvision ends in a ReLU over the logits. With few classes they easily all go below zero, where the
     # net gives the same answer for every picture and no gradient leads back.
-    _replace_module(net, "classifier.2", nn.Identity())
+    replace_module(net, "classifier.2", nn.Identity())
+    if config.pooling != "avg":
+        replace_module(net, "classifier.3", GlobalPooling(config.pooling))
     return net
 
 

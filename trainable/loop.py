@@ -18,7 +18,7 @@ from trainable.images.batches import draw_batches, fetch_batches
 from trainable.micro_batches import give_back_memory, sum_gradients
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from trainable.config import StepPlan, TrialConfig
 
@@ -66,16 +66,17 @@ def train_epoch(
     class_weights: Tensor | None = None,
     micro_batch: int | None = None,
     compiled: Callable[[Tensor], Tensor] | None = None,
+    frozen: Sequence[nn.Module] = (),
     check_time: Callable[[], None] | None = None,
 ) -> EpochResult:
     """Train `model` (on `device`) one pass over `pixels` uint8 (N, S, S), as `take_rows` placed them, and `labels`
     int64 (N,).
 
-    `epoch` counts from 1; `lr_at` gives the learning rate after so many epochs, whole and part. Gradients are
-    clipped to a norm of 5, which only a diverging step reaches. Steps that do not fit into memory are repeated in
+    `epoch` counts from 1; `lr_at` gives the learning rate after so many epochs, whole and part. Gradients are clipped
+    to a norm of 5, which only a diverging step reaches. Steps that do not fit into memory are repeated in
     micro-batches, from `micro_batch` pictures on (`sum_gradients`). `compiled` is `torch.compile` of `model`; it takes
-    the steps of full batches. `check_time` is called before every step and may raise. Raises FloatingPointError,
-    naming epoch and step, for a loss that is not finite.
+    the steps of full batches. `frozen` layers keep their statistics. `check_time` is called before every step and may
+    raise. Raises FloatingPointError, naming epoch and step, for a loss that is not finite.
     """
     began_s = time.perf_counter()
     torch.manual_seed(derive_seed(seed, epoch, 0))  # dropout and stochastic depth
@@ -84,6 +85,8 @@ def train_epoch(
     memory_format = MEMORY_FORMATS[plan.memory_format]
     _lay_out(model, optimizer, memory_format)
     model.train()
+    for layer in frozen:
+        layer.eval()
     parameters = list(model.parameters())
     scaler = torch.amp.GradScaler(device.type, enabled=plan.precision == "fp16")
 
@@ -108,7 +111,7 @@ def train_epoch(
             check_time()
         learning_rate = lr_at(epoch - 1 + step / len(batches))
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = learning_rate * group.get("lr_factor", 1.0)
         norms_are_warm = _warm_up_norms(model, (epoch - 1) * len(batches) + step)
 
         images = augment(to_input(pictures), config.augmentation, moves).contiguous(memory_format=memory_format)

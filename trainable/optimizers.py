@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+
+from trainable.fine_tuning import scale_learning_rates
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,14 +22,11 @@ ONE_CYCLE_START = 1 / 25  # of the peak
 def build_optimizer(model: nn.Module, config: TrialConfig) -> torch.optim.Optimizer:
     """The optimiser that `config` names, over all weights of `model`, which lies on its device already.
 
-    Biases and normalisation weights are not decayed (He et al. 2019, "Bag of Tricks", section 3.1).
+    Biases and normalisation weights are not decayed (He et al. 2019, "Bag of Tricks", section 3.1). Each group of
+    parameters has an `lr_factor`: whoever sets learning rates multiplies by it.
     """
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
+    parameters = list(model.parameters())
+    groups = _group_parameters(model, config)
     lr, momentum = config.learning_rate, config.momentum
     fused = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
     if config.optimizer == "adam":
@@ -38,6 +37,20 @@ def build_optimizer(model: nn.Module, config: TrialConfig) -> torch.optim.Optimi
         return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0, fused=fused)
     assert config.optimizer == "rmsprop"
     return torch.optim.RMSprop(groups, lr=lr, momentum=momentum)
+
+
+def _group_parameters(model: nn.Module, config: TrialConfig) -> list[dict[str, Any]]:
+    """By learning rate and by whether they are decayed."""
+    layers = scale_learning_rates(model, config.layer_lr_decay)
+    by_factor: dict[float, list[nn.Parameter]] = {}
+    for layer, factor in layers:
+        by_factor.setdefault(factor, []).extend(layer.parameters(recurse=False))
+    groups = [
+        {"params": [p for p in of_one if (p.ndim > 1) == is_decayed], "weight_decay": decay, "lr_factor": factor}
+        for factor, of_one in by_factor.items()
+        for is_decayed, decay in ((True, config.weight_decay), (False, 0.0))
+    ]
+    return [group for group in groups if group["params"]]
 
 
 def build_lr_schedule(config: TrialConfig, max_epochs: int) -> Callable[[float], float]:

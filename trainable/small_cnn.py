@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from trainable.heads import GlobalPooling, Head
+
 if TYPE_CHECKING:
     from trainable.config import TrialConfig
 
 
 class SmallCNN(nn.Module):
-    """`cnn_depth` blocks of convolution, batch norm, ReLU and 2 x 2 max-pool, then global average pooling.
+    """`cnn_depth` blocks of convolution, batch norm, ReLU and 2 x 2 max-pool, then global pooling.
 
     Takes float (N, 1, S, S) with S >= 2 ** cnn_depth, gives logits (N, num_classes). The filters double from
     block to block, beginning with `cnn_filters`.
@@ -31,7 +33,8 @@ class SmallCNN(nn.Module):
             ]
             num_in, num_out = num_out, 2 * num_out
         self.features = nn.Sequential(*blocks)
-        self.classifier = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(num_in, num_classes))
+        self.pooling = GlobalPooling(config.pooling)
+        self.classifier = Head(num_in, num_classes, config)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.classifier(self.features(images).mean(dim=(2, 3)))
+        return self.classifier(self.pooling(self.features(images)).flatten(1))

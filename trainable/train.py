@@ -15,6 +15,7 @@ import torch
 
 from trainable.architectures import build_model, check_image_size, check_output
 from trainable.config import StepPlan, TrialConfig, is_own_net
+from trainable.fine_tuning import count_trained, freeze_layers, split_head
 from trainable.images.batches import take_rows
 from trainable.images.cache import open_pixels
 from trainable.loop import evaluate, train_epoch
@@ -107,6 +108,7 @@ def train(
         while last is None or not last.finished:
             epoch = 1 if last is None else last.epoch + 1
             epoch_began_s = time.perf_counter()
+            num_trained = count_trained(config, (epoch - 1) / settings.max_epochs, len(split_head(model)[0]))
             result = train_epoch(
                 model,
                 train_pixels,
@@ -121,6 +123,7 @@ def train(
                 class_weights=class_weights,
                 micro_batch=None if last is None else last.micro_batch,
                 compiled=compiled,
+                frozen=freeze_layers(model, num_trained),
                 check_time=check_time,
             )
             val_loss, probabilities = evaluate(model, val_pixels, val_labels, device=device)

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
+from trainable.heads import Head
+
 WeightSource: TypeAlias = Path | bytes | np.ndarray  # an array holds the file's bytes as uint8
 
 # DenseNet files of torchvision are older than its module names: "norm.1.weight" is "norm1.weight" today.
@@ -52,7 +54,7 @@ def load_weights(model: nn.Module, source: WeightSource, architecture: str) -> i
         and (name not in given or given[name].shape != wanted[name].shape)
     }
     missing = [n for n in wanted if n not in given and n not in fresh and not n.endswith("num_batches_tracked")]
-    unexpected = [name for name in given if name not in wanted]
+    unexpected = [name for name in given if name not in wanted and not name.startswith(f"{last_layer}.")]
     misshapen = [
         f"{name} {tuple(tensor.shape)} for {tuple(wanted[name].shape)}"
         for name, tensor in given.items()
@@ -68,7 +70,7 @@ def load_weights(model: nn.Module, source: WeightSource, architecture: str) -> i
             f"the weights in {_describe(source)} do not fit {architecture}: of {len(wanted)} tensors "
             f"{'; '.join(problems)}. Give a state dict of this architecture under its torchvision names"
         )
-    taken = {name: tensor for name, tensor in given.items() if name not in fresh}
+    taken = {name: tensor for name, tensor in given.items() if name in wanted and name not in fresh}
     model.load_state_dict(taken, strict=False)  # copies into the model's own dtype
     return len(taken)
 
@@ -126,7 +128,9 @@ def _fit_first_kernel(given: Tensor, wanted: Tensor) -> Tensor:
 
 
 def _last_layer(model: nn.Module) -> str:
-    """The module that holds the last weights: the classifier proper, in every net that we name."""
+    """The module that holds the last weights, or the head that we put in its place: the classifier proper."""
+    if heads := [name for name, module in model.named_modules() if isinstance(module, Head)]:
+        return heads[-1]
     names = [name for name, _ in model.named_parameters()]
     return names[-1].rpartition(".")[0] if names else ""
 
