@@ -36,6 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     ui = commands.add_parser("ui", help="open the MLflow UI of earlier searches")
     ui.add_argument("--home", type=Path, default=None, help="default: $CTSEARCH_HOME, else ~/.ctsearch")
     ui.add_argument("--port", type=int, default=None)
+    commands.add_parser("recipes", help="named configurations, their source and what was reported of them")
     models = commands.add_parser("models", help="what each net costs on this machine; with a name, its layers")
     models.add_argument("name", nargs="?", metavar="NAME", help="show the layers of this net")
     models.add_argument("--arch", metavar="A,B", help="only these nets (default: all)")
@@ -135,6 +136,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             from mlflow_server.serve import serve_ui
 
             serve_ui((args.home or default_home()).expanduser().absolute() / "mlflow", args.port)
+            return 0
+        if args.command == "recipes":
+            from search.recipe_table import show_recipes
+
+            show_recipes()
             return 0
         if args.command == "models":
             from search.model_table import show_layers, show_models

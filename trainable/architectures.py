@@ -84,12 +84,12 @@ def _make_first_convolution_grey(net: nn.Module) -> None:
 
 
 def _build_squeezenet(config: TrialConfig, num_classes: int) -> nn.Module:
-    stock_pooling = replace(config, pooling="avg")
+    stock_pooling = config if config.pooling == "grid" else replace(config, pooling="avg")
     net = _build_torchvision(stock_pooling, num_classes, constructor=models.squeezenet1_1)
     # torchvision ends in a ReLU over the logits. With few classes they easily all go below zero, where the
     # net gives the same answer for every picture and no gradient leads back.
     replace_module(net, "classifier.2", nn.Identity())
-    if config.pooling != "avg":
+    if config.pooling not in ("avg", "grid"):
         replace_module(net, "classifier.3", GlobalPooling(config.pooling))
     return net
 
@@ -150,7 +150,7 @@ def check_image_size(config: TrialConfig, image_size: int) -> None:
     least = ARCHITECTURES[config.architecture].min_image_size
     advice = "choose a larger image size"
     if config.architecture == "small_cnn":
-        least = 2**config.cnn_depth
+        least = config.cnn_pool**config.cnn_depth
         advice += " or a smaller cnn_depth"
     if image_size < least:
         raise ValueError(f"{config.architecture} needs pictures of {least} px or more, got {image_size}: {advice}")

@@ -24,7 +24,7 @@ OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
 LR_SCHEDULES = ("constant", "cosine", "one_cycle")
 METRICS = ("auc", "accuracy", "sensitivity", "specificity", "precision", "f1", "loss")
 UNFREEZING = ("all", "frozen", "last", "staged", "gradual")
-POOLING = ("avg", "max", "avg_max")
+POOLING = ("avg", "max", "avg_max", "grid")
 PRECISIONS = ("fp32", "bf16", "fp16")
 MEMORY_FORMATS = ("contiguous", "channels_last")
 
@@ -51,9 +51,9 @@ class TrialConfig:
     `learning_rate` is the peak of the `lr_schedule`. `augmentation` is one strength in [0, 1] that scales
     every transform of `augment.py`. The `cnn_*` entries are read by the architecture `small_cnn` alone,
     `momentum` by sgd and rmsprop alone. Which layers train, and when, say `unfreezing`, `unfrozen_layers` and the
-    fractions of max_epochs `unfreeze_at` and `unfreeze_more_at` (`fine_tuning.count_trained`); `layer_lr_decay` is the
-    stem's learning rate as a share of the head's. `pooling` is that of the last feature map; `head_depth` hidden
-    layers of `head_width` lie before the last layer.
+    fractions of max_epochs `unfreeze_at` and `unfreeze_more_at` (`fine_tuning.count_trained`); `layer_lr_decay` is
+    the stem's learning rate as a share of the head's. `pooling` is that of the last feature map (`grid`, of 4 x 4
+    cells, for small_cnn alone); `head_depth` hidden layers of `head_width` lie before the last layer.
     """
 
     architecture: str
@@ -70,6 +70,8 @@ class TrialConfig:
     cnn_depth: int = 3
     cnn_filters: int = 16
     cnn_kernel: int = 3
+    cnn_pool: int = 2
+    cnn_norm: bool = True
     unfreezing: str = "all"
     unfrozen_layers: int = 12
     unfreeze_at: float = 0.25
@@ -92,6 +94,7 @@ class TrialConfig:
         _check_range("cnn_depth", self.cnn_depth, 1, 8)
         _check_range("cnn_filters", self.cnn_filters, 1, 1024)
         _check_range("cnn_kernel", self.cnn_kernel, 1, 15)
+        _check_range("cnn_pool", self.cnn_pool, 2, 4)
         _check_choice("unfreezing", self.unfreezing, UNFREEZING)
         _check_range("unfrozen_layers", self.unfrozen_layers, 0, 10_000)
         _check_range("unfreeze_at", self.unfreeze_at, 0, 1)

@@ -7,17 +7,20 @@ from torch.nn import functional as F
 
 from trainable.config import TrialConfig
 
+GRID = 4
+
 
 class GlobalPooling(nn.Module):
-    """Float (N, C, h, w) to (N, C, 1, 1): the mean, the maximum, or the mean of both."""
+    """Float (N, C, h, w) to (N, C, 1, 1): the mean, the maximum, or the mean of both; `grid` to (N, C, 4, 4), means."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()
         self.kind = kind
+        self.num_cells = GRID**2 if kind == "grid" else 1
 
     def forward(self, features: Tensor) -> Tensor:
-        if self.kind == "avg":
-            return F.adaptive_avg_pool2d(features, 1)
+        if self.kind in ("avg", "grid"):
+            return F.adaptive_avg_pool2d(features, GRID if self.kind == "grid" else 1)
         highest = F.adaptive_max_pool2d(features, 1)
         return highest if self.kind == "max" else (highest + F.adaptive_avg_pool2d(features, 1)) / 2
 
@@ -51,6 +54,10 @@ def change_pooling(net: nn.Module, config: TrialConfig) -> None:
     """Pool the last feature map as `pooling` asks. Raises ValueError for a net without global pooling."""
     if config.pooling == "avg":
         return
+    if config.pooling == "grid":
+        raise ValueError(
+            f"pooling is 'grid', which small_cnn alone has; {config.architecture} takes avg, max or avg_max"
+        )
     pooling = GlobalPooling(config.pooling)
     whole = [
         name

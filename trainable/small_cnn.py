@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 class SmallCNN(nn.Module):
-    """`cnn_depth` blocks of convolution, batch norm, ReLU and 2 x 2 max-pool, then global pooling.
+    """`cnn_depth` blocks of convolution, batch norm (with `cnn_norm`), ReLU and max-pool, then global pooling.
 
-    Takes float (N, 1, S, S) with S >= 2 ** cnn_depth, gives logits (N, num_classes). The filters double from
+    Takes float (N, 1, S, S) with S >= cnn_pool ** cnn_depth, gives logits (N, num_classes). The filters double from
     block to block, beginning with `cnn_filters`.
     """
 
@@ -24,17 +24,13 @@ class SmallCNN(nn.Module):
         blocks: list[nn.Module] = []
         num_in, num_out = 1, config.cnn_filters
         for _ in range(config.cnn_depth):
-            kernel = config.cnn_kernel
-            blocks += [
-                nn.Conv2d(num_in, num_out, kernel, padding=kernel // 2, bias=False),
-                nn.BatchNorm2d(num_out),
-                nn.ReLU(inplace=True),
-                nn.MaxPool2d(2),
-            ]
+            kernel, norm = config.cnn_kernel, [nn.BatchNorm2d(num_out)] if config.cnn_norm else []
+            convolution = nn.Conv2d(num_in, num_out, kernel, padding=kernel // 2, bias=not config.cnn_norm)
+            blocks += [convolution, *norm, nn.ReLU(inplace=True), nn.MaxPool2d(config.cnn_pool)]
             num_in, num_out = num_out, 2 * num_out
         self.features = nn.Sequential(*blocks)
         self.pooling = GlobalPooling(config.pooling)
-        self.classifier = Head(num_in, num_classes, config)
+        self.classifier = Head(num_in * self.pooling.num_cells, num_classes, config)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.classifier(self.pooling(self.features(images)).flatten(1))

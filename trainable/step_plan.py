@@ -46,6 +46,7 @@ def name_step(config: TrialConfig, *, image_size: int, device: torch.device, num
     net = config.architecture
     if net == "small_cnn":
         net += f" {config.cnn_depth}x{config.cnn_filters}x{config.cnn_kernel}"
+        net += f" pool {config.cnn_pool}" * (config.cnn_pool != 2) + " without norm" * (not config.cnn_norm)
     return name, f"{net}, {image_size} px, {name}, torch {torch.__version__}"
 
 
