@@ -28,7 +28,8 @@ from ray import tune
 from search.cluster import connect
 from trainable.config import TrialSettings
 from trainable.images.prepare import TrainingData
-from trainable.trial import Trial, TrialTask
+from trainable.task import TrialTask
+from trainable.trial import Trial
 
 IMAGE_SIZE = 96
 NET = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ EXAMPLES = """examples:
   ctsearch search --data slices/ --time-budget 2h --arch resnet18,resnet50 --lr 1e-5:1e-3
   ctsearch search --resume first                           go on where a killed search stood
   ctsearch ui                                              compare runs in the MLflow UI
+  ctsearch train --recipe vgg16-covidct --data slices/     one published configuration, without a search
   ctsearch models                                          what each net costs on this machine
 """
 
@@ -36,6 +38,8 @@ def build_parser() -> argparse.ArgumentParser:
     ui = commands.add_parser("ui", help="open the MLflow UI of earlier searches")
     ui.add_argument("--home", type=Path, default=None, help="default: $CTSEARCH_HOME, else ~/.ctsearch")
     ui.add_argument("--port", type=int, default=None)
+    train = commands.add_parser("train", help="train one recipe here, without a search, and register it")
+    add_train_options(train)
     commands.add_parser("recipes", help="named configurations, their source and what was reported of them")
     models = commands.add_parser("models", help="what each net costs on this machine; with a name, its layers")
     models.add_argument("name", nargs="?", metavar="NAME", help="show the layers of this net")
@@ -100,6 +104,27 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
     cluster.add_argument("--timings", action="store_true", default=None, help="tell where the start's time goes")
 
 
+def add_train_options(parser: argparse.ArgumentParser) -> None:
+    """The options of a single training: those of a search that make sense for it."""
+    parser.add_argument("--recipe", required=True, metavar="NAME", help="see `ctsearch recipes`")
+    parser.add_argument("--data", type=Path, help="as for a search (default: the made set)")
+    parser.add_argument("--weights", action="append", metavar="ARCH=FILE", help="pretrained weights, or `imagenet`")
+    parser.add_argument("--arch", metavar="NET", help="another net under the same recipe")
+    parser.add_argument("--name", help="name of the training and of its folder (default: its date and time)")
+    parser.add_argument("--home", type=Path, help="folder of all searches (default: $CTSEARCH_HOME, else ~/.ctsearch)")
+    parser.add_argument("--model-name", help="name in the model registry (default: from the data's name)")
+    parser.add_argument("--positive", metavar="CLASS", help="which of two classes is the disease (default: guessed)")
+    parser.add_argument("--patient-from", metavar="REGEX", help="take the patient from each file's name")
+    parser.add_argument("--skip-bad-images", action="store_true", default=None, help="leave them out and count them")
+    parser.add_argument("--image-size", type=int, metavar="PIXELS", help="default: the recipe's")
+    parser.add_argument("--max-epochs", type=int, help="default: the recipe's; its stages are fractions of them")
+    parser.add_argument("--patience", type=int, metavar="EPOCHS", help="default: the recipe's")
+    parser.add_argument("--metric", choices=METRICS, help="on validation (default: auc)")
+    parser.add_argument("--tracking-uri", help="default: $MLFLOW_TRACKING_URI, else a server of our own")
+    parser.add_argument("--seed", type=int, help="decides splits, weights and batches (default: 0)")
+    parser.add_argument("--deterministic", action="store_true", default=None, help="fp32 and deterministic kernels")
+
+
 def read_config(args: argparse.Namespace) -> SearchConfig:
     """Raises ValueError in the user's own words."""
     given = {key: value for key, value in vars(args).items() if value is not None}
@@ -137,6 +162,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             serve_ui((args.home or default_home()).expanduser().absolute() / "mlflow", args.port)
             return 0
+        if args.command == "train":
+            return run_train(args)
         if args.command == "recipes":
             from search.recipe_table import show_recipes
 
@@ -158,6 +185,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("ctsearch: ended at once; `ctsearch search --resume NAME` goes on", file=sys.stderr)
         return 130
+
+
+def run_train(args: argparse.Namespace) -> int:
+    from search.single import train_recipe
+    from trainable.recipes import find_recipe
+
+    recipe = find_recipe(args.recipe)
+    if args.arch:
+        recipe = replace(recipe, params={**recipe.params, "architecture": args.arch})
+    for option in ("image_size", "max_epochs", "patience"):
+        if getattr(args, option) is None:
+            setattr(args, option, getattr(recipe, option))
+    args.arch = None
+    return train_recipe(recipe, read_config(args))
 
 
 def run_search(args: argparse.Namespace) -> int:

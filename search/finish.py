@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlflow import MlflowClient
@@ -16,12 +16,10 @@ from search.home import SearchHome, default_home, write_json
 from search.report import TrialSummary, write_report
 from search.scheduler import INTERRUPTED
 from search.sealed import read_opening
-from search.terminal import Board, describe_params
-from trainable.trial import TrialTask, locate_trial
+from search.terminal import describe_params
+from trainable.task import TrialTask, locate_trial
 
 if TYPE_CHECKING:
-    from search.pace import Pace
-    from search.searcher import Record
     from search.tracking import Tracking
     from trainable.images.prepare import PreparedData
 
@@ -79,18 +77,20 @@ def crown_champion(
 
 def report_search(
     book: Book,
-    record: Record,
     prepared: PreparedData,
     tracking: Tracking,
-    board: Board,
     home: SearchHome,
     *,
     metric: str,
-    num_last_rung: int,
-    pace: Pace,
+    budget_line: str,
     crowning: Crowning | None,
+    importances: Mapping[str, float] | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the report into the search's folder and, with the leaderboard, to the parent run."""
+    """Write the report into the search's folder and, with the leaderboard, to the parent run.
+
+    `facts` go into `result.json` beside the figures.
+    """
     files = write_report(
         home.folder,
         search=home.name,
@@ -101,21 +101,19 @@ def report_search(
             f"{prepared.training.name}, data hash {prepared.training.data_hash}",
             *prepared.audit.lines(),
         ],
-        budget_lines=[board.describe_budget()],
-        importances=record.importances(),
+        budget_lines=[budget_line],
+        importances=importances,
         crowning=crowning,
     )
     for file in files:
         tracking.log_file(file)
     write_json(
         home.folder / "result.json",
-        summarise_result(book, prepared, crowning, num_last_rung=num_last_rung) | {"pace": pace.to_record()},
+        summarise_result(book, prepared, crowning) | dict(facts or {}),
     )
 
 
-def summarise_result(
-    book: Book, prepared: PreparedData, crowning: Crowning | None, *, num_last_rung: int
-) -> dict[str, Any]:
+def summarise_result(book: Book, prepared: PreparedData, crowning: Crowning | None) -> dict[str, Any]:
     """The search's figures for other programs: `result.json` in its folder."""
     values = [entry.best_value for entry in book.ranked() if entry.best_value is not None]
     result: dict[str, Any] = {
@@ -124,7 +122,6 @@ def summarise_result(
         "num_trials": len(book.entries),
         "outcomes": dict(book.counts()),
         "num_epochs": sum(len(entry.values) for entry in book.entries.values()),
-        "num_last_rung": num_last_rung,
         "median_value": statistics.median(values) if values else None,
     }
     if crowning is not None:

@@ -94,8 +94,8 @@ class SearchHome:
         self.release()
 
 
-def make_name() -> str:
-    return datetime.now(UTC).strftime("search-%Y%m%d-%H%M%S")
+def make_name(kind: str = "search") -> str:
+    return datetime.now(UTC).strftime(f"{kind}-%Y%m%d-%H%M%S")
 
 
 def create_search(home: Path, name: str | None, record: Mapping[str, Any]) -> SearchHome:

@@ -43,7 +43,8 @@ from search.services import Services
 from search.terminal import Board
 from search.tracking import Tracking
 from search.version import code_version
-from trainable.trial import Trial, TrialTask, delete_checkpoint
+from trainable.task import TrialTask, delete_checkpoint
+from trainable.trial import Trial
 
 
 def run(config: SearchConfig, *, began_at_s: float | None = None) -> int:
@@ -69,6 +70,8 @@ def resume(name: str, *, home: Path, ray_address: str | None = None, began_at_s:
     search_home = reopen_search(home.expanduser().absolute(), name)
     try:
         record = search_home.read_record()
+        if "recipe" in record:
+            raise ValueError(f"{name!r} is a single training of the recipe {record['recipe']}; only searches go on")
         if "champion" in record:
             raise ValueError(
                 f"the search {name!r} has ended: trial {record['champion']} is its champion and its sealed test has "
@@ -220,14 +223,13 @@ def conduct(config: SearchConfig, home: SearchHome, pace: Pace) -> int:
         crowning = crown_champion(book, task, tracking, home, model_name=model_name, warnings=prepared.warnings)
         report_search(
             book,
-            record,
             prepared,
             tracking,
-            board,
             home,
             metric=config.metric,
-            num_last_rung=rungs.num_at_last,
-            pace=pace,
+            budget_line=board.describe_budget(),
+            importances=record.importances(),
+            facts={"num_last_rung": rungs.num_at_last, "pace": pace.to_record()},
             crowning=crowning,
         )
         tracking.close_search(INTERRUPTED if budget.stop_reason == CTRL_C else "completed")

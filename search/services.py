@@ -13,6 +13,8 @@ from search.config import SearchConfig
 from search.home import SearchHome
 from search.pace import Pace
 
+QUIET_MLFLOW = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
+
 
 class Services:
     """The server starts first, in processes of its own, and is waited for where it is first used.
@@ -21,24 +23,29 @@ class Services:
     our own stops, and our hold on the server goes: it lives on while another search uses it.
 
     Ray starts in the calling thread, before any work with images: it forks, and a fork while another thread
-    computes with OpenBLAS never returns.
+    computes with OpenBLAS never returns. A single training does without (`with_ray`).
     """
 
     cluster: Cluster
 
-    def __init__(self, config: SearchConfig, home: SearchHome, pace: Pace) -> None:
+    def __init__(self, config: SearchConfig, home: SearchHome, pace: Pace, *, with_ray: bool = True) -> None:
         self.config = config
         self.home = home
         self.pace = pace
+        self.with_ray = with_ray
         self._uri = config.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
         self._pending: PendingServer | None = None
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        import ray
-
+        for name, value in QUIET_MLFLOW.items():
+            os.environ.setdefault(name, value)
         if self._uri is None:
             self._pending = begin_server(self.home.mlflow)
+        if not self.with_ray:
+            return self
+        import ray
+
         if not ray.is_initialized():
             self._stack.callback(ray.shutdown)
         try:

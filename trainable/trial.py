@@ -7,56 +7,23 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from traceback import format_exc
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import tune
 
-from trainable.config import StepPlan, TrialConfig, TrialSettings
+from trainable.config import StepPlan, TrialConfig
+from trainable.task import TrialTask, locate_trial
 from trainable.worker_memory import WorkerMemory, read_resident_bytes
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from trainable.checkpoint import CheckpointWriter
-    from trainable.images.prepare import TrainingData
     from trainable.run_log import RunLog
     from trainable.train import EpochReport
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrialTask:
-    """What every trial of a search shares; it travels once to each worker.
-
-    `weights` maps an architecture to the bytes of its weights file (uint8), `sources` a user's own
-    "file.py:function" to the text of that file. `node_dir` is a folder on the worker's own disk.
-    """
-
-    search: str
-    settings: TrialSettings
-    data: TrainingData
-    trials_uri: str
-    node_dir: str
-    tracking_uri: str | None = None
-    weights: Mapping[str, np.ndarray] = field(default_factory=dict)
-    sources: Mapping[str, str] = field(default_factory=dict)
-
-
-def locate_trial(trials_uri: str, number: int) -> str:
-    """The folder of one trial's checkpoints, by its Optuna number."""
-    return f"{trials_uri.rstrip('/')}/{number:04d}"
-
-
-def delete_checkpoint(trials_uri: str, number: int, kind: Literal["newest", "best"]) -> None:
-    """Free a checkpoint that nobody needs any more."""
-    from trainable.checkpoint import CheckpointStore
-
-    CheckpointStore(locate_trial(trials_uri, number)).delete(kind)
 
 
 def import_all() -> None:

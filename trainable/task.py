@@ -1,0 +1,44 @@
+"""What every trial of a search shares, and where each keeps its checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from trainable.config import TrialSettings
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from trainable.images.prepare import TrainingData
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialTask:
+    """What every trial of a search shares; it travels once to each worker.
+
+    `weights` maps an architecture to the bytes of its weights file (uint8), `sources` a user's own
+    "file.py:function" to the text of that file. `node_dir` is a folder on the worker's own disk.
+    """
+
+    search: str
+    settings: TrialSettings
+    data: TrainingData
+    trials_uri: str
+    node_dir: str
+    tracking_uri: str | None = None
+    weights: Mapping[str, np.ndarray] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+
+def locate_trial(trials_uri: str, number: int) -> str:
+    """The folder of one trial's checkpoints, by its Optuna number."""
+    return f"{trials_uri.rstrip('/')}/{number:04d}"
+
+
+def delete_checkpoint(trials_uri: str, number: int, kind: Literal["newest", "best"]) -> None:
+    """Free a checkpoint that nobody needs any more."""
+    from trainable.checkpoint import CheckpointStore
+
+    CheckpointStore(locate_trial(trials_uri, number)).delete(kind)
