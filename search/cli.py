@@ -20,6 +20,7 @@ EXAMPLES = """examples:
   ctsearch search --resume first                           go on where a killed search stood
   ctsearch ui                                              compare runs in the MLflow UI
   ctsearch train --recipe vgg16-covidct --data slices/     one published configuration, without a search
+  ctsearch classify slices/new/ --csv found.csv            by the champion
   ctsearch models                                          what each net costs on this machine
 """
 
@@ -38,6 +39,15 @@ def build_parser() -> argparse.ArgumentParser:
     ui = commands.add_parser("ui", help="open the MLflow UI of earlier searches")
     ui.add_argument("--home", type=Path, default=None, help="default: $CTSEARCH_HOME, else ~/.ctsearch")
     ui.add_argument("--port", type=int, default=None)
+    classify = commands.add_parser("classify", help="class and probability of images, by the champion or another model")
+    classify.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="files and folders; DICOM too")
+    classify.add_argument(
+        "--model", metavar="MODEL", help="a registered name, an MLflow URI or a checkpoint's folder (default: champion)"
+    )
+    classify.add_argument("--csv", type=Path, metavar="FILE", help="write a table as well")
+    classify.add_argument("--json", type=Path, metavar="FILE", help="write one JSON object a line as well")
+    classify.add_argument("--home", type=Path, help="default: $CTSEARCH_HOME, else ~/.ctsearch")
+    classify.add_argument("--tracking-uri", help="default: $MLFLOW_TRACKING_URI, else a server of our own")
     train = commands.add_parser("train", help="train one recipe here, without a search, and register it")
     add_train_options(train)
     commands.add_parser("recipes", help="named configurations, their source and what was reported of them")
@@ -162,6 +172,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             serve_ui((args.home or default_home()).expanduser().absolute() / "mlflow", args.port)
             return 0
+        if args.command == "classify":
+            from search.classification import classify
+
+            home = (args.home or default_home()).expanduser().absolute()
+            return classify(
+                args.images,
+                model=args.model,
+                home=home,
+                tracking_uri=args.tracking_uri,
+                csv_file=args.csv,
+                json_file=args.json,
+            )
         if args.command == "train":
             return run_train(args)
         if args.command == "recipes":

@@ -138,7 +138,7 @@ def train(
             }
             last = replace(_report(epoch, metrics, last, settings), micro_batch=result.micro_batch)
             if checkpoints is not None:
-                _save(checkpoints, last, config, model, optimizer)
+                _save(checkpoints, last, config, settings, model, optimizer)
             yield last
 
 
@@ -187,10 +187,13 @@ def _save(
     checkpoints: CheckpointWriter,
     report: EpochReport,
     config: TrialConfig,
+    settings: TrialSettings,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
 ) -> None:
     facts = {
+        "classes": list(settings.classes),
+        "image_size": settings.image_size,
         "config": config.to_params(),
         "epochs_since_best": report.epoch - report.best_epoch,
         **asdict(report),
