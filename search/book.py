@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,8 +13,9 @@ FINAL = ("completed", "stopped", "failed")
 
 @dataclass(kw_only=True)
 class TrialEntry:
-    """What is known of one trial. `values` holds its validation metric by epoch; `outcome` is None while it runs;
-    `best_bytes` is the size of its best checkpoint, as far as this session has heard."""
+    """What is known of one trial. `values` holds its validation metric by epoch, as `note` enters them, `best_epoch`
+    that of the best value; `outcome` is None while it runs; `best_bytes` is the size of its best checkpoint, as far
+    as this session has heard."""
 
     number: int
     params: Mapping[str, Any]
@@ -23,15 +25,17 @@ class TrialEntry:
     error: str | None = None
     tags: dict[str, str] = field(default_factory=dict)
     best_bytes: int = 0
+    best_epoch: int | None = None
     higher_is_better: bool = True
 
-    @property
-    def best_epoch(self) -> int | None:
-        """The epoch of the best value, the earliest of equals."""
-        if not self.values:
-            return None
-        sign = 1 if self.higher_is_better else -1
-        return max(sorted(self.values), key=lambda epoch: sign * self.values[epoch])
+    def note(self, epoch: int, value: float) -> None:
+        """The first value of an epoch stays: a resumed trial repeats some. The earliest of equals is the best."""
+        if epoch in self.values:
+            return
+        self.values[epoch] = value
+        sign, best = 1 if self.higher_is_better else -1, self.best_value
+        if best is None or self.best_epoch is None or math.isnan(best) or (sign * value, -epoch) > (sign * best, -self.best_epoch):
+            self.best_epoch = epoch
 
     @property
     def best_value(self) -> float | None:
@@ -59,8 +63,7 @@ class Book:
         return entry
 
     def note(self, number: int, epoch: int, value: float) -> None:
-        """The first value of an epoch stays: a resumed trial repeats some."""
-        self.entries[number].values.setdefault(epoch, value)
+        self.entries[number].note(epoch, value)
 
     def ranked(self) -> list[TrialEntry]:
         """Trials with a value, best first; of equals the lower number first."""

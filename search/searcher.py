@@ -81,7 +81,8 @@ class Record:
                 continue
             entry = book.open(trial.number, json.loads(trial.user_attrs["params"]), trial.user_attrs.get("run_id"))
             entry.outcome = STATES.get(trial.state, INTERRUPTED)
-            entry.values.update(trial.intermediate_values)
+            for epoch, value in sorted(trial.intermediate_values.items()):
+                entry.note(epoch, value)
 
     def importances(self) -> dict[str, float]:
         """Each hyperparameter's share in the spread of the results, where enough trials completed to tell.
