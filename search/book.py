@@ -34,7 +34,8 @@ class TrialEntry:
             return
         self.values[epoch] = value
         sign, best = 1 if self.higher_is_better else -1, self.best_value
-        if best is None or self.best_epoch is None or math.isnan(best) or (sign * value, -epoch) > (sign * best, -self.best_epoch):
+        is_first = best is None or math.isnan(best)
+        if is_first or (sign * value, -epoch) > (sign * (best or 0.0), -(self.best_epoch or 0)):
             self.best_epoch = epoch
 
     @property

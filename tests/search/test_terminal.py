@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from search.book import Book
+from search.book import Book, TrialEntry
 from search.budget import Budget
 from search.terminal import Board, draw_spark, format_duration
 
@@ -101,3 +101,14 @@ def test_the_first_value_of_an_epoch_stays() -> None:
     book.note(0, 1, 0.5)
     book.note(0, 1, 0.9)
     assert book.history() == [(0, 1, 0.5)]
+
+
+def test_the_best_epoch_is_the_earliest_of_equals_whatever_the_order() -> None:
+    entry = TrialEntry(number=0, params={})
+    for epoch, value in ((1, float("nan")), (2, 0.5), (4, 0.7), (3, 0.7), (3, 0.9)):
+        entry.note(epoch, value)
+    assert (entry.best_epoch, entry.best_value) == (3, 0.7)
+    lower = TrialEntry(number=1, params={}, higher_is_better=False)
+    for epoch, value in ((1, 0.4), (2, 0.5), (3, 0.3)):
+        lower.note(epoch, value)
+    assert (lower.best_epoch, lower.best_value) == (3, 0.3)
