@@ -71,6 +71,7 @@ def load(model: str | None, home: Path, tracking_uri: str | None, stack: ExitSta
     import mlflow
     from mlflow.exceptions import MlflowException
 
+    stack.callback(mlflow.set_tracking_uri, os.environ.get("MLFLOW_TRACKING_URI"))  # it writes that variable
     mlflow.set_tracking_uri(uri)
     client = mlflow.MlflowClient(uri)
     try:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +29,7 @@ def test_the_champion_and_its_checkpoint_say_the_same_of_every_file(
     assert (
         classify(finished_search, folder, "--model", "finished-model", "--csv", str(table), "--json", str(lines)) == 0
     )
+    assert "MLFLOW_TRACKING_URI" not in os.environ, "what follows in this process is not sent elsewhere"
     shown = capsys.readouterr().out
     assert "Model        models:/finished-model/1, trial " in shown
     rows = list(csv.DictReader(table.read_text().splitlines()))
