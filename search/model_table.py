@@ -9,9 +9,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from trainable.config import CPU_ARCHITECTURES, GPU_ARCHITECTURES
+from search.nets import KNOWN
 
-KNOWN = CPU_ARCHITECTURES + GPU_ARCHITECTURES
 COLUMNS = ("net", "parameters", "mult-adds", "least", "a step", "images/s", "plan")
 
 

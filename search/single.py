@@ -161,7 +161,11 @@ def train_one(recipe: Recipe, task: TrialTask, book: Book, tracking: Tracking, c
     )
     entry.tags = {"precision": plan.precision, "memory_format": plan.memory_format}
     log = RunLog(task.tracking_uri, entry.run_id or "", Path(task.node_dir) / "spool" / f"{task.search}.jsonl")
-    writer = CheckpointWriter(CheckpointStore(locate_trial(task.trials_uri, 0)), settings.checkpoint_interval_s)
+    writer = CheckpointWriter(
+        CheckpointStore(locate_trial(task.trials_uri, 0)),
+        settings.checkpoint_interval_s,
+        max_bytes=settings.checkpoint_bytes,
+    )
     reports = train(
         config,
         settings,
