@@ -27,6 +27,7 @@ from search.services import Services
 from search.terminal import format_duration
 from search.tracking import Tracking
 from search.version import code_version
+from trainable.config import StepPlan
 from trainable.recipes import Recipe
 from trainable.task import TrialTask, locate_trial
 
@@ -152,13 +153,15 @@ def train_one(recipe: Recipe, task: TrialTask, book: Book, tracking: Tracking, c
     from trainable.train import train
 
     config, settings, entry = recipe.config, task.settings, book.entries[0]
-    plan = measure_step_plan(
-        config,
-        image_size=settings.image_size,
-        device=pick_device(),
-        num_threads=settings.num_threads,
-        cache_file=Path(task.node_dir) / "step_plans.json",
-    )
+    plan = StepPlan()
+    if not settings.deterministic:
+        plan = measure_step_plan(
+            config,
+            image_size=settings.image_size,
+            device=pick_device(),
+            num_threads=settings.num_threads,
+            cache_file=Path(task.node_dir) / "step_plans.json",
+        )
     entry.tags = {"precision": plan.precision, "memory_format": plan.memory_format}
     log = RunLog(task.tracking_uri, entry.run_id or "", Path(task.node_dir) / "spool" / f"{task.search}.jsonl")
     writer = CheckpointWriter(

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from trainable.architectures import GREY_MEAN, GREY_STD
 from trainable.augment import augment
 from trainable.images.batches import draw_batches, fetch_batches
-from trainable.micro_batches import give_back_memory, sum_gradients
+from trainable.micro_batches import sum_gradients
+from trainable.worker_memory import give_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -181,7 +182,7 @@ def _predict(model: nn.Module, pixels: Tensor, device: torch.device, batch_size:
     except torch.OutOfMemoryError:
         if batch_size == 1:
             raise
-    give_back_memory()
+    give_back()
     return _predict(model, pixels, device, batch_size // 2)
 
 

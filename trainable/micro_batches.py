@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+from trainable.worker_memory import give_back
 
 Compute = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -37,7 +38,7 @@ def sum_gradients(
             message = str(error).partition("\n")[0]
         # Outside the handler: the exception held the frames, and they the tensors, of what did not fit.
         forget()
-        give_back_memory()
+        give_back()
         halved = (micro_batch or len(images)) // 2
         if halved < 2:
             raise MemoryError(
@@ -45,10 +46,3 @@ def sum_gradients(
                 f"a smaller --image-size, a smaller net or a larger --trial-gpus ({message})"
             )
         micro_batch = halved
-
-
-def give_back_memory() -> None:
-    """Let the allocator return what a failed step left."""
-    gc.collect()
-    if torch.cuda.is_initialized():
-        torch.cuda.empty_cache()

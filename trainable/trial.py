@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def import_all() -> None:
-    """What the first trial on a worker would wait for. Also sent ahead, while the driver still looks at the images."""
+    """What the first trial on a worker would wait for; Ray's idle workers have it already (search/cluster.py)."""
     import trainable.checkpoint
     import trainable.run_log
     import trainable.step_plan
