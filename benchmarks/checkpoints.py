@@ -23,7 +23,8 @@ if __name__ == "__main__":  # the script's folder comes first on the path: the r
 import numpy as np
 import torch
 
-from trainable.checkpoint import CheckpointStore, CheckpointWriter
+from trainable.checkpoint import CheckpointStore
+from trainable.checkpoint_writer import CheckpointWriter
 from trainable.config import TrialConfig, TrialSettings
 from trainable.images.prepare import TrainingData
 from trainable.step_plan import measure_step_plan, pick_device
@@ -68,7 +69,7 @@ def compare(net: str, args: argparse.Namespace) -> dict[str, object]:
             writer = CheckpointWriter(CheckpointStore(Path(folder) / name)) if name else None
             num_best = sum(report.is_best for report in train(config, settings, data, plan=plan, checkpoints=writer))
             if writer is not None:
-                writer.close(write_waiting=False)
+                writer.close(keep_newest=False)
             return time.perf_counter() - began_s, num_best
 
         costs, seconds, num_best = [], [], 0

@@ -28,8 +28,7 @@ KEEP_FREED_MEMORY = {
 """glibc gives a step's large tensors back to the kernel and faults them in again at every step, unless told to keep
 them (mallopt(3)): up to half of a worker's time on a CPU (benchmarks/LOG.md)."""
 
-PRELOADED = ("trainable.trial", "trainable.train", "trainable.step_plan", "trainable.checkpoint", "trainable.run_log")
-"""What Ray's idle workers import while the driver still looks at the images; a trial then starts at once."""
+PRELOADED = "trainable.warm_imports"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +80,7 @@ def connect(address: str | None, *, trial_cpus: float | None = None, trial_gpus:
             options |= {"address": address, "runtime_env": choose_runtime_env()}
         else:
             if not wants_gpu(trial_gpus):  # Ray warms one worker a core, which is then what trials take
-                os.environ.setdefault("RAY_preload_python_modules", ",".join(PRELOADED))
+                os.environ.setdefault("RAY_preload_python_modules", PRELOADED)
             options |= {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
         ray.init(**options)
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
