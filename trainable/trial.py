@@ -42,7 +42,10 @@ class Trial(tune.Trainable):
         assert task is not None
         self.timings_s: dict[str, float] = {}
         with self._timed("imports on the worker"):
-            import trainable.warm_imports  # noqa: F401
+            import trainable.checkpoint_writer
+            import trainable.run_log
+            import trainable.step_plan
+            import trainable.train  # noqa: F401
         self.task = task
         self.reports: Generator[EpochReport] | None = None
         self.writer: CheckpointWriter | None = None
