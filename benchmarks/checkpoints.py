@@ -29,6 +29,7 @@ from trainable.config import TrialConfig, TrialSettings
 from trainable.images.prepare import TrainingData
 from trainable.step_plan import measure_step_plan, pick_device
 from trainable.train import train
+from trainable.worker_memory import keep_freed_memory
 
 
 def make_data(folder: Path, *, num_images: int, image_size: int) -> TrainingData:
@@ -95,6 +96,7 @@ def main() -> None:
     parser.add_argument("--max-epochs", type=int, default=3)
     parser.add_argument("--num-rounds", type=int, default=7)
     args = parser.parse_args()
+    keep_freed_memory()
     torch.set_num_threads(1)
     print(json.dumps({"benchmark": "checkpoints", "nets": [compare(net, args) for net in args.nets.split(",")]}))
 

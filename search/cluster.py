@@ -20,14 +20,6 @@ QUIET = {
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
-KEEP_FREED_MEMORY = {
-    "MALLOC_MMAP_THRESHOLD_": "1000000000",
-    "MALLOC_TRIM_THRESHOLD_": "4000000000",
-    "MALLOC_TOP_PAD_": "67108864",
-}
-"""glibc gives a step's large tensors back to the kernel and faults them in again at every step, unless told to keep
-them (mallopt(3)): up to half of a worker's time on a CPU (benchmarks/LOG.md)."""
-
 NO_IDLE_WORKERS = {"RAY_prestart_worker_first_driver": "0"}
 """Ray would start one idle worker a core and then give none of them to a trial (benchmarks/LOG.md)."""
 
@@ -57,7 +49,7 @@ def connect(address: str | None, *, trial_cpus: float | None = None, trial_gpus:
 
     Raises ConnectionError for a cluster that does not answer, ValueError where not one trial fits.
     """
-    for name, value in (QUIET | KEEP_FREED_MEMORY | NO_IDLE_WORKERS).items():
+    for name, value in (QUIET | NO_IDLE_WORKERS).items():
         os.environ.setdefault(name, value)
     address = address or os.environ.get("RAY_ADDRESS")
     # Workers started here import this code and no other checkout that may be installed.
@@ -101,15 +93,14 @@ def check_answers(address: str, *, timeout_s: float = 10.0) -> None:
 
 
 def choose_runtime_env() -> dict[str, Any]:
-    """Ship the checkout, so that every node runs this code, and what the workers' environment needs.
+    """Ship the checkout, so that every node runs this code.
 
     A wheel is installed on the nodes themselves. Inside `ray job submit --working-dir` the code has been shipped
     already and must not be again.
     """
     is_checkout = (ROOT / "pyproject.toml").exists()
     is_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
-    code = {"working_dir": str(ROOT), "excludes": [".git"]} if is_checkout and not is_job else {}
-    return {**code, "env_vars": KEEP_FREED_MEMORY}
+    return {"working_dir": str(ROOT), "excludes": [".git"]} if is_checkout and not is_job else {}
 
 
 def fit_trials(

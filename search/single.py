@@ -152,7 +152,9 @@ def train_one(recipe: Recipe, task: TrialTask, book: Book, tracking: Tracking, c
     from trainable.run_log import RunLog
     from trainable.step_plan import measure_step_plan, pick_device
     from trainable.train import train
+    from trainable.worker_memory import keep_freed_memory
 
+    keep_freed_memory()
     config, settings, entry = recipe.config, task.settings, book.entries[0]
     plan = StepPlan()
     if not settings.deterministic:

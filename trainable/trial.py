@@ -19,7 +19,7 @@ from ray import tune
 
 from trainable.config import StepPlan, TrialConfig
 from trainable.task import TrialTask, locate_trial
-from trainable.worker_memory import WorkerMemory, read_resident_bytes
+from trainable.worker_memory import WorkerMemory, keep_freed_memory, read_resident_bytes
 
 if TYPE_CHECKING:
     from trainable.checkpoint_writer import CheckpointWriter
@@ -46,6 +46,7 @@ class Trial(tune.Trainable):
             import trainable.run_log
             import trainable.step_plan
             import trainable.train  # noqa: F401
+        keep_freed_memory()
         self.task = task
         self.reports: Generator[EpochReport] | None = None
         self.writer: CheckpointWriter | None = None
