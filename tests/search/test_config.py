@@ -14,7 +14,7 @@ from search.config import SearchConfig, parse_bytes, parse_duration_s
 OPTIONS = {
     *("--name", "--home", "--resume", "--model-name"),
     *("--data", "--positive", "--patient-from", "--skip-bad-images", "--image-size"),
-    *("--arch", "--lr", "--range", "--space", "--weights", "--sampler"),
+    *("--arch", "--lr", "--range", "--space", "--recipes", "--weights", "--sampler"),
     *("--num-trials", "--time-budget", "--gpu-hours", "--max-epochs", "--first-rung", "--reduction-factor"),
     *("--metric", "--patience", "--trial-timeout"),
     *("--trial-cpus", "--trial-gpus", "--ray-address", "--tracking-uri", "--seed", "--deterministic"),
