@@ -151,7 +151,7 @@ def read_config(args: argparse.Namespace) -> SearchConfig:
     if "arch" in given:
         taken["architectures"] = tuple(part.strip() for part in given["arch"].split(",") if part.strip())
     if "recipes" in given:
-        names = tuple(part.strip() for part in given["recipes"].split(",") if part.strip())
+        names = tuple(dict.fromkeys(part.strip() for part in given["recipes"].split(",") if part.strip()))
         taken["recipes"] = tuple(RECIPES) if names == ("all",) else names
     ranges = dict(split_pair("--range", text) for text in given.get("range", []))
     if "lr" in given:
