@@ -56,24 +56,26 @@ TRAININGS = (
 
 
 def train(training: Training, *, data: Path, home: Path, share: float, image_size: int) -> dict[str, Any] | None:
-    """Train one row and give its figures; None where an earlier call died with the sealed test open."""
+    """Train one row, or read it where an earlier call died after it; None where that died with the sealed test open."""
     folder = home / "searches" / training.name
-    if (folder / "sealed_test.json").exists():
-        return None
-    shutil.rmtree(folder, ignore_errors=True)  # of a training that was cut short, its test still sealed
-    recipe = RECIPES[training.recipe]
-    epochs = min(recipe.max_epochs, max(LEAST_EPOCHS, math.ceil(share * recipe.max_epochs)))
-    command = [sys.executable, "-m", "search.cli", "train", "--recipe", training.recipe, "--name", training.name]
-    command += ["--data", str(data / "covid-ct/manifest.csv"), "--positive", "COVID", "--home", str(home)]
-    command += ["--image-size", str(image_size), "--max-epochs", str(epochs), "--model-name", f"recipe-{training.name}"]
-    if training.architecture:
-        command += ["--arch", training.architecture]
-        command += ["--weights", f"{training.architecture}={data / 'weights' / str(training.weights)}"]
     began_s = time.time()
-    subprocess.run(command, check=True, cwd=ROOT)
+    if not (folder / "result.json").exists():
+        if (folder / "sealed_test.json").exists():
+            return None
+        shutil.rmtree(folder, ignore_errors=True)  # of a training that was cut short, its test still sealed
+        all_epochs = RECIPES[training.recipe].max_epochs
+        epochs = min(all_epochs, max(LEAST_EPOCHS, math.ceil(share * all_epochs)))
+        command = [sys.executable, "-m", "search.cli", "train", "--recipe", training.recipe, "--name", training.name]
+        command += ["--data", str(data / "covid-ct/manifest.csv"), "--positive", "COVID", "--home", str(home)]
+        command += ["--image-size", str(image_size), "--max-epochs", str(epochs)]
+        command += ["--model-name", f"recipe-{training.name}"]
+        if training.architecture:
+            command += ["--arch", training.architecture]
+            command += ["--weights", f"{training.architecture}={data / 'weights' / str(training.weights)}"]
+        subprocess.run(command, check=True, cwd=ROOT)
     result: dict[str, Any] = json.loads((folder / "result.json").read_text())
-    row = {"training": training.name, "weights": training.weights, "max_epochs": epochs, "image_size": image_size}
-    return {**row, "minutes": round((time.time() - began_s) / 60, 1), **result}
+    row = {"training": training.name, "weights": training.weights, "minutes": round((time.time() - began_s) / 60, 1)}
+    return {**row, **result}
 
 
 def describe_interval(row: Mapping[str, Any], name: str) -> str:
