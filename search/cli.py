@@ -12,6 +12,7 @@ from typing import Any
 from search.config import SAMPLERS, SearchConfig, parse_bytes, parse_duration_s
 from search.home import default_home
 from trainable.config import METRICS
+from trainable.recipes import RECIPES
 
 EXAMPLES = """examples:
   ctsearch search                                          the made set, on this machine
@@ -84,6 +85,7 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
     space.add_argument("--lr", metavar="LOW:HIGH", help="short for --range learning_rate=LOW:HIGH")
     space.add_argument("--range", action="append", metavar="NAME=LOW:HIGH", help="narrow one hyperparameter (or A,B,C)")
     space.add_argument("--space", type=Path, metavar="FILE.py", help="your own `def space(trial)`")
+    space.add_argument("--recipes", metavar="all|A,B", help="begin with these (`ctsearch recipes`); their nets join")
     space.add_argument("--weights", action="append", metavar="ARCH=FILE", help="pretrained weights, or `imagenet`")
     space.add_argument("--sampler", choices=SAMPLERS)
 
@@ -148,6 +150,9 @@ def read_config(args: argparse.Namespace) -> SearchConfig:
         taken["checkpoint_budget_bytes"] = parse_bytes(given["checkpoint_budget"])
     if "arch" in given:
         taken["architectures"] = tuple(part.strip() for part in given["arch"].split(",") if part.strip())
+    if "recipes" in given:
+        names = tuple(dict.fromkeys(part.strip() for part in given["recipes"].split(",") if part.strip()))
+        taken["recipes"] = tuple(RECIPES) if names == ("all",) else names
     ranges = dict(split_pair("--range", text) for text in given.get("range", []))
     if "lr" in given:
         ranges["learning_rate"] = given["lr"]

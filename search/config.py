@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from search.home import default_home
 from trainable.config import METRICS
+from trainable.recipes import find_recipe
 
 SAMPLERS = ("tpe", "random")
 DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
@@ -38,8 +39,9 @@ def parse_bytes(text: str) -> int:
 class SearchConfig:
     """What a user asks for. Paths are absolute from here on: workers have another working directory.
 
-    `data` of None is the made set. `ranges` narrows the default space by hyperparameter name. A budget of None
-    does not bind; `device_hours` counts GPU-hours, or core-hours where trials use no GPU.
+    `data` of None is the made set. `ranges` narrows the default space by hyperparameter name. `recipes` are tried
+    first, their nets beside `architectures`. A budget of None does not bind; `device_hours` counts GPU-hours, or
+    core-hours where trials use no GPU.
     `trial_cpus` and `trial_gpus` of None fit the machine. `checkpoint_budget_bytes` bounds what all checkpoints of the
     search hold at a time; None is half of the free disk.
     """
@@ -55,6 +57,7 @@ class SearchConfig:
     architectures: tuple[str, ...] = ()
     ranges: Mapping[str, str] = field(default_factory=dict)
     space: Path | None = None
+    recipes: tuple[str, ...] = ()
     weights: Mapping[str, str] = field(default_factory=dict)
     sampler: str = "tpe"
     metric: str = "auc"
@@ -93,6 +96,8 @@ class SearchConfig:
     def _check_choices(self) -> None:
         if self.metric not in METRICS:
             raise ValueError(f"--metric is {self.metric!r}; it must be one of {', '.join(METRICS)} (on validation)")
+        for name in self.recipes:
+            find_recipe(name)
         if self.sampler not in SAMPLERS:
             raise ValueError(f"--sampler is {self.sampler!r}; it must be one of {', '.join(SAMPLERS)}")
 

@@ -94,6 +94,7 @@ def report_search(
     crowning: Crowning | None,
     importances: Mapping[str, float] | None = None,
     facts: Mapping[str, Any] | None = None,
+    recipe_lines: Sequence[str] = (),
 ) -> None:
     """Write the report into the search's folder and, with the leaderboard, to the parent run.
 
@@ -111,6 +112,7 @@ def report_search(
         ],
         budget_lines=[budget_line],
         importances=importances,
+        recipe_lines=recipe_lines,
         crowning=crowning,
     )
     for file in files:

@@ -16,6 +16,7 @@ from search.home import SearchHome
 from search.pace import Pace
 from search.scheduler import FAILED, INTERRUPTED, Scheduler
 from search.terminal import Board
+from trainable.recipes import name_recipe
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial as TuneTrial
@@ -69,7 +70,9 @@ class Listener(tune.Callback):
     def begin(self, number: int, params: Mapping[str, Any], run_id: str | None) -> str:
         """A trial is about to start, or to go on under `run_id`. Returns its MLflow run."""
         if run_id is None:
-            run_id = self.tracking.open_trial(number, params, self.trial_tags)
+            recipe = name_recipe(params)
+            tags = {**self.trial_tags, **({"recipe": recipe} if recipe else {})}
+            run_id = self.tracking.open_trial(number, params, tags)
         else:
             self.tracking.adopt_trial(number, run_id)
         self.book.open(number, params, run_id)

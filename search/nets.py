@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,13 +20,19 @@ KNOWN = CPU_ARCHITECTURES + GPU_ARCHITECTURES
 class Nets:
     """`weights` maps an architecture to the bytes of its weights file; `sources` an own net to its file's text.
 
-    `left_out` are the nets that the default space would try on a GPU.
+    `left_out` are the nets that the default space would try on a GPU, `joined` those that only a recipe brings in.
     """
 
     architectures: tuple[str, ...]
     left_out: tuple[str, ...]
     weights: Mapping[str, np.ndarray]
     sources: Mapping[str, str]
+    joined: tuple[str, ...] = ()
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """Without those that joined."""
+        return tuple(name for name in self.architectures if name not in self.joined)
 
 
 def choose_nets(
@@ -35,9 +41,12 @@ def choose_nets(
     *,
     has_gpu: bool,
     sources: Mapping[str, str] | None = None,
+    of_recipes: Sequence[str] = (),
+    forgone: Collection[str] = (),
 ) -> Nets:
-    """What the user asked for, else all that this machine can train, with the weights given for them.
+    """What the user asked for, else all that this machine can train, with the weights given for them; and `of_recipes`.
 
+    Weights of a `forgone` net, of a recipe that the device cannot train, are passed over where nothing else takes them.
     `sources` holds own nets as an earlier session read them. Raises ValueError for an unknown name, an own net
     that is not there, and weights that do not fit their net.
     """
@@ -49,13 +58,16 @@ def choose_nets(
                 f"unknown architecture {name!r}; it must be one of {', '.join(KNOWN)}, or your own net as "
                 "FILE.py:FUNCTION"
             )
-    architectures = tuple(asked) or (KNOWN if has_gpu else CPU_ARCHITECTURES)
-    left_out = () if asked or has_gpu else GPU_ARCHITECTURES
+    own = tuple(asked) or (KNOWN if has_gpu else CPU_ARCHITECTURES)
+    architectures = tuple(dict.fromkeys([*own, *of_recipes]))
+    left_out = () if asked or has_gpu else tuple(name for name in GPU_ARCHITECTURES if name not in of_recipes)
+    weights = {name: file for name, file in weights.items() if name in architectures or name not in forgone}
     return Nets(
         architectures=architectures,
         left_out=left_out,
         weights=read_weights(architectures, weights, sources),
         sources=sources,
+        joined=tuple(name for name in architectures if name not in own),
     )
 
 

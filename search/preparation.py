@@ -13,8 +13,10 @@ from search.cluster import connect
 from search.config import SearchConfig
 from search.home import SearchHome
 from search.nets import Nets, choose_nets
+from search.ranges import parse_range
+from search.recipe_points import ChosenRecipes, find_points, fine_tuned_by
 from search.searcher import check_space
-from search.space import DefaultSpace, Space, load_space, parse_range
+from search.space import DefaultSpace, Space, load_space
 from trainable.config import TrialConfig, TrialSettings
 from trainable.sharing import COUNTS, choose_count, measure_sharing, pick_extremes
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 MADE_SET = "ctsearch-demo"
 MADE_SIZE, CPU_SIZE, GPU_SIZE = 64, 128, 224
 DEFAULT_NUM_TRIALS = 20
+NO_RECIPES = ChosenRecipes()
 
 
 def prepare_images(config: SearchConfig, home: SearchHome, cluster: Cluster) -> PreparedData:
@@ -60,7 +63,7 @@ def describe_data(config: SearchConfig, prepared: PreparedData) -> str:
     return "; ".join(parts)
 
 
-def prepare_nets(config: SearchConfig, home: SearchHome, cluster: Cluster) -> Nets:
+def prepare_nets(config: SearchConfig, home: SearchHome, cluster: Cluster, recipes: ChosenRecipes = NO_RECIPES) -> Nets:
     """The nets and what travels with them. A user's own net is kept as it was when the search began."""
     kept = home.read_record().get("nets", {})
     return choose_nets(
@@ -68,14 +71,17 @@ def prepare_nets(config: SearchConfig, home: SearchHome, cluster: Cluster) -> Ne
         config.weights,
         has_gpu=cluster.has_gpu,
         sources=kept.get("sources", {}),
+        of_recipes=recipes.nets,
+        forgone=recipes.forgone_nets,
     )
 
 
-def prepare_space(config: SearchConfig, home: SearchHome, nets: Nets) -> Space:
+def prepare_space(config: SearchConfig, home: SearchHome, nets: Nets, recipes: ChosenRecipes) -> Space:
     """The user's own space, copied into the search's folder, or the default one as narrowed."""
     if config.space is None:
         ranges = {name: parse_range(name, text) for name, text in config.ranges.items()}
-        return DefaultSpace(nets.architectures, ranges)
+        fine_tuned = {*nets.weights, *fine_tuned_by(recipes.recipes)}
+        return DefaultSpace(nets.architectures, ranges, fine_tuned=fine_tuned)
     copy = home.folder / "space.py"
     if not copy.exists():
         load_space(config.space)
@@ -85,11 +91,14 @@ def prepare_space(config: SearchConfig, home: SearchHome, nets: Nets) -> Space:
     return space
 
 
-def choose_first_points(config: SearchConfig, space: Space, nets: Nets) -> list[dict[str, object]]:
-    """Where TPE begins: one sound configuration for every net. Random search begins anywhere."""
+def choose_first_points(
+    config: SearchConfig, space: Space, nets: Nets, recipes: ChosenRecipes
+) -> list[dict[str, object]]:
+    """The recipes asked for, then, for TPE, one sound configuration of every other net. Random search goes anywhere."""
+    points = find_points(recipes.recipes, space)
     if config.sampler == "random" or not isinstance(space, DefaultSpace):
-        return []
-    return space.first_points(pretrained=nets.weights)
+        return points
+    return points + space.first_points(nets.own, pretrained=nets.weights)
 
 
 def describe_space(space: Space, home: SearchHome) -> dict[str, object]:

@@ -71,12 +71,14 @@ def write_report(
     data_lines: Sequence[str] = (),
     budget_lines: Sequence[str] = (),
     importances: Mapping[str, float] | None = None,
+    recipe_lines: Sequence[str] = (),
     crowning: Crowning | None = None,
 ) -> list[Path]:
     """Write leaderboard.csv, report.md and their pictures to `folder`; the paths written, for logging.
 
     `data_lines` say what was trained on (name, hash, audit), `budget_lines` what was spent, `importances`
-    maps hyperparameters to shares in [0, 1] where Optuna could compute them. Without `crowning` the page says
+    maps hyperparameters to shares in [0, 1] where Optuna could compute them, `recipe_lines` say how the champion
+    stands against published recipes. Without `crowning` the page says
     that there is no champion.
     """
     from trainable.pictures import draw_importances, draw_learning_curves, save_picture
@@ -98,6 +100,8 @@ def write_report(
         _list_lines([f"{len(trials)} trials: {counts}", *budget_lines]),
         "## Champion",
         _describe_champion(crowning),
+        "## Recipes" if recipe_lines else "",
+        _list_lines(recipe_lines),
         "## Data",
         "\n".join(["```", *data_lines, "```"]) if data_lines else "",
         "## Trials",

@@ -37,6 +37,7 @@ from search.preparation import (
     settle_trials,
     share_gpus,
 )
+from search.recipe_points import choose_recipes, describe_standing, record_standing
 from search.scheduler import INTERRUPTED, Rungs, Scheduler, rung_levels
 from search.searcher import OptunaSearcher, Record
 from search.services import Services
@@ -99,10 +100,14 @@ def conduct(config: SearchConfig, home: SearchHome, pace: Pace) -> int:
             say(line)
         say(f"Cluster      {cluster.description}")
         with pace.part("nets and weights"):
-            nets = prepare_nets(config, home, cluster)
+            recipes = choose_recipes(config, home, cluster, data.image_size)
+            nets = prepare_nets(config, home, cluster, recipes)
+        for line in recipes.lines(joined=nets.joined, pretrained=nets.weights, max_epochs=config.max_epochs):
+            say(f"Recipes      {line}")
         if nets.left_out and config.space is None:
             say(f"Left out     {', '.join(nets.left_out)}: they want a GPU (--arch takes them all the same)")
-        space = prepare_space(config, home, nets)
+        space = prepare_space(config, home, nets, recipes)
+        first_points = choose_first_points(config, space, nets, recipes)
         cluster, sharing = share_gpus(config, home, cluster, nets, prepared)
         if sharing:
             say(f"Sharing      {sharing}")
@@ -112,7 +117,7 @@ def conduct(config: SearchConfig, home: SearchHome, pace: Pace) -> int:
         # What was tried before: nothing, in a new search.
         higher_is_better = settings.higher_is_better
         record = Record(home.journal_file, sampler=config.sampler, seed=config.seed, higher_is_better=higher_is_better)
-        record.begin_with(choose_first_points(config, space, nets))
+        record.begin_with(first_points)
         book = Book(higher_is_better=higher_is_better)
         record.fill(book)
         plans = home.read_record().get("plans", {})
@@ -125,7 +130,7 @@ def conduct(config: SearchConfig, home: SearchHome, pace: Pace) -> int:
             parent_run_id=home.read_record().get("parent_run_id"),
             metric=f"val_{config.metric}",
             higher_is_better=higher_is_better,
-            tags=tags | ({"warnings": "; ".join(prepared.warnings)} if prepared.warnings else {}),
+            tags=tags | recipes.tags() | ({"warnings": "; ".join(prepared.warnings)} if prepared.warnings else {}),
             description="\n".join(prepared.warnings),
         )
         home.update_record(
@@ -221,6 +226,8 @@ def conduct(config: SearchConfig, home: SearchHome, pace: Pace) -> int:
         # The champion.
         tracking.flush()
         crowning = crown_champion(book, task, tracking, home, model_name=model_name, warnings=prepared.warnings)
+        champion = crowning.number if crowning else None
+        standing = describe_standing(book, recipes, metric=config.metric, champion=champion)
         report_search(
             book,
             prepared,
@@ -229,7 +236,8 @@ def conduct(config: SearchConfig, home: SearchHome, pace: Pace) -> int:
             metric=config.metric,
             budget_line=board.describe_budget(),
             importances=record.importances(),
-            facts={"num_last_rung": rungs.num_at_last, "pace": pace.to_record()},
+            facts={"num_last_rung": rungs.num_at_last, "pace": pace.to_record(), **record_standing(book, recipes)},
+            recipe_lines=standing,
             crowning=crowning,
         )
         tracking.close_search(INTERRUPTED if budget.stop_reason == CTRL_C else "completed")
@@ -237,6 +245,8 @@ def conduct(config: SearchConfig, home: SearchHome, pace: Pace) -> int:
             say("No champion  no trial finished an epoch; the runs in MLflow say why")
             return 1
         home.update_record(champion=crowning.number)
+        for line in standing:
+            say(f"Recipes      {line}")
         tell_end(console, crowning, book, config, home)
         return 0
 

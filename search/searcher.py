@@ -20,7 +20,7 @@ from ray.tune.search import Searcher
 
 from search.book import Book
 from search.scheduler import COMPLETED, FAILED, INTERRUPTED, STOPPED
-from search.space import Space
+from search.space import Space, configuration_of
 from trainable.config import TrialConfig
 
 STUDY_NAME = "ctsearch"
@@ -107,14 +107,7 @@ def check_space(space: Space, *, num_draws: int = 3) -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(num_draws):
         trial = study.ask()
-        TrialConfig.from_params(configuration_of(space(trial), trial))
-
-
-def configuration_of(drawn: Any, trial: Trial) -> dict[str, Any]:
-    """A space may return its configuration, or nothing: then it is what was suggested, by name."""
-    if drawn is not None and not isinstance(drawn, dict):
-        raise ValueError(f"the space returned {type(drawn).__name__}; it must return a dict or None")
-    return dict(trial.params if drawn is None else drawn)
+        TrialConfig.from_params(configuration_of(space(trial), trial.params))
 
 
 class OptunaSearcher(Searcher):
@@ -211,12 +204,14 @@ class OptunaSearcher(Searcher):
     def _is_spent(self) -> bool:
         if self.num_trials is None:
             return False
-        trials = self.record.trials()
-        return len(trials) >= self.num_trials and not any(t.state == TrialState.WAITING for t in trials)
+        waiting = [trial for trial in self.record.trials() if trial.state == TrialState.WAITING]
+        num_put_back = sum("params" in trial.user_attrs for trial in waiting)  # the others are first points
+        num_begun = len(self.record.trials()) - len(waiting) + num_put_back
+        return num_begun >= self.num_trials and not num_put_back
 
     def _draw(self, trial: Trial) -> dict[str, Any]:
         try:
-            return configuration_of(self.space(trial), trial)
+            return configuration_of(self.space(trial), trial.params)
         except BaseException:
             self.study.tell(trial, state=TrialState.FAIL)
             raise

@@ -14,6 +14,7 @@ from rich.text import Text
 from search.book import Book, TrialEntry
 from search.budget import Budget
 from search.scheduler import OUTCOMES
+from trainable.recipes import name_recipe
 
 SPARKS = "▁▂▃▄▅▆▇█"
 SHOWN_PARAMS = ("optimizer", "learning_rate", "batch_size", "augmentation", "weight_decay")
@@ -37,7 +38,7 @@ def draw_spark(values: Sequence[float], low: float, high: float, width: int = 16
 
 
 def describe_params(entry: TrialEntry) -> str:
-    """The hyperparameters that matter most, in a few words."""
+    """The hyperparameters that matter most, in a few words, after the name of the recipe that they are, if any."""
     shown = []
     for name in SHOWN_PARAMS:
         if name in entry.params:
@@ -50,7 +51,8 @@ def describe_params(entry: TrialEntry) -> str:
             }
             text = f"{value:.2g}" if isinstance(value, float) else str(value)
             shown.append(text if name == "optimizer" else f"{short[name]} {text}")
-    return ", ".join(shown)
+    recipe = name_recipe(entry.params)
+    return (f"{recipe}: " if recipe else "") + ", ".join(shown)
 
 
 class Board:

@@ -14,6 +14,7 @@ from trainable.config import StepPlan, TrialConfig
 from trainable.loop import train_epoch
 from trainable.optimizers import build_optimizer
 from trainable.step_plan import measure_step_plan, pick_device
+from trainable.worker_memory import give_back, read_free_bytes
 
 NUM_MOMENTS = 2  # of AdamW, for each parameter
 MEASURE_S = 1.0
@@ -44,7 +45,12 @@ def summarise_layers(name: str, *, image_size: int, batch_size: int = 1, depth: 
 
     Raises ValueError for an unknown net or pictures too small for it.
     """
-    config = TrialConfig(architecture=name)
+    return _summarise(TrialConfig(architecture=name), image_size=image_size, batch_size=batch_size, depth=depth)
+
+
+def _summarise(
+    config: TrialConfig, *, image_size: int, batch_size: int = 1, depth: int = 3
+) -> torchinfo.ModelStatistics:
     model = build_model(config, 2)
     check_image_size(config, image_size)
     with warnings.catch_warnings():
@@ -66,7 +72,6 @@ def measure_model(name: str, *, image_size: int, batch_size: int = 16, num_threa
     device = pick_device()
     plan = measure_step_plan(config, image_size=image_size, device=device, num_threads=num_threads)
     rate, peak_bytes = _train_for_a_moment(config, image_size, device, plan, num_threads)
-    state_bytes = (2 + NUM_MOMENTS) * one.total_param_bytes
     return ModelFacts(
         name=name,
         num_parameters=one.total_params,
@@ -74,10 +79,41 @@ def measure_model(name: str, *, image_size: int, batch_size: int = 16, num_threa
         image_size=image_size,
         least_image_size=ARCHITECTURES[name].min_image_size,
         batch_size=batch_size,
-        step_bytes=peak_bytes or state_bytes + batch_size * one.total_output_bytes,
+        step_bytes=peak_bytes or _add_up_step(one, batch_size),
         images_per_s=rate,
         plan=f"{plan.precision}, {plan.memory_format.replace('_', ' ')}",
     )
+
+
+def find_obstacle(config: TrialConfig, *, image_size: int, num_at_once: int = 1) -> str:
+    """Why this machine cannot train `config`; empty where it can.
+
+    On a GPU training steps tell, in micro-batches where it must be. On a CPU what a step holds in fp32 is added up and
+    compared with an equal part, for each of `num_at_once` trials, of the memory that is free: there nobody raises where
+    memory runs out, the process dies.
+    """
+    device = pick_device()
+    try:
+        step_bytes = _add_up_step(_summarise(config, image_size=image_size), config.batch_size)
+        if device.type == "cuda":
+            _train_for_a_moment(config, image_size, device, StepPlan(), num_threads=1)
+            return ""
+    except (ValueError, MemoryError) as error:
+        return str(error)
+    finally:
+        give_back()
+    free_bytes = read_free_bytes() / num_at_once
+    if step_bytes <= free_bytes:
+        return ""
+    return (
+        f"a training step of {config.batch_size} pictures of {image_size} px needs {step_bytes / 1e9:.1f} GB, and "
+        f"{free_bytes / 1e9:.1f} GB are free for a trial"
+    )
+
+
+def _add_up_step(one: torchinfo.ModelStatistics, batch_size: int) -> int:
+    """Bytes of weights, gradients, moments and activations of a step, from the summary of one picture."""
+    return (2 + NUM_MOMENTS) * one.total_param_bytes + batch_size * one.total_output_bytes
 
 
 def _train_for_a_moment(

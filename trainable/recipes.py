@@ -188,6 +188,12 @@ RECIPES: Mapping[str, Recipe] = {
 }
 
 
+def name_recipe(params: Mapping[str, Any]) -> str | None:
+    """The recipe whose configuration `params` is, what they leave open at its default; None where they are none."""
+    full = {**TrialConfig(architecture="").to_params(), **params}
+    return next((recipe.name for recipe in RECIPES.values() if recipe.config.to_params() == full), None)
+
+
 def find_recipe(name: str) -> Recipe:
     """Raises ValueError naming the known ones."""
     if name not in RECIPES:

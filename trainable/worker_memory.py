@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import math
 import os
 import sys
 from pathlib import Path
@@ -61,6 +62,22 @@ def read_resident_bytes() -> int:
     """Resident memory of this process; 0 where the system does not tell (proc(5))."""
     file = Path("/proc/self/statm")
     return int(file.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if file.exists() else 0
+
+
+def read_free_bytes() -> float:
+    """Memory that this machine, or the container it is in, has free; infinite where the system does not tell."""
+    file = Path("/proc/meminfo")
+    if not file.exists():
+        return math.inf
+    free = next(
+        int(line.split()[1]) * 1024 for line in file.read_text().splitlines() if line.startswith("MemAvailable")
+    )
+    group = Path("/sys/fs/cgroup")  # cgroup v2; its page cache counts as used and is as good as free
+    limit = group / "memory.max"
+    if limit.exists() and (most := limit.read_text().strip()).isdecimal():
+        cached = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())["inactive_file"]
+        free = min(free, int(most) - int((group / "memory.current").read_text()) + int(cached))
+    return free
 
 
 def read_gpu_bytes() -> int:

@@ -10,11 +10,12 @@ import pytest
 
 from search.cli import build_parser, main, read_config
 from search.config import SearchConfig, parse_bytes, parse_duration_s
+from trainable.recipes import RECIPES
 
 OPTIONS = {
     *("--name", "--home", "--resume", "--model-name"),
     *("--data", "--positive", "--patient-from", "--skip-bad-images", "--image-size"),
-    *("--arch", "--lr", "--range", "--space", "--weights", "--sampler"),
+    *("--arch", "--lr", "--range", "--space", "--recipes", "--weights", "--sampler"),
     *("--num-trials", "--time-budget", "--gpu-hours", "--max-epochs", "--first-rung", "--reduction-factor"),
     *("--metric", "--patience", "--trial-timeout"),
     *("--trial-cpus", "--trial-gpus", "--ray-address", "--tracking-uri", "--seed", "--deterministic"),
@@ -53,6 +54,13 @@ def test_options_become_configuration(tmp_path: Path) -> None:
 
 def test_imagenet_weights_need_no_file() -> None:
     assert parse("--weights", "imagenet").weights == {"imagenet": ""}
+
+
+def test_recipes_are_named_or_all_taken() -> None:
+    assert parse("--recipes", "all").recipes == tuple(RECIPES)
+    assert parse("--recipes", "vgg16-covidct, cnn-rmsprop").recipes == ("vgg16-covidct", "cnn-rmsprop")
+    with pytest.raises(ValueError, match="unknown recipe 'vgg'; it must be one of resnet152-pretrained"):
+        parse("--recipes", "vgg")
 
 
 def test_paths_are_absolute_since_workers_live_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

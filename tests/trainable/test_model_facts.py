@@ -1,10 +1,18 @@
 from __future__ import annotations
 
-import pytest
+import re
+from dataclasses import replace
 
+import pytest
+import torch
+
+from trainable import model_facts
 from trainable.architectures import ARCHITECTURES, build_model
 from trainable.config import TrialConfig
 from trainable.model_facts import measure_model, summarise_layers
+from trainable.recipes import RECIPES
+
+CNN = RECIPES["cnn-rmsprop"].config
 
 
 def test_layers_have_their_shapes_and_parameters() -> None:
@@ -29,3 +37,18 @@ def test_pictures_too_small_for_a_net_are_refused() -> None:
     assert ARCHITECTURES["resnet18"].min_image_size > 16
     with pytest.raises(ValueError, match="resnet18 needs pictures of 32 px or more, got 16"):
         summarise_layers("resnet18", image_size=16)
+
+
+def test_what_a_machine_cannot_train_is_told_before_it_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert model_facts.find_obstacle(CNN, image_size=32) == ""
+    assert "needs pictures of 27 px" in model_facts.find_obstacle(CNN, image_size=16)
+    too_large = replace(CNN, batch_size=65536, cnn_filters=1024)
+    told = model_facts.find_obstacle(too_large, image_size=32)
+    assert re.fullmatch(r"a training step of 65536 pictures of 32 px needs [\d.]+ GB, and [\d.]+ GB are free .*", told)
+
+    def fail(*_: object, **__: object) -> tuple[float, int]:
+        raise MemoryError("fails on purpose")
+
+    monkeypatch.setattr(model_facts, "pick_device", lambda: torch.device("cuda"))
+    monkeypatch.setattr(model_facts, "_train_for_a_moment", fail)
+    assert model_facts.find_obstacle(TrialConfig(architecture="resnet18"), image_size=32) == "fails on purpose"
