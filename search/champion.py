@@ -82,7 +82,9 @@ def crown(
     # torch is loaded when a search ends, not when the driver starts
     from trainable.checkpoint import CheckpointStore
     from trainable.export import ModelFacts, images_name, log_models, rebuild_model, score_validation
+    from trainable.images.likeness import LIKENESS_FILE, fit_likeness
     from trainable.images.prepare import open_sealed_test
+    from trainable.images.splits import read_splits
 
     assert champion.best_value is not None, "choose_champion gives a trial with a value"
     checkpoint = CheckpointStore(checkpoint_uri).load("best")
@@ -120,7 +122,10 @@ def crown(
         test_metrics=score.to_metrics(),
         description=_describe(champion, search, settings.metric, score.figures, notes),
     )
-    versions = log_models(net, facts, client=client, run_id=champion.run_id)
+    kept = [row.path for row in read_splits(splits_file) if row.split != "test" and row.kept]
+    likeness = fit_likeness(data, kept)
+    (folder / LIKENESS_FILE).write_text(likeness.to_json())
+    versions = log_models(net, facts, client=client, run_id=champion.run_id, likeness=likeness)
     alias = promote(
         client,
         {model_name: versions.version, images_name(model_name): versions.images_version},
