@@ -27,7 +27,8 @@ class Crowning:
     """What the end of a search gave: the champion, its registered versions and alias, its figures.
 
     `value` is the champion's `metric` on validation. `test` is None for an empty test split;
-    `test_without_duplicates` leaves out the test slices that have near-duplicates in the other splits.
+    `test_without_duplicates` leaves out the test slices that have near-duplicates in the other splits; `pictures` are
+    those of the sealed test.
     """
 
     number: int
@@ -41,6 +42,7 @@ class Crowning:
     test_without_duplicates: SealedFigures | None
     num_openings: int
     warnings: tuple[str, ...]
+    pictures: tuple[Path, ...] = ()
 
 
 def choose_champion(trials: Sequence[TrialSummary], *, higher_is_better: bool = True) -> TrialSummary:
@@ -143,6 +145,7 @@ def crown(
         test_without_duplicates=score.without_duplicates,
         num_openings=opening.num_openings,
         warnings=tuple(notes),
+        pictures=score.pictures,
     )
 
 

@@ -1,4 +1,4 @@
-"""`ctsearch classify` and `ctsearch export`: image files to classes, and a model to ONNX, by the champion or any other"""
+"""`ctsearch classify` and `ctsearch export`: images to classes, and a model to ONNX; the champion or any other"""
 
 from __future__ import annotations
 

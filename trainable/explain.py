@@ -36,7 +36,7 @@ class Explainer:
 
         A picture's hottest place is 1; one in which nothing speaks for its class is 0 all over.
         """
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():
             run = _Run(self.model, keep=(self.feature_map, self.logits))
             run.run(pixels)
             features, logits = run.kept[self.feature_map], run.kept[self.logits]

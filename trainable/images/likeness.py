@@ -97,9 +97,14 @@ class Likeness:
             entries: dict[str, Any] = json.loads(text)
             limits = {name: float(entries["limits"][name]) for name in ("colour", "detail", "layout")}
             arrays = {name: np.array(entry, dtype=np.float64) for name, entry in entries.items() if name != "limits"}
-            return cls(**arrays, limits=limits)
+            learnt = cls(**arrays, limits=limits)
         except (KeyError, TypeError) as error:
             raise ValueError(f"what is known of the training's slices is damaged: {error!r}") from error
+        shapes = learnt.prototypes.shape[1:], learnt.detail_mean.shape, learnt.detail_precision.shape
+        num_bands = len(_BANDS) - 1
+        if shapes != ((_CELLS**2,), (num_bands,), (num_bands, num_bands)):
+            raise ValueError(f"what is known of the training's slices is damaged: its shapes are {shapes}")
+        return learnt
 
     @classmethod
     def load(cls, file: Path) -> Self | None:
