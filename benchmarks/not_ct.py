@@ -1,4 +1,4 @@
-"""How often a picture that is no chest CT is called one, and a real slice is not: photos, noise and pages of text.
+"""How often photos, noise and pages of text are told from chest CT slices, and real slices are taken for none.
 
     python benchmarks/not_ct.py [--data ../shared/data/covid-ct/manifest.csv] [--image-size 128] [--test]
 

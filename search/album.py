@@ -1,4 +1,4 @@
-"""The pictures of a search's data, and of how its champion trained, drawn into the search's folder"""
+"""The pictures of a search's data, and of how its champion trained, drawn into the search's folder."""
 
 from __future__ import annotations
 

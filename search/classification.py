@@ -1,4 +1,4 @@
-"""`ctsearch classify` and `ctsearch export`: images to classes, and a model to ONNX; the champion or any other"""
+"""`ctsearch classify` and `ctsearch export`: images to classes, and a model to ONNX; the champion or any other."""
 
 from __future__ import annotations
 
@@ -232,5 +232,6 @@ def write_overlay(folder: Path, file: Path, answer: Answer, row: Row) -> str | N
         return None
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{file.name}.cam.png"
-    draw_overlay(answer.picture, answer.heat, f"{row['class']} {row['probability']:.2f}: what spoke for it").save(path)
+    what = "what spoke for it" if answer.heat.any() else "Grad-CAM finds no place that spoke for it"
+    draw_overlay(answer.picture, answer.heat, f"{row['class']} {row['probability']:.2f}: {what}").save(path)
     return str(path)

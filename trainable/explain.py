@@ -1,4 +1,4 @@
-"""Grad-CAM: which parts of a picture spoke for the class it was given, for any net with convolutions"""
+"""Grad-CAM: which parts of a picture spoke for the class it was given, for any net with convolutions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures of slices: counts by split, some of each class, augmentation at several strengths, the worst mistakes"""
+"""Figures of slices: counts by split, some of each class, augmentation at several strengths, the worst mistakes."""
 
 from __future__ import annotations
 

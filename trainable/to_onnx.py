@@ -1,4 +1,4 @@
-"""A model as one ONNX file: uint8 pictures in, probabilities out, any batch size, and checked against torch"""
+"""A model as one ONNX file: uint8 pictures in, probabilities out, any batch size, and checked against torch."""
 
 from __future__ import annotations
 

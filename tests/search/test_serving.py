@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import importlib.metadata
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,36 +42,44 @@ def ask(address: str, request: dict[str, Any] | None = None) -> Any:
         return response.read().decode()
 
 
-@pytest.fixture(scope="module")
-def served(finished_search: FinishedSearch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The addresses of both servers, as the README starts them; from a folder without this checkout's code."""
-    folder = tmp_path_factory.mktemp("serving")
-    env = {**os.environ, "MLFLOW_TRACKING_URI": finished_search.uri, "PYTHONPATH": ""}
-    env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
-    addresses, processes = {}, {}
-    for name, uri in MODELS.items():
-        port = find_free_port()
-        addresses[name] = f"http://127.0.0.1:{port}"
-        command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", uri, "--env-manager", "local"]
-        log = (folder / f"{name}.log").open("w")
-        processes[name] = subprocess.Popen(
+@contextmanager
+def serve(name: str, folder: Path, env: dict[str, str]) -> Iterator[str]:
+    """One server, as the README starts it; its address."""
+    port = find_free_port()
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", MODELS[name], "--env-manager", "local"]
+    with (folder / f"{name}.log").open("w") as log:
+        process = subprocess.Popen(
             [*command, "--port", str(port)], cwd=folder, env=env, stdout=log, stderr=log, start_new_session=True
         )
-    try:
+        try:
+            yield f"http://127.0.0.1:{port}"
+            assert process.poll() is None, (folder / f"{name}.log").read_text()
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+            process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def served(finished_search: FinishedSearch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The addresses of both servers, which start side by side, away from this checkout's code."""
+    folder = tmp_path_factory.mktemp("serving")
+    files = importlib.metadata.files("uvicorn") or []  # MLflow looks for its script, which lies where it was installed
+    scripts = next(str(Path(str(file.locate())).parent.resolve()) for file in files if file.name == "uvicorn")
+    env = {**os.environ, "MLFLOW_TRACKING_URI": finished_search.uri, "PYTHONPATH": ""}
+    env["PATH"] = f"{scripts}{os.pathsep}{env['PATH']}"
+    with ExitStack() as stack:
+        addresses = {name: stack.enter_context(serve(name, folder, env)) for name in MODELS}
         for name, address in addresses.items():
+            give_up_at = time.monotonic() + 120
             while True:
                 try:
                     ask(f"{address}/ping")
                     break
                 except OSError:
-                    assert processes[name].poll() is None, (folder / f"{name}.log").read_text()
+                    assert time.monotonic() < give_up_at, (folder / f"{name}.log").read_text()
                     time.sleep(0.3)
         yield addresses
-    finally:
-        for process in processes.values():
-            os.killpg(process.pid, signal.SIGTERM)
-        for process in processes.values():
-            process.wait(30)
 
 
 @pytest.fixture(scope="module")
