@@ -120,9 +120,8 @@ def _measure_colour(data: bytes) -> float:
     if image.mode in _GREY_MODES or image.mode.startswith(("I", "F")):
         return 0.0
     image.draft("RGB", (_COLOUR_SIDE, _COLOUR_SIDE))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-    small = image.convert("RGB").resize((_COLOUR_SIDE, _COLOUR_SIDE), Image.Resampling.BOX)
+    opaque = image.convert("RGBA") if image.has_transparency_data else image
+    small = opaque.convert("RGB").resize((_COLOUR_SIDE, _COLOUR_SIDE), Image.Resampling.BOX)
     spread = np.ptp(np.asarray(small, dtype=np.int16), axis=2)
     return float((spread > _COLOURED).mean())
 

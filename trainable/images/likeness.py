@@ -6,6 +6,7 @@ Three questions, each with its limit: is it coloured, is its fine detail that of
 from __future__ import annotations
 
 import json
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -123,6 +124,8 @@ def fit_likeness(data: TrainingData, files: Sequence[Path]) -> Likeness:
     all_pixels = np.load(data.pixels_path, mmap_mode="r")
     taken = np.sort(rng.permutation(len(all_pixels))[:MAX_SLICES])
     pixels, groups = all_pixels[taken], data.groups[taken]
+    if len(np.unique(groups)) == 1:  # one group throughout the given splits
+        groups = np.arange(len(pixels))
     found = {"detail": np.zeros(len(pixels)), "layout": np.zeros(len(pixels))}
     num_folds = min(NUM_FOLDS, len(np.unique(groups)))
     for seen, held_out in GroupKFold(num_folds).split(pixels, groups=groups):
@@ -141,11 +144,14 @@ def _describe(pixels: NDArray[np.uint8], limits: Mapping[str, float]) -> Likenes
     (Ledoit and Wolf, "A well-conditioned estimator for large-dimensional covariance matrices", 2004)."""
     from sklearn.cluster import KMeans
     from sklearn.covariance import LedoitWolf
+    from sklearn.exceptions import ConvergenceWarning
 
     small = _shrink(pixels)
     layouts = np.concatenate([_layout(small), _layout(small[:, :, ::-1])])
     num_prototypes = max(1, min(_NUM_PROTOTYPES, len(layouts) // 4))
-    centres = KMeans(num_prototypes, n_init=1, random_state=0).fit(layouts).cluster_centers_
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # of slices that are all alike
+        centres = KMeans(num_prototypes, n_init=1, random_state=0).fit(layouts).cluster_centers_
     spectra = LedoitWolf().fit(_spectrum(small))
     return Likeness(
         prototypes=np.round(_to_unit_length(centres), 4),

@@ -81,11 +81,16 @@ def test_a_reason_names_what_is_unlike_and_the_limit(learnt: Likeness) -> None:
     assert "at most" in plain
 
 
-def test_a_set_of_one_patient_a_class_can_be_learnt(made: tuple[TrainingData, dict[str, list[Path]]]) -> None:
-    data, files = made
-    few = replace(data, groups=np.arange(len(data.groups)) % 2)
-    assert np.isfinite(list(fit_likeness(few, files["train"][:1]).limits.values())).all()
+@pytest.mark.parametrize("num_groups", [1, 2])
+def test_few_patients_slices_that_are_all_alike_and_files_that_are_gone_can_be_learnt_from(
+    num_groups: int, made: tuple[TrainingData, dict[str, list[Path]]], tmp_path: Path
+) -> None:
+    data = made[0]
+    few = replace(data, groups=np.arange(len(data.groups)) % num_groups)
     assert fit_likeness(few, [Path("gone.png")]).limits["colour"] == LEAST_COLOUR_LIMIT
+    np.save(tmp_path / "alike.npy", np.full((len(data.groups), SIZE, SIZE), 7, np.uint8))
+    alike = fit_likeness(replace(few, pixels_path=str(tmp_path / "alike.npy")), [])
+    assert np.isfinite(list(alike.limits.values())).all()
 
 
 def test_what_was_learnt_survives_its_file(learnt: Likeness, tmp_path: Path) -> None:
