@@ -185,7 +185,7 @@ def classify(
                 )
             for add in tables:
                 add(row)
-        if overlays is not None:
+        if overlays is not None and num_bad + num_doubted < len(files):
             say(f"Explained    {overlays}/")
     if num_doubted:
         say(f"Doubted      {num_doubted} of {len(files)} files may be no chest CT")

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 MIN_CELLS = 4
 OVERLAY_SIDE = 448
-_GAP, _STRIP, _OPACITY = 12, 40, 0.6
+_GAP, _STRIP, _OPACITY = 12, 40, 0.75
 
 
 class Explainer:
@@ -96,22 +96,27 @@ def draw_overlay(picture: Image.Image, heat: np.ndarray, caption: str) -> Image.
     grey = picture.resize((width, height), Image.Resampling.LANCZOS).convert("RGB")
     spread = Image.fromarray(heat.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
     share = np.clip(np.asarray(spread), 0, 1)
-    colours = matplotlib.colormaps["inferno"](share)[..., :3] * 255
-    opacity = (_OPACITY * np.sqrt(share))[..., None]  # what is cold stays grey, and readable
-    blended = np.asarray(grey) * (1 - opacity) + colours * opacity
+    opacity = (_OPACITY * share)[..., None]  # what is cold stays grey, and readable
+    blended = np.asarray(grey) * (1 - opacity) + _colour(share) * opacity
 
     sheet = Image.new("RGB", (2 * width + 3 * _GAP, height + _STRIP + _GAP), "white")
     sheet.paste(grey, (_GAP, _GAP))
     sheet.paste(Image.fromarray(blended.astype(np.uint8)), (width + 2 * _GAP, _GAP))
     pen, font, middle = ImageDraw.Draw(sheet), ImageFont.load_default(15), height + _GAP + _STRIP // 2
     pen.text((_GAP, middle), caption, fill="#2B2B2B", font=font, anchor="lm")
-    ramp = matplotlib.colormaps["inferno"](np.linspace(0, 1, 96))[None, :, :3].repeat(10, axis=0) * 255
+    shades = np.linspace(0, 1, 96)[None].repeat(10, axis=0)
+    ramp = 128 * (1 - _OPACITY * shades[..., None]) + _colour(shades) * _OPACITY * shades[..., None]
     right = sheet.width - _GAP - 40
     sheet.paste(Image.fromarray(ramp.astype(np.uint8)), (right - 96, middle - 5))
     small = ImageFont.load_default(12)
     pen.text((right - 102, middle), "little", fill="#5B5B5B", font=small, anchor="rm")
     pen.text((right + 6, middle), "much", fill="#5B5B5B", font=small, anchor="lm")
     return sheet
+
+
+def _colour(share: np.ndarray) -> np.ndarray:
+    """Purple over orange to yellow, RGB in [0, 255]: the vivid part of a map whose lightness grows evenly."""
+    return matplotlib.colormaps["inferno"](0.4 + 0.45 * share)[..., :3] * 255
 
 
 class _Run(Interpreter):
