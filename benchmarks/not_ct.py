@@ -53,8 +53,9 @@ KINDS = ("photos", "grey photos", "noise", "pages", "digits", "blank")
 
 def draw_photos(rng: np.random.Generator, count: int) -> Iterator[Image.Image]:
     """scikit-learn's two sample photos: whole, and crops of 30 % to 100 %, some square, mirrored, of many sizes."""
+    photos = [Image.fromarray(load_sample_image(name)) for name in ("china.jpg", "flower.jpg")]
     for index in range(count):
-        photo = Image.fromarray(load_sample_image(("china.jpg", "flower.jpg")[index % 2]))
+        photo = photos[index % 2]
         share = 1.0 if index < 2 else rng.uniform(0.3, 1)
         width, height = int(photo.width * share), int(photo.height * share)
         if index % 3 == 2:
