@@ -23,11 +23,13 @@ if __name__ == "__main__":  # the script's folder comes first on the path: the r
 import numpy as np
 import torch
 
-from trainable.checkpoint import CheckpointStore, CheckpointWriter
+from trainable.checkpoint import CheckpointStore
+from trainable.checkpoint_writer import CheckpointWriter
 from trainable.config import TrialConfig, TrialSettings
 from trainable.images.prepare import TrainingData
 from trainable.step_plan import measure_step_plan, pick_device
 from trainable.train import train
+from trainable.worker_memory import keep_freed_memory
 
 
 def make_data(folder: Path, *, num_images: int, image_size: int) -> TrainingData:
@@ -68,7 +70,7 @@ def compare(net: str, args: argparse.Namespace) -> dict[str, object]:
             writer = CheckpointWriter(CheckpointStore(Path(folder) / name)) if name else None
             num_best = sum(report.is_best for report in train(config, settings, data, plan=plan, checkpoints=writer))
             if writer is not None:
-                writer.close(write_waiting=False)
+                writer.close(keep_newest=False)
             return time.perf_counter() - began_s, num_best
 
         costs, seconds, num_best = [], [], 0
@@ -94,6 +96,7 @@ def main() -> None:
     parser.add_argument("--max-epochs", type=int, default=3)
     parser.add_argument("--num-rounds", type=int, default=7)
     args = parser.parse_args()
+    keep_freed_memory()
     torch.set_num_threads(1)
     print(json.dumps({"benchmark": "checkpoints", "nets": [compare(net, args) for net in args.nets.split(",")]}))
 

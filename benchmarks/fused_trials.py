@@ -52,6 +52,7 @@ from trainable.images.batches import draw_batches
 from trainable.loop import DTYPES, MAX_GRADIENT_NORM, MEMORY_FORMATS, NORM_MOMENTUM, derive_seed, to_input, train_epoch
 from trainable.optimizers import build_lr_schedule, build_optimizer
 from trainable.step_plan import STOCK, choose_plan, list_candidates, measure_step_plan, name_step, pick_device
+from trainable.worker_memory import keep_freed_memory
 
 NUM_CORES = len(os.sched_getaffinity(0))
 MAX_EPOCHS = 9  # of the learning-rate schedule
@@ -201,6 +202,7 @@ class Alone:
     num_threads: int
 
     def __call__(self, seed: int, config: TrialConfig) -> float:
+        keep_freed_memory()
         torch.set_num_threads(self.num_threads)
         pixels, labels = make_pictures(self.num_images, self.image_size, self.device)
         model = build_net(config, seed, self.device)
@@ -292,6 +294,7 @@ def main() -> None:
     parser.add_argument("--num-images", type=int, default=512, help="in an epoch of one trial; a turn is an epoch")
     parser.add_argument("--batch-size", type=int, default=32)
     args = parser.parse_args()
+    keep_freed_memory()
     config = TrialConfig(architecture="small_cnn", batch_size=args.batch_size)
     step = {"image_size": args.image_size, "device": args.device, "num_threads": NUM_CORES}
     alone = Alone(num_images=args.num_images, plan=measure_step_plan(config, **step), **step)

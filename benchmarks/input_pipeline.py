@@ -32,6 +32,7 @@ from trainable.images.cache import open_pixels
 from trainable.loop import DTYPES, MEMORY_FORMATS, to_input, train_epoch
 from trainable.optimizers import build_lr_schedule, build_optimizer
 from trainable.step_plan import measure_step_plan, pick_device
+from trainable.worker_memory import keep_freed_memory
 
 
 def compare(net: str, image_size: int, *, num_images: int, batch_size: int, num_rounds: int) -> dict[str, object]:
@@ -103,6 +104,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--num-rounds", type=int, default=15)
     args = parser.parse_args()
+    keep_freed_memory()
     torch.set_num_threads(1)
     nets = [
         compare(

@@ -37,6 +37,7 @@ from trainable.images.made import make_set
 from trainable.images.prepare import TrainingData, prepare_data
 from trainable.step_plan import STOCK, list_candidates, measure_step_plan, name_step, pick_device
 from trainable.train import train
+from trainable.worker_memory import keep_freed_memory
 
 NUM_CORES = len(os.sched_getaffinity(0))
 
@@ -97,6 +98,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5, help="how many; two or more")
     parser.add_argument("--epochs", type=int, default=6)
     args = parser.parse_args()
+    keep_freed_memory()
     if args.seeds < 2:
         parser.error(f"--seeds is {args.seeds}; a standard error needs two or more")
     weights = {net: Path(file) for net, _, file in (given.partition("=") for given in args.weights)}

@@ -43,6 +43,7 @@ from trainable.config import StepPlan, TrialConfig
 from trainable.loop import train_epoch
 from trainable.optimizers import build_optimizer
 from trainable.step_plan import measure_step_plan, name_step, pick_device
+from trainable.worker_memory import keep_freed_memory
 
 NUM_CORES = len(os.sched_getaffinity(0))
 FIRST_EPOCH = 11  # batch norm's momentum is constant from here on, however few steps an epoch has
@@ -128,6 +129,7 @@ def main() -> None:
     num_images = args.steps * args.batch_size
     pixels = torch.randint(0, 256, (num_images, args.image_size, args.image_size), dtype=torch.uint8, device=device)
     labels = torch.arange(num_images, device=device) % 2
+    keep_freed_memory()
     torch.set_num_threads(NUM_CORES)
     with tempfile.TemporaryDirectory() as empty_cache:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = empty_cache

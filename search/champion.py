@@ -10,7 +10,7 @@ from search.report import rank
 from search.sealed import SealedFigures, log_score, record_opening, score_sealed_test
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from mlflow import MlflowClient
@@ -45,15 +45,21 @@ class Crowning:
     pictures: tuple[Path, ...] = ()
 
 
-def choose_champion(trials: Sequence[TrialSummary], *, higher_is_better: bool = True) -> TrialSummary:
+def choose_champion(
+    trials: Sequence[TrialSummary],
+    *,
+    higher_is_better: bool = True,
+    is_kept: Callable[[TrialSummary], bool] = lambda trial: True,
+) -> TrialSummary:
     """The trial with the best value at its best epoch, whatever its outcome; of equals the lower number.
 
-    Raises ValueError when no trial has a value.
+    A trial whose best epoch is not kept as a checkpoint (`is_kept`; its worker died while writing) gives way to the
+    next one; where none is kept, the best of all is given. Raises ValueError when no trial has a value.
     """
-    best = next(iter(rank(trials, higher_is_better=higher_is_better)), None)
-    if best is None or not best.has_value:
+    ranked = [trial for trial in rank(trials, higher_is_better=higher_is_better) if trial.has_value]
+    if not ranked:
         raise ValueError(f"none of {len(trials)} trials finished an epoch: there is no champion")
-    return best
+    return next(filter(is_kept, ranked), ranked[0])
 
 
 def crown(

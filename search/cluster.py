@@ -20,16 +20,8 @@ QUIET = {
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
-KEEP_FREED_MEMORY = {
-    "MALLOC_MMAP_THRESHOLD_": "1000000000",
-    "MALLOC_TRIM_THRESHOLD_": "4000000000",
-    "MALLOC_TOP_PAD_": "67108864",
-}
-"""glibc gives a step's large tensors back to the kernel and faults them in again at every step, unless told to keep
-them (mallopt(3)): up to half of a worker's time on a CPU (benchmarks/LOG.md)."""
-
-PRELOADED = ("trainable.trial", "trainable.train", "trainable.step_plan", "trainable.checkpoint", "trainable.run_log")
-"""What Ray's idle workers import while the driver still looks at the images; a trial then starts at once."""
+NO_IDLE_WORKERS = {"RAY_prestart_worker_first_driver": "0"}
+"""Ray would start one idle worker a core and then give none of them to a trial (benchmarks/LOG.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +49,7 @@ def connect(address: str | None, *, trial_cpus: float | None = None, trial_gpus:
 
     Raises ConnectionError for a cluster that does not answer, ValueError where not one trial fits.
     """
-    for name, value in (QUIET | KEEP_FREED_MEMORY).items():
+    for name, value in (QUIET | NO_IDLE_WORKERS).items():
         os.environ.setdefault(name, value)
     address = address or os.environ.get("RAY_ADDRESS")
     # Workers started here import this code and no other checkout that may be installed.
@@ -80,17 +72,10 @@ def connect(address: str | None, *, trial_cpus: float | None = None, trial_gpus:
             check_answers(address)
             options |= {"address": address, "runtime_env": choose_runtime_env()}
         else:
-            if not wants_gpu(trial_gpus):  # Ray warms one worker a core, which is then what trials take
-                os.environ.setdefault("RAY_preload_python_modules", ",".join(PRELOADED))
             options |= {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
         ray.init(**options)
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return fit_trials(nodes, trial_cpus=trial_cpus, trial_gpus=trial_gpus)
-
-
-def wants_gpu(trial_gpus: float | None) -> bool:
-    """Whether trials of a Ray on this machine will train on a GPU."""
-    return trial_gpus > 0 if trial_gpus is not None else any(Path("/dev").glob("nvidia[0-9]*"))
 
 
 def check_answers(address: str, *, timeout_s: float = 10.0) -> None:
@@ -108,15 +93,14 @@ def check_answers(address: str, *, timeout_s: float = 10.0) -> None:
 
 
 def choose_runtime_env() -> dict[str, Any]:
-    """Ship the checkout, so that every node runs this code, and what the workers' environment needs.
+    """Ship the checkout, so that every node runs this code.
 
     A wheel is installed on the nodes themselves. Inside `ray job submit --working-dir` the code has been shipped
     already and must not be again.
     """
     is_checkout = (ROOT / "pyproject.toml").exists()
     is_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
-    code = {"working_dir": str(ROOT), "excludes": [".git"]} if is_checkout and not is_job else {}
-    return {**code, "env_vars": KEEP_FREED_MEMORY}
+    return {"working_dir": str(ROOT), "excludes": [".git"]} if is_checkout and not is_job else {}
 
 
 def fit_trials(

@@ -19,7 +19,7 @@ from search.scheduler import INTERRUPTED
 from search.sealed import read_opening
 from search.terminal import describe_params
 from trainable.images.splits import read_splits
-from trainable.task import TrialTask, locate_trial
+from trainable.task import TrialTask, has_best, locate_trial
 
 if TYPE_CHECKING:
     from search.tracking import Tracking
@@ -57,7 +57,15 @@ def crown_champion(
     trials = summarise(book)
     opened = read_opening(home.sealed_test_file)
     if opened is None:
-        champion = choose_champion(trials, higher_is_better=book.higher_is_better)
+
+        def is_kept(trial: TrialSummary) -> bool:
+            return has_best(task.trials_uri, trial.number, trial.best_epoch)
+
+        champion = choose_champion(trials, higher_is_better=book.higher_is_better, is_kept=is_kept)
+        best = book.ranked()[0]
+        if champion.number != best.number:
+            lost = f"the best epoch of trial {best.number}, {best.best_value:.4f}, was lost with its worker"
+            warnings = [*warnings, f"{lost}: trial {champion.number} is the best that is left"]
     else:
         champion = next(trial for trial in trials if trial.number == opened.champion)
     return crown(

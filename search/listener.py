@@ -63,6 +63,8 @@ class Listener(tune.Callback):
         self.shows_timings = shows_timings
         self.tracebacks: dict[int, str] = {}
         self.kept_best = {entry.number for entry in book.ranked()}
+        self.unneeded_best: set[int] = set()
+        self.at_work: dict[tuple[str, int], int] = {}
 
     def begin(self, number: int, params: Mapping[str, Any], run_id: str | None) -> str:
         """A trial is about to start, or to go on under `run_id`. Returns its MLflow run."""
@@ -82,6 +84,8 @@ class Listener(tune.Callback):
         **info: Any,
     ) -> None:
         number = trial.config["number"]
+        self.at_work[result["hostname"], result["pid"]] = number
+        self._delete_unneeded()
         self.budget.charge(result["time_this_iter_s"])
         if "error" in result:
             self.book.entries[number].error = result["error"]
@@ -136,6 +140,8 @@ class Listener(tune.Callback):
 
     def sweep(self) -> None:
         """At the end of a session: workers deleted the `newest` of trials that others followed; here go the rest."""
+        self.at_work.clear()
+        self._delete_unneeded()
         for entry in self.book.entries.values():
             if entry.outcome not in (None, INTERRUPTED):
                 self.delete_checkpoint(entry.number, "newest")
@@ -152,9 +158,15 @@ class Listener(tune.Callback):
             if not best or held_bytes <= self.kept_bytes:
                 best.add(ranked.number)
         going_on = self.book.interrupted()
-        for number in self.kept_best - best - going_on:
+        self.unneeded_best |= self.kept_best - best - going_on
+        self.kept_best -= self.unneeded_best
+        self._delete_unneeded()
+
+    def _delete_unneeded(self) -> None:
+        """A worker may still be writing for its last trial: what that leaves goes when the next one reports there."""
+        for number in self.unneeded_best - set(self.at_work.values()):
             self.delete_checkpoint(number, "best")
-            self.kept_best.discard(number)
+            self.unneeded_best.discard(number)
 
 
 def last_line(error_file: str | None) -> str:

@@ -148,11 +148,14 @@ def conduct(recipe: Recipe, config: SearchConfig, home: SearchHome, pace: Pace) 
 
 def train_one(recipe: Recipe, task: TrialTask, book: Book, tracking: Tracking, console: Console) -> None:
     """Train with a progress bar; every epoch reaches the book and MLflow. Ctrl-C ends it with the best epoch so far."""
-    from trainable.checkpoint import CheckpointStore, CheckpointWriter
+    from trainable.checkpoint import CheckpointStore
+    from trainable.checkpoint_writer import CheckpointWriter
     from trainable.run_log import RunLog
     from trainable.step_plan import measure_step_plan, pick_device
     from trainable.train import train
+    from trainable.worker_memory import keep_freed_memory
 
+    keep_freed_memory()
     config, settings, entry = recipe.config, task.settings, book.entries[0]
     plan = StepPlan()
     if not settings.deterministic:
@@ -196,7 +199,7 @@ def train_one(recipe: Recipe, task: TrialTask, book: Book, tracking: Tracking, c
         raise
     finally:
         reports.close()
-        writer.close(write_waiting=False)
+        writer.close(keep_newest=False)
         log.close()
     tracking.close_trial(0, entry.outcome, tags=entry.tags)
 

@@ -42,3 +42,11 @@ def delete_checkpoint(trials_uri: str, number: int, kind: Literal["newest", "bes
     from trainable.checkpoint import CheckpointStore
 
     CheckpointStore(locate_trial(trials_uri, number)).delete(kind)
+
+
+def has_best(trials_uri: str, number: int, epoch: int | None) -> bool:
+    """Whether the `best` checkpoint of a trial is of this epoch."""
+    from trainable.checkpoint import CheckpointStore
+
+    facts = CheckpointStore(locate_trial(trials_uri, number)).facts("best")
+    return facts is not None and facts.get("epoch") == epoch

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from trainable.checkpoint import CheckpointWriter
+    from trainable.checkpoint_writer import CheckpointWriter
     from trainable.config import TrialSettings
     from trainable.images.prepare import TrainingData
     from trainable.weights import WeightSource
@@ -65,10 +65,11 @@ def train(
 ) -> Generator[EpochReport]:
     """Train until max_epochs or the end of patience; yield an EpochReport after every epoch.
 
-    With `checkpoints`, training goes on from the newest one in its store, hands in `newest` after every epoch
-    and makes `best` durable before its epoch is yielded; the caller closes the writer. A resumed trial yields
-    its checkpoint's report first, again. `best` holds {"model": state dict}, `newest` also "optimizer". `weights` and
-    `source` are those of `build_model`. Close the generator when done early: it sets torch back.
+    With `checkpoints`, training goes on from the newest one in its store and hands in `newest` after every epoch; a
+    `best` is durable before the next epoch is yielded, the last one before its own; the caller closes the writer. A
+    resumed trial yields its checkpoint's report first, again. `best` holds {"model": state dict}, `newest` also
+    "optimizer". `weights` and `source` are those of `build_model`. Close the generator when done early: it sets torch
+    back.
 
     Raises ValueError for a configuration and data that do not fit, FloatingPointError for a loss that is not
     finite, TimeoutError after `settings.timeout_s` seconds.
@@ -199,10 +200,12 @@ def _save(
         **asdict(report),
     }
     weights = model.state_dict()
+    checkpoints.wait_for_best()  # of the last epoch: it was written beside this one
     if report.is_best:
         checkpoints.write_best({"model": weights}, facts)
     checkpoints.write_newest({"model": weights, "optimizer": optimizer.state_dict()}, facts)
-    checkpoints.wait_for_best()
+    if report.finished:
+        checkpoints.wait_for_best()
 
 
 def _resume(
@@ -225,10 +228,12 @@ def _resume(
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     report = EpochReport(**{field.name: facts[field.name] for field in fields(EpochReport) if field.name in facts})
-    # A best epoch is durable at once, the newest checkpoint may lag behind it.
+    # Either may be the older one: `newest` is written now and then, `best` beside the epoch that follows it.
     best = checkpoints.store.facts("best")
     if best is not None and _is_better(best["value"], report.best_value, settings):
         report = replace(report, best_value=best["value"], best_epoch=best["epoch"], is_best=False)
+    elif report.is_best and (best is None or best["epoch"] != report.epoch):
+        checkpoints.write_best({"model": state["model"]}, facts)
     return report
 
 

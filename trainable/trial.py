@@ -5,6 +5,7 @@ The heavy imports happen in `setup`, on the worker: the driver imports this modu
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Generator, Iterator
@@ -18,20 +19,15 @@ from ray import tune
 
 from trainable.config import StepPlan, TrialConfig
 from trainable.task import TrialTask, locate_trial
-from trainable.worker_memory import WorkerMemory, read_resident_bytes
+from trainable.worker_memory import WorkerMemory, keep_freed_memory, read_resident_bytes
 
 if TYPE_CHECKING:
-    from trainable.checkpoint import CheckpointWriter
+    from trainable.checkpoint_writer import CheckpointWriter
     from trainable.run_log import RunLog
     from trainable.train import EpochReport
 
 
-def import_all() -> None:
-    """What the first trial on a worker would wait for; Ray's idle workers have it already (search/cluster.py)."""
-    import trainable.checkpoint
-    import trainable.run_log
-    import trainable.step_plan
-    import trainable.train  # noqa: F401
+_log = logging.getLogger(__name__)
 
 
 class Trial(tune.Trainable):
@@ -46,7 +42,11 @@ class Trial(tune.Trainable):
         assert task is not None
         self.timings_s: dict[str, float] = {}
         with self._timed("imports on the worker"):
-            import_all()
+            import trainable.checkpoint_writer
+            import trainable.run_log
+            import trainable.step_plan
+            import trainable.train  # noqa: F401
+        keep_freed_memory()
         self.task = task
         self.reports: Generator[EpochReport] | None = None
         self.writer: CheckpointWriter | None = None
@@ -95,11 +95,12 @@ class Trial(tune.Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """The next trial comes because the last one ended for good: its `newest` checkpoint goes.
 
+        The driver deletes a `best` that nobody needs only when this has returned (search/listener.py).
         A worker whose memory does not come back ends itself; Tune then starts the trial on a new one.
         """
         writer = self.writer
         with self._timed("end of the last trial"):
-            self._end(write_waiting=False)
+            self._end(keep_newest=False)
             if writer is not None:
                 writer.store.delete("newest")
         with self._timed("proof of memory"):
@@ -114,7 +115,8 @@ class Trial(tune.Trainable):
             self.closing_log.close()
 
     def _begin(self) -> Generator[EpochReport]:
-        from trainable.checkpoint import CheckpointStore, CheckpointWriter
+        from trainable.checkpoint import CheckpointStore
+        from trainable.checkpoint_writer import CheckpointWriter
         from trainable.run_log import RunLog
         from trainable.step_plan import measure_step_plan, name_step, pick_device
         from trainable.train import train
@@ -164,7 +166,7 @@ class Trial(tune.Trainable):
         note = "gradients of parts were summed: the same step only for nets without batch normalisation"
         return {"micro_batch": str(report.micro_batch), "micro_batch_note": note}
 
-    def _end(self, *, write_waiting: bool = True) -> None:
+    def _end(self, *, keep_newest: bool = True) -> None:
         """Give everything of the last trial back: its threads end, its tensors go."""
         if self.reports is not None:
             self.reports.close()
@@ -173,7 +175,10 @@ class Trial(tune.Trainable):
             self.run_log.close(wait=False)
             self.closing_log = self.run_log
         if self.writer is not None:
-            self.writer.close(write_waiting=write_waiting)
+            try:
+                self.writer.close(keep_newest=keep_newest)
+            except RuntimeError as error:  # the trial has ended: the next one must not fail for it
+                _log.warning("trial %d: %s", self.config["number"], error)
         self.run_log = self.writer = None
 
     @contextmanager

@@ -13,6 +13,10 @@ SLACK_BYTES = 256 * 2**20
 GPU_SLACK_BYTES = 16 * 2**20
 
 
+# Parameters of mallopt(3), by their numbers in glibc's malloc.h.
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
+
+
 class WorkerMemory:
     """Compares what a process holds between trials with what it held after its first."""
 
@@ -39,6 +43,18 @@ def give_back() -> None:
         torch.cuda.empty_cache()
     if sys.platform == "linux":
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep what it frees, until `give_back`: for one that trains.
+
+    glibc gives a step's large tensors back to the kernel and faults them in again at every step, unless told to keep
+    them (mallopt(3)): up to half of a training process's time on a CPU (benchmarks/LOG.md). Elsewhere nothing is done.
+    """
+    if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
+        mallopt(M_MMAP_THRESHOLD, 10**9)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(M_TOP_PAD, 64 * 2**20)
 
 
 def read_resident_bytes() -> int:

@@ -15,7 +15,8 @@ from search.champion import choose_champion, crown, promote
 from search.report import TrialSummary
 from search.sealed import SealedTestError, record_opening, score_sealed_test
 from trainable import metrics
-from trainable.checkpoint import CheckpointStore, CheckpointWriter
+from trainable.checkpoint import CheckpointStore
+from trainable.checkpoint_writer import CheckpointWriter
 from trainable.config import TrialConfig, TrialSettings
 from trainable.export import predict, rebuild_model
 from trainable.images.prepare import SealedTest, TrainingData, prepare_data
@@ -366,6 +367,13 @@ def test_a_second_search_on_the_same_data_must_be_better(
     for name in ("second-test", "second-test-images"):
         assert str(client.get_model_version_by_alias(name, "champion").version) == "1"
         assert str(client.get_model_version_by_alias(name, "challenger").version) == "2"
+
+
+def test_a_best_epoch_that_was_lost_gives_way_to_the_next_trial() -> None:
+    trials = [summarize(number, value) for number, value in ((0, 0.7), (1, 0.9), (2, 0.8), (3, None))]
+    assert choose_champion(trials).number == 1
+    assert choose_champion(trials, is_kept=lambda trial: trial.number != 1).number == 2
+    assert choose_champion(trials, is_kept=lambda trial: False).number == 1, "crowning then says what is missing"
 
 
 def test_without_a_checkpoint_the_sealed_test_stays_closed(

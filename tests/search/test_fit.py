@@ -316,6 +316,24 @@ def test_a_warm_worker_serves_trial_after_trial(play: Play) -> None:
     assert sorted(played.pace.resident_bytes) == list(range(10))
 
 
+def test_a_best_checkpoint_goes_only_when_its_worker_is_at_another_trial(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: set[int] = set()
+    original = Listener.on_trial_result
+
+    def listen(self: Listener, *args: Any, **kwargs: Any) -> None:
+        waited.update(self.unneeded_best)
+        original(self, *args, **kwargs)
+        assert self.unneeded_best <= set(self.at_work.values())
+
+    monkeypatch.setattr(Listener, "on_trial_result", listen)
+    played = play(lambda trial: {"height": trial.suggest_float("height", 0, 1) / 1000 + 1 / (1 + trial.number)})
+    deleted = {number for number, kind in played.deleted if kind == "best"}
+    assert waited, "from the sixth on every trial is the worst, and its worker may still be writing"
+    assert waited <= deleted == {entry.number for entry in played.book.ranked()[5:]}
+
+
 def test_best_checkpoints_stay_within_their_room_and_the_very_best_always(play: Play) -> None:
     def space(trial: Any) -> dict[str, Any]:
         return {**heights(trial), "best_bytes": 40}

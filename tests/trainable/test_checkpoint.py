@@ -20,7 +20,8 @@ import pytest
 import torch
 from pyarrow import fs
 
-from trainable.checkpoint import CheckpointStore, CheckpointWriter, copy_to_cpu, count_bytes
+from trainable.checkpoint import CheckpointStore, copy_to_cpu, count_bytes
+from trainable.checkpoint_writer import CheckpointWriter
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -271,10 +272,23 @@ def test_close_can_drop_what_waits(store: CheckpointStore) -> None:
     while store.facts("newest") is None:
         threading.Event().wait(0.01)
     writer.write_newest(make_state(2), {"epoch": 2})
-    writer.close(write_waiting=False)
+    writer.close(keep_newest=False)
     assert store.facts("newest") == {"epoch": 1}
     with pytest.raises(RuntimeError, match="after its writer was closed"):
         writer.write_newest(make_state(3), {"epoch": 3})
+
+
+def test_close_writes_a_best_that_waits_even_where_newest_is_dropped(folder: Path) -> None:
+    store = SlowStore(folder)
+    writer = CheckpointWriter(store, min_interval_s=3600)
+    writer.write_best(make_state(1), {"epoch": 1})
+    assert store.began.wait(60)
+    writer.write_best(make_state(2), {"epoch": 2})
+    writer.write_newest(make_state(2), {"epoch": 2})
+    store.gate.set()
+    writer.close(keep_newest=False)
+    assert store.facts("best") == {"epoch": 2}
+    assert store.facts("newest") is None
 
 
 def test_an_error_of_the_thread_surfaces_at_the_next_call(folder: Path) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from trainable.checkpoint import CheckpointStore, CheckpointWriter
+from trainable.checkpoint import CheckpointStore
+from trainable.checkpoint_writer import CheckpointWriter
 from trainable.config import LR_SCHEDULES, OPTIMIZERS, StepPlan, TrialConfig, TrialSettings
 from trainable.images.batches import draw_batches, take_rows
 from trainable.images.prepare import TrainingData
@@ -129,15 +130,37 @@ def test_facts_and_states_of_checkpoints_say_where_the_trial_is(data: TrainingDa
     assert set(best[0]) == {"model"}
 
 
-def test_the_best_epoch_is_durable_before_it_is_told(data: TrainingData, tmp_path: Path) -> None:
+def test_the_best_epoch_is_durable_before_the_next_is_told_and_the_last_before_its_own(
+    data: TrainingData, tmp_path: Path
+) -> None:
     store = CheckpointStore(tmp_path / "trial")
     with CheckpointWriter(store, 1e6) as writer:
-        reports = train(CONFIG, SETTINGS, data, checkpoints=writer)
-        for report in reports:
-            facts = store.facts("best")
-            assert facts is not None
-            assert (facts["epoch"], facts["value"]) == (report.best_epoch, report.best_value)
-        writer.close(write_waiting=False)
+        last = None
+        for report in train(CONFIG, SETTINGS, data, checkpoints=writer):
+            durable = report if report.finished else last
+            if durable is not None:
+                facts = store.facts("best")
+                assert facts is not None
+                assert facts["epoch"] in (durable.best_epoch, report.best_epoch)
+            last = report
+        writer.close(keep_newest=False)
+
+
+def test_a_best_epoch_lost_with_its_worker_is_written_from_the_newest_checkpoint(
+    data: TrainingData, tmp_path: Path
+) -> None:
+    store = CheckpointStore(tmp_path / "trial")
+    settings = replace(SETTINGS, max_epochs=2)
+    with CheckpointWriter(store, 0.0) as writer:
+        run(data, 1, settings=settings, checkpoints=writer)
+    store.delete("best")
+    with CheckpointWriter(store, 0.0) as writer:
+        run(data, 1, settings=settings, checkpoints=writer)
+    best, newest = store.load("best"), store.load("newest")
+    assert best is not None
+    assert newest is not None
+    assert best[1]["epoch"] == 1
+    assert all(torch.equal(tensor, newest[0]["model"][name]) for name, tensor in best[0]["model"].items())
 
 
 def test_a_best_epoch_newer_than_the_newest_checkpoint_is_not_forgotten(data: TrainingData, tmp_path: Path) -> None:

@@ -27,6 +27,29 @@ def test_memory_that_is_held_is_seen_and_memory_that_is_freed_comes_back() -> No
     subprocess.run([sys.executable, "-c", SCRIPT], check=True, cwd=ROOT)
 
 
+def test_kept_memory_is_not_faulted_in_again() -> None:
+    script = """
+import resource, sys
+import torch
+from trainable.worker_memory import give_back, keep_freed_memory, read_resident_bytes
+
+def count_faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        torch.ones(16 * 2**20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+PAGES = 64 * 2**20 // resource.getpagesize()
+keep_freed_memory()
+count_faults()
+assert count_faults() < PAGES / 2, "five times 64 MB from memory that was kept"
+held = read_resident_bytes()
+give_back()
+assert held - read_resident_bytes() > 32 * 2**20
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
+
+
 def test_this_process_has_a_resident_size_and_holds_nothing_on_a_gpu() -> None:
     assert read_resident_bytes() > 2**20
     assert read_gpu_bytes() == 0

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
-from trainable.images.decode import DECODER_VERSION, BadImageError, decode_slice
+from trainable.images.decode import DECODER_VERSION, BadImageError, decode_slice, quiet
 
 
 def build_cache(paths: Sequence[Path], *, hashes: Sequence[str], size: int, folder: Path, num_workers: int) -> Path:
@@ -42,7 +42,7 @@ def build_cache(paths: Sequence[Path], *, hashes: Sequence[str], size: int, fold
                 shape = (len(paths), size, size)
                 header = {"descr": "|u1", "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(file, header)
-                with ThreadPoolExecutor(max(1, num_workers)) as threads:
+                with quiet, ThreadPoolExecutor(max(1, num_workers)) as threads:
                     for pixels in threads.map(partial(_decode_checked, size=size), paths, hashes):
                         file.write(pixels.tobytes())
                 file.flush()

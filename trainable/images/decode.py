@@ -115,7 +115,7 @@ def _measure_colour(data: bytes) -> float:
     """Of a picture that `_decode` takes. A JPEG is decoded at an eighth of its size."""
     if dicom.is_dicom(data):
         return 0.0
-    with _quiet():
+    with quiet:
         image = Image.open(io.BytesIO(data), formats=_formats())
     if image.mode in _GREY_MODES or image.mode.startswith(("I", "F")):
         return 0.0
@@ -142,28 +142,47 @@ def _naming(source: Path | bytes) -> Iterator[None]:
         raise BadImageError(f"{name}: {error or type(error).__name__}") from error
 
 
-_warnings_lock = threading.Lock()
+class Quiet:
+    """No warnings from parsers while anybody is inside: what cannot be used is an error.
+
+    Filters are the process's, and setting them costs a third of decoding a small picture: the first one in sets them,
+    the last one out sets them back. Who decodes many pictures goes in once around them all.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._num_inside = 0
+        self._filters = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._num_inside += 1
+            if self._num_inside == 1:
+                self._filters = warnings.catch_warnings()
+                self._filters.__enter__()
+                warnings.simplefilter("ignore")
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._num_inside -= 1
+            if self._num_inside == 0:
+                self._filters.__exit__(None, None, None)
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No warnings from parsers: what cannot be used is an error. Filters are the process's: one at a time."""
-    with _warnings_lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+quiet = Quiet()
 
 
 def _decode(data: bytes) -> tuple[Image.Image, str, str, str | None]:
     """The grey picture, its format, its mode, and its patient."""
     if dicom.is_dicom(data):
-        with _quiet():
+        with quiet:
             parsed = dicom.parse(data)
             _check_dimensions(parsed.width, parsed.height)
             grey = Image.fromarray(dicom.decode(parsed))
         mode = "HU" if parsed.in_hounsfield else str(parsed.dataset.get("PhotometricInterpretation"))
         return grey, "DICOM", mode, parsed.patient
 
-    with _quiet():
+    with quiet:
         try:
             image = Image.open(io.BytesIO(data), formats=_formats())
         except UnidentifiedImageError:
@@ -175,7 +194,7 @@ def _decode(data: bytes) -> tuple[Image.Image, str, str, str | None]:
     mode = image.mode
     image.draft("L", image.size)  # a JPEG's luma, without its colours: same grey, less work
     image.load()
-    with _quiet():
+    with quiet:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     grey = _to_grey(image)
     if orientation in _UPRIGHT:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pydicom
+
+if TYPE_CHECKING:
+    import pydicom
 
 LUNG_CENTRE_HU = -600.0
 LUNG_WIDTH_HU = 1500.0
@@ -30,6 +33,8 @@ def is_dicom(data: bytes) -> bool:
 
 def parse(data: bytes) -> DicomSlice:
     """Read everything but the pixels. Raises ValueError for what is not one grey slice."""
+    import pydicom  # a quarter of a second, for who has DICOM files
+
     dataset = pydicom.dcmread(io.BytesIO(data))
     if "PixelData" not in dataset:
         raise ValueError("a DICOM file without pixel data; leave it out")
