@@ -27,7 +27,8 @@ class Crowning:
     """What the end of a search gave: the champion, its registered versions and alias, its figures.
 
     `value` is the champion's `metric` on validation. `test` is None for an empty test split;
-    `test_without_duplicates` leaves out the test slices that have near-duplicates in the other splits.
+    `test_without_duplicates` leaves out the test slices that have near-duplicates in the other splits; `pictures` are
+    those of the sealed test.
     """
 
     number: int
@@ -41,6 +42,7 @@ class Crowning:
     test_without_duplicates: SealedFigures | None
     num_openings: int
     warnings: tuple[str, ...]
+    pictures: tuple[Path, ...] = ()
 
 
 def choose_champion(
@@ -88,7 +90,9 @@ def crown(
     # torch is loaded when a search ends, not when the driver starts
     from trainable.checkpoint import CheckpointStore
     from trainable.export import ModelFacts, images_name, log_models, rebuild_model, score_validation
+    from trainable.images.likeness import LIKENESS_FILE, fit_likeness
     from trainable.images.prepare import open_sealed_test
+    from trainable.images.splits import read_splits
 
     assert champion.best_value is not None, "choose_champion gives a trial with a value"
     checkpoint = CheckpointStore(checkpoint_uri).load("best")
@@ -126,7 +130,10 @@ def crown(
         test_metrics=score.to_metrics(),
         description=_describe(champion, search, settings.metric, score.figures, notes),
     )
-    versions = log_models(net, facts, client=client, run_id=champion.run_id)
+    kept = [row.path for row in read_splits(splits_file) if row.split != "test" and row.kept]
+    likeness = fit_likeness(data, kept)
+    (folder / LIKENESS_FILE).write_text(likeness.to_json())
+    versions = log_models(net, facts, client=client, run_id=champion.run_id, likeness=likeness)
     alias = promote(
         client,
         {model_name: versions.version, images_name(model_name): versions.images_version},
@@ -144,6 +151,7 @@ def crown(
         test_without_duplicates=score.without_duplicates,
         num_openings=opening.num_openings,
         warnings=tuple(notes),
+        pictures=score.pictures,
     )
 
 

@@ -22,6 +22,8 @@ EXAMPLES = """examples:
   ctsearch ui                                              compare runs in the MLflow UI
   ctsearch train --recipe vgg16-covidct --data slices/     one published configuration, without a search
   ctsearch classify slices/new/ --csv found.csv            by the champion
+  ctsearch classify slices/new/ --explain                  and show which parts of each picture spoke for its class
+  ctsearch export --onnx champion.onnx                     the champion for ONNX Runtime
   ctsearch models                                          what each net costs on this machine
 """
 
@@ -43,12 +45,22 @@ def build_parser() -> argparse.ArgumentParser:
     classify = commands.add_parser("classify", help="class and probability of images, by the champion or another model")
     classify.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="files and folders; DICOM too")
     classify.add_argument(
-        "--model", metavar="MODEL", help="a registered name, an MLflow URI or a checkpoint's folder (default: champion)"
+        "--model", metavar="MODEL", help="a registered name, an MLflow URI or a checkpoint (default: champion)"
     )
     classify.add_argument("--csv", type=Path, metavar="FILE", help="write a table as well")
     classify.add_argument("--json", type=Path, metavar="FILE", help="write one JSON object a line as well")
+    classify.add_argument(
+        "--explain", action="store_true", help="write Grad-CAM overlays: beside the table, else to explained/"
+    )
     classify.add_argument("--home", type=Path, help="default: $CTSEARCH_HOME, else ~/.ctsearch")
     classify.add_argument("--tracking-uri", help="default: $MLFLOW_TRACKING_URI, else a server of our own")
+    export = commands.add_parser("export", help="write the champion, or another model, as one ONNX file")
+    export.add_argument("--onnx", type=Path, required=True, metavar="FILE", help="what to write")
+    export.add_argument(
+        "--model", metavar="MODEL", help="a registered name, an MLflow URI or a checkpoint (default: champion)"
+    )
+    export.add_argument("--home", type=Path, help="default: $CTSEARCH_HOME, else ~/.ctsearch")
+    export.add_argument("--tracking-uri", help="default: $MLFLOW_TRACKING_URI, else a server of our own")
     train = commands.add_parser("train", help="train one recipe here, without a search, and register it")
     add_train_options(train)
     commands.add_parser("recipes", help="named configurations, their source and what was reported of them")
@@ -188,7 +200,14 @@ def main(argv: Sequence[str] | None = None) -> int:
                 tracking_uri=args.tracking_uri,
                 csv_file=args.csv,
                 json_file=args.json,
+                explain=args.explain,
             )
+        if args.command == "export":
+            from search.classification import export_onnx
+
+            home = (args.home or default_home()).expanduser().absolute()
+            export_onnx(args.onnx, model=args.model, home=home, tracking_uri=args.tracking_uri)
+            return 0
         if args.command == "train":
             return run_train(args)
         if args.command == "recipes":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow import MlflowClient
 from rich.console import Console
 
+from search.album import draw_champion, draw_data
 from search.book import Book
 from search.champion import Crowning, choose_champion, crown
 from search.config import SearchConfig
@@ -17,6 +18,7 @@ from search.report import TrialSummary, write_report
 from search.scheduler import INTERRUPTED
 from search.sealed import read_opening
 from search.terminal import describe_params
+from trainable.images.splits import read_splits
 from trainable.task import TrialTask, has_best, locate_trial
 
 if TYPE_CHECKING:
@@ -100,12 +102,19 @@ def report_search(
 
     `facts` go into `result.json` beside the figures.
     """
+    trials = summarise(book)
+    champion = next((trial for trial in trials if crowning and trial.number == crowning.number), None)
+    strength = champion.params.get("augmentation") if champion else None
+    data_pictures = draw_data(prepared, read_splits(home.splits_file), home.folder, strength=strength)
+    champion_pictures = list(crowning.pictures) if crowning else []
+    if champion is not None:
+        champion_pictures.append(draw_champion(MlflowClient(tracking.uri), champion, home.folder, metric=metric))
     files = write_report(
         home.folder,
         search=home.name,
         metric=metric,
         higher_is_better=book.higher_is_better,
-        trials=summarise(book),
+        trials=trials,
         data_lines=[
             f"{prepared.training.name}, data hash {prepared.training.data_hash}",
             *prepared.audit.lines(),
@@ -114,6 +123,8 @@ def report_search(
         importances=importances,
         recipe_lines=recipe_lines,
         crowning=crowning,
+        data_pictures=data_pictures,
+        champion_pictures=champion_pictures,
     )
     for file in files:
         tracking.log_file(file)

@@ -73,13 +73,17 @@ def write_report(
     importances: Mapping[str, float] | None = None,
     recipe_lines: Sequence[str] = (),
     crowning: Crowning | None = None,
+    data_pictures: Sequence[Path] = (),
+    champion_pictures: Sequence[Path] = (),
 ) -> list[Path]:
-    """Write leaderboard.csv, report.md and their pictures to `folder`; the paths written, for logging.
+    """Write leaderboard.csv, report.md and their pictures to `folder`; the files to log, in the order of the page.
 
     `data_lines` say what was trained on (name, hash, audit), `budget_lines` what was spent, `importances`
     maps hyperparameters to shares in [0, 1] where Optuna could compute them, `recipe_lines` say how the champion
     stands against published recipes. Without `crowning` the page says
     that there is no champion.
+    maps hyperparameters to shares in [0, 1] where Optuna could compute them. Without `crowning` the page says
+    that there is no champion. Given pictures lie in `folder` already.
     """
     from trainable.pictures import draw_importances, draw_learning_curves, save_picture
 
@@ -102,8 +106,10 @@ def write_report(
         _describe_champion(crowning),
         "## Recipes" if recipe_lines else "",
         _list_lines(recipe_lines),
+        *_show_pictures(champion_pictures),
         "## Data",
         "\n".join(["```", *data_lines, "```"]) if data_lines else "",
+        *_show_pictures(data_pictures),
         "## Trials",
         f"Sorted by validation {metric} at the best epoch.",
         _tabulate(*_leaderboard(ranked, metric)),
@@ -113,7 +119,17 @@ def write_report(
         sections += ["## Hyperparameter importances", "![Importances](importances.png)"]
     page = folder / "report.md"
     page.write_text("\n\n".join(section for section in sections if section) + "\n", encoding="utf-8")
-    return [write_leaderboard(folder / "leaderboard.csv", ranked, metric), page, *pictures]
+    return [
+        write_leaderboard(folder / "leaderboard.csv", ranked, metric),
+        page,
+        *champion_pictures,
+        *data_pictures,
+        *pictures,
+    ]
+
+
+def _show_pictures(pictures: Sequence[Path]) -> list[str]:
+    return [f"![{picture.stem.replace('_', ' ')}]({picture.name})" for picture in pictures]
 
 
 def write_leaderboard(path: Path, ranked: Sequence[TrialSummary], metric: str) -> Path:

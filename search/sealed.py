@@ -126,9 +126,8 @@ def read_opening(path: Path) -> Opening | None:
 def score_sealed_test(
     net: Any, sealed: SealedTest, data: TrainingData, *, folder: Path, seed: int, num_resamples: int = 1000
 ) -> SealedScore:
-    """Score a trained net on the opened test; confusion matrix and ROC curve are drawn into `folder`."""
+    """Score a trained net on the opened test; curves, confusion matrix and worst mistakes are drawn into `folder`."""
     from trainable.export import predict
-    from trainable.pictures import draw_confusion_matrix, draw_roc_curve, save_picture
 
     if len(sealed.labels) == 0:
         note = "the test split is empty: there are no test figures"
@@ -159,26 +158,32 @@ def score_sealed_test(
     if undefined := [name for name, value in figures.metrics.items() if math.isnan(value)]:
         notes.append(f"the test split lacks a class: {', '.join(undefined)} cannot be given")
 
-    matrix = metrics.confusion_matrix(sealed.labels, probabilities)
-    confusion = draw_confusion_matrix(matrix, data.classes, title="Confusion matrix, sealed test")
-    roc = draw_roc_curve(
-        sealed.labels,
-        probabilities,
-        data.classes,
-        data.positive,
-        figures.metrics["auc"],
-        figures.intervals["auc"],
-        title="ROC curve, sealed test",
-    )
     return SealedScore(
         figures=figures,
         without_duplicates=without_duplicates,
-        pictures=(
-            save_picture(confusion, folder / "confusion_matrix.png"),
-            save_picture(roc, folder / "roc_curve.png"),
-        ),
+        pictures=draw_score(sealed, probabilities, figures, data, folder),
         warnings=tuple(notes),
     )
+
+
+def draw_score(
+    sealed: SealedTest, probabilities: np.ndarray, figures: SealedFigures, data: TrainingData, folder: Path
+) -> tuple[Path, ...]:
+    from trainable.pictures import draw_confusion_matrix, draw_precision_recall_curve, draw_roc_curve, save_picture
+    from trainable.slice_pictures import draw_mistakes
+
+    given = (sealed.labels, probabilities, data.classes)
+    auc, interval = figures.metrics["auc"], figures.intervals["auc"]
+    matrix = metrics.confusion_matrix(sealed.labels, probabilities)
+    drawn = {
+        "confusion_matrix": draw_confusion_matrix(matrix, data.classes, title="Confusion matrix, sealed test"),
+        "roc_curve": draw_roc_curve(*given, data.positive, auc, interval, title="ROC curve, sealed test"),
+        "precision_recall": draw_precision_recall_curve(
+            *given, data.positive, title="Precision and recall, sealed test"
+        ),
+        "mistakes": draw_mistakes(sealed.pixels, *given, title="Mistakes on the sealed test"),
+    }
+    return tuple(save_picture(figure, folder / f"{name}.png") for name, figure in drawn.items())
 
 
 def log_score(client: MlflowClient, run_ids: Sequence[str], score: SealedScore, opening: Opening) -> None:

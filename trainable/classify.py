@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from trainable.images import decode
+from trainable.images.likeness import LIKENESS_FILE, NOT_CHEST_CT, Likeness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from pathlib import Path
+
+    from PIL import Image
+
+    from trainable.explain import Explainer
 
 _BATCH_SIZE = 64
 
@@ -40,23 +46,36 @@ def read_image_cell(cell: object) -> bytes:
     raise ValueError(f"a {type(cell).__name__} came; it must be the bytes of a picture file or their base64 text")
 
 
-def decode_cells(cells: Iterable[object], image_size: int) -> np.ndarray:
-    """uint8 (N, S, S) by the cache's own decoder. A ValueError names the row that failed."""
+def decode_cells(cells: Iterable[object], image_size: int) -> tuple[np.ndarray, list[float]]:
+    """uint8 (N, S, S) by the cache's own decoder, and how coloured each was. A ValueError names the row that failed."""
     pixels: list[np.ndarray] = []
+    colours: list[float] = []
     for row, cell in enumerate(cells):
         try:
-            pixels.append(decode.decode_slice(read_image_cell(cell), image_size))
+            grey, colour = decode.decode_with_colour(read_image_cell(cell))
         except ValueError as error:
             raise ValueError(f"image in row {row}: {error}") from error
-    return np.stack(pixels) if pixels else np.empty((0, image_size, image_size), np.uint8)
+        pixels.append(decode.resize_grey(grey, image_size))
+        colours.append(colour)
+    return np.stack(pixels) if pixels else np.empty((0, image_size, image_size), np.uint8), colours
 
 
-def tabulate(probabilities: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
-    """float (N, C) to one row a picture: `class`, its `probability`, `probability_NAME` for every class."""
+def tabulate(probabilities: np.ndarray, classes: Sequence[str], doubts: Sequence[str] = ()) -> pd.DataFrame:
+    """float (N, C) to one row a picture: `class`, its `probability`, `doubt`, `probability_NAME` for every class.
+
+    Where `doubts` gives a reason, the class is "not a chest CT?" and its probability None (null in JSON).
+    """
     best = probabilities.argmax(axis=1)
+    doubts = list(doubts) or [""] * len(best)
+    highest = pd.Series(probabilities[np.arange(len(best)), best])
+    if any(doubts):
+        highest = pd.Series(
+            [None if doubt else float(p) for p, doubt in zip(highest, doubts, strict=True)], dtype=object
+        )
     columns: dict[str, Any] = {
-        "class": [classes[index] for index in best],
-        "probability": probabilities[np.arange(len(best)), best],
+        "class": [NOT_CHEST_CT if doubt else classes[index] for index, doubt in zip(best, doubts, strict=True)],
+        "probability": highest,
+        "doubt": doubts,
     }
     for index, name in enumerate(classes):
         columns[f"probability_{name}"] = probabilities[:, index]
@@ -64,29 +83,49 @@ def tabulate(probabilities: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
 
 
 def classify_cells(
-    cells: Iterable[object], *, predict: Callable[[Any], Any], classes: Sequence[str], image_size: int
+    cells: Iterable[object],
+    *,
+    predict: Callable[[Any], Any],
+    classes: Sequence[str],
+    image_size: int,
+    likeness: Likeness | None = None,
 ) -> pd.DataFrame:
     """`predict` is the pixel model: uint8 tensor (N, S, S) -> float tensor (N, C)."""
     import torch
 
-    pixels = decode_cells(cells, image_size)
+    pixels, colours = decode_cells(cells, image_size)
     with torch.inference_mode():
         batches = [predict(part) for part in torch.from_numpy(pixels).split(_BATCH_SIZE) if len(part)]
     probabilities = torch.cat(batches).numpy() if batches else np.empty((0, len(classes)), np.float32)
-    return tabulate(probabilities, classes)
+    return tabulate(probabilities, classes, likeness.doubt(pixels, colours) if likeness else ())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Classifier:
     """A model ready to use: `predict` takes uint8 tensors (N, S, S) and gives float (N, C) over `classes`.
 
-    `label` says which model it is, for people.
+    `label` says which model it is, for people. Without `likeness` no picture is doubted.
     """
 
     label: str
     classes: tuple[str, ...]
     image_size: int
     predict: Callable[[Any], Any]
+    likeness: Likeness | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a model says of a picture: `probabilities` float (C,), and why it may be no chest CT ("": it may be one).
+
+    With an explanation, `picture` is the picture in grey at its own size and `heat` float (S, S) what spoke for the
+    class.
+    """
+
+    probabilities: np.ndarray
+    doubt: str = ""
+    picture: Image.Image | None = None
+    heat: np.ndarray | None = None
 
 
 def load_registered(uri: str) -> Classifier:
@@ -95,6 +134,7 @@ def load_registered(uri: str) -> Classifier:
     The tracking server is MLflow's current one. Raises ValueError for a model that is not one of ours.
     """
     import mlflow.pytorch
+    from mlflow.artifacts import download_artifacts
     from mlflow.models import get_model_info
 
     info = get_model_info(uri)
@@ -112,55 +152,91 @@ def load_registered(uri: str) -> Classifier:
         label=f"{uri}, trial {facts['trial']} of {facts['search']}",
         classes=tuple(facts["classes"]),
         image_size=facts["image_size"],
-        predict=mlflow.pytorch.load_model(uri),
+        predict=mlflow.pytorch.load_model(folder := download_artifacts(uri)),
+        likeness=Likeness.load(Path(folder) / "extra_files" / LIKENESS_FILE),
     )
 
 
-def load_checkpoint(folder: Path) -> Classifier:
-    """The best checkpoint in a trial's folder. Raises ValueError where there is none, or it is of a user's own net."""
+def load_checkpoint(path: Path) -> Classifier:
+    """The best checkpoint of a trial: its folder, or a file in it. Raises ValueError where there is none.
+
+    A user's own net, and what the training's slices look like, are read from the search that the folder belongs to.
+    """
     from trainable.architectures import build_model
     from trainable.checkpoint import CheckpointStore
     from trainable.config import TrialConfig, is_own_net
     from trainable.export import ServedModel
 
+    folder = (path if path.is_dir() else path.parent).absolute()
     loaded = CheckpointStore(folder).load("best")
     if loaded is None or "classes" not in loaded[1]:
-        raise ValueError(f"{folder} holds no `best` checkpoint of this version; it must be searches/NAME/trials/NUMBER")
+        raise ValueError(f"{path} is no `best` checkpoint of this version; it must be searches/NAME/trials/NUMBER")
     state, facts = loaded
-    config = TrialConfig.from_params(facts["config"])
-    if is_own_net(config.architecture):
-        raise ValueError(f"{folder} is of the net {config.architecture}, which is not stored with it; give its model")
-    net = build_model(config, len(facts["classes"]))
+    config, search = TrialConfig.from_params(facts["config"]), folder.parents[1]
+    record = json.loads(file.read_text()) if (file := search / "search.json").is_file() else {}
+    source = record.get("nets", {}).get("sources", {}).get(config.architecture)
+    if is_own_net(config.architecture) and source is None:
+        raise ValueError(f"{path} is of the net {config.architecture}, whose code is not in {file}; give its model")
+    net = build_model(config, len(facts["classes"]), source=source)
     net.load_state_dict(state["model"])
     return Classifier(
         label=f"checkpoint {folder}, epoch {facts['epoch']}",
         classes=tuple(facts["classes"]),
         image_size=facts["image_size"],
         predict=ServedModel(net),
+        likeness=Likeness.load(search / LIKENESS_FILE),
     )
 
 
+def build_explainer(classifier: Classifier) -> Explainer:
+    """Raises ValueError for a net that cannot be explained, with the reason."""
+    from torch.fx import GraphModule
+
+    from trainable.explain import Explainer, export
+
+    model = classifier.predict
+    if not isinstance(model, GraphModule):
+        model = export(model, classifier.image_size)  # type: ignore[arg-type]
+    return Explainer(model)
+
+
 def classify_files(
-    files: Iterable[Path], classifier: Classifier, *, num_workers: int = 2
-) -> Iterator[tuple[Path, np.ndarray | Exception]]:
-    """Each file with its probabilities float (C,), or with what is wrong with it, in order and a batch at a time."""
+    files: Iterable[Path], classifier: Classifier, *, num_workers: int = 2, explainer: Explainer | None = None
+) -> Iterator[tuple[Path, Answer | Exception]]:
+    """Each file with its answer, or with what is wrong with it, in order and a batch at a time."""
     import torch
 
-    def look(file: Path) -> np.ndarray | Exception:
+    def look(file: Path) -> tuple[Image.Image, np.ndarray, float] | Exception:
         try:
-            return decode.decode_slice(file, classifier.image_size)
+            grey, colour = decode.decode_with_colour(file)
         except (decode.BadImageError, OSError) as error:
             return error
+        return grey, decode.resize_grey(grey, classifier.image_size), colour
+
+    def answer(seen: Sequence[tuple[Image.Image, np.ndarray, float]]) -> list[Answer]:
+        pixels = np.stack([pixels for _, pixels, _ in seen])
+        with torch.inference_mode():
+            probabilities = classifier.predict(torch.from_numpy(pixels)).numpy()
+        doubts = [""] * len(seen)
+        if classifier.likeness is not None:
+            doubts = classifier.likeness.doubt(pixels, [colour for *_, colour in seen])
+        if explainer is None:
+            return [Answer(probabilities=p, doubt=d) for p, d in zip(probabilities, doubts, strict=True)]
+        return [
+            Answer(probabilities=p, doubt=doubt, picture=grey, heat=heat)
+            for p, doubt, (grey, *_), heat in zip(
+                probabilities, doubts, seen, explainer.explain(torch.from_numpy(pixels)), strict=True
+            )
+        ]
 
     waiting = iter(files)
     with ThreadPoolExecutor(num_workers) as threads:
         while batch := list(islice(waiting, _BATCH_SIZE)):
             looked = list(threads.map(look, batch))
-            pixels = [found for found in looked if isinstance(found, np.ndarray)]
-            with torch.inference_mode():
-                rows = iter(classifier.predict(torch.from_numpy(np.stack(pixels))).numpy() if pixels else ())
+            seen = [found for found in looked if not isinstance(found, Exception)]
+            answers = iter(answer(seen) if seen else ())
             for file, found in zip(batch, looked, strict=True):
-                yield file, next(rows) if isinstance(found, np.ndarray) else found
+                yield file, found if isinstance(found, Exception) else next(answers)
 
 
 def _set_model() -> None:
@@ -178,7 +254,9 @@ def _set_model() -> None:
                     f"the model was trained on pictures of decoder version {wanted}, {decode.__file__} is "
                     f"version {decode.DECODER_VERSION}; load it in a process without another ctsearch"
                 )
-            self.predict_pixels = mlflow.pytorch.load_model(context.artifacts["pixel_model"])
+            folder = Path(context.artifacts["pixel_model"])
+            self.predict_pixels = mlflow.pytorch.load_model(str(folder))
+            self.likeness = Likeness.load(folder / "extra_files" / LIKENESS_FILE)
 
         def predict(
             self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -188,6 +266,7 @@ def _set_model() -> None:
                 predict=self.predict_pixels,
                 classes=self.settings["classes"],
                 image_size=self.settings["image_size"],
+                likeness=self.likeness,
             )
 
     set_model(ImageModel())

@@ -29,6 +29,7 @@ from trainable import metrics
 from trainable.architectures import build_model
 from trainable.config import TrialConfig, TrialSettings
 from trainable.images.decode import DECODER_VERSION
+from trainable.images.likeness import LIKENESS_FILE
 from trainable.loop import evaluate, to_input
 from trainable.step_plan import pick_device
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from mlflow import MlflowClient
 
+    from trainable.images.likeness import Likeness
     from trainable.images.prepare import TrainingData
 
 PIXEL_REQUIREMENTS = ("mlflow", "torch", "numpy")
@@ -159,15 +161,18 @@ def images_name(name: str) -> str:
     return f"{name}-images"
 
 
-def log_models(net: nn.Module, facts: ModelFacts, *, client: MlflowClient, run_id: str) -> LoggedModels:
+def log_models(
+    net: nn.Module, facts: ModelFacts, *, client: MlflowClient, run_id: str, likeness: Likeness | None = None
+) -> LoggedModels:
     """Log `NAME` and `NAME-images` to a run, ended or not, and register a version of each. Sets no alias.
 
+    By `likeness`, which is kept with them, `NAME-images` says of a picture that it may be no chest CT.
     What this run has registered before is found again, not registered twice. Needs no network but the
     tracking server's.
     """
     with tempfile.TemporaryDirectory(prefix="ctsearch-export-") as folder:
         pixel_model, image_model = Path(folder) / "pixels", Path(folder) / "images"
-        save_pixel_model(net, facts, pixel_model)
+        save_pixel_model(net, facts, pixel_model, likeness)
         save_image_model(pixel_model, facts, image_model)
         return LoggedModels(
             version=_register(facts.name, pixel_model, facts, client, run_id),
@@ -175,10 +180,14 @@ def log_models(net: nn.Module, facts: ModelFacts, *, client: MlflowClient, run_i
         )
 
 
-def save_pixel_model(net: nn.Module, facts: ModelFacts, folder: Path) -> None:
-    """Export `net` (torch.export, any batch size, on the CPU) to a new MLflow model folder."""
+def save_pixel_model(net: nn.Module, facts: ModelFacts, folder: Path, likeness: Likeness | None = None) -> None:
+    """Export `net` (torch.export, any batch size, on the CPU) to a new MLflow model folder, `likeness` beside it."""
     size, num_classes = facts.image_size, len(facts.classes)
-    with _quiet_mlflow():
+    with _quiet_mlflow(), tempfile.TemporaryDirectory(prefix="ctsearch-export-") as beside:
+        extra_files = []
+        if likeness is not None:
+            (Path(beside) / LIKENESS_FILE).write_text(likeness.to_json())
+            extra_files.append(str(Path(beside) / LIKENESS_FILE))
         import mlflow.pytorch
         from mlflow.models import Model, ModelSignature
         from mlflow.types import Schema, TensorSpec
@@ -192,6 +201,7 @@ def save_pixel_model(net: nn.Module, facts: ModelFacts, folder: Path) -> None:
             ),
             input_example=np.zeros((2, size, size), np.uint8),  # 1 would fix the batch size
             serialization_format="pt2",
+            extra_files=extra_files or None,
             pip_requirements=_pin(PIXEL_REQUIREMENTS),
             metadata=facts.to_metadata(),
         )
@@ -222,7 +232,14 @@ def save_image_model(pixel_model: Path, facts: ModelFacts, folder: Path) -> None
             },
             signature=ModelSignature(
                 inputs=Schema([ColSpec(AnyType(), "image")]),  # bytes, or base64 text
-                outputs=Schema([ColSpec(DataType.string, "class"), ColSpec(DataType.float, "probability"), *shares]),
+                outputs=Schema(
+                    [
+                        ColSpec(DataType.string, "class"),
+                        ColSpec(DataType.float, "probability", required=False),
+                        ColSpec(DataType.string, "doubt"),
+                        *shares,
+                    ]
+                ),
             ),
             input_example=pd.DataFrame({"image": [_encode_blank_picture(facts.image_size)]}),
             pip_requirements=_pin(IMAGE_REQUIREMENTS),

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from sklearn.metrics import roc_curve
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_curve
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
@@ -28,6 +28,12 @@ def _new_axes(title: str, x_label: str, y_label: str, *, width: float, height: f
     figure = Figure(figsize=(width, height), dpi=150, facecolor="white")
     figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.1)  # inches
     axes = figure.add_subplot()
+    dress(axes, title, x_label, y_label)
+    return figure, axes
+
+
+def dress(axes: Axes, title: str, x_label: str, y_label: str) -> None:
+    """The look that all plots share."""
     axes.set_title(title, fontsize=11, color=INK, loc="left", pad=10, parse_math=False)
     axes.set_xlabel(x_label, fontsize=9, color=INK, parse_math=False)
     axes.set_ylabel(y_label, fontsize=9, color=INK, parse_math=False)
@@ -36,14 +42,13 @@ def _new_axes(title: str, x_label: str, y_label: str, *, width: float, height: f
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(GREY)
-    return figure, axes
 
 
 def _spell(metric: str) -> str:
     return metric.upper() if metric == "auc" else metric
 
 
-def _show_names_literally(texts: Sequence[Text]) -> None:
+def show_names_literally(texts: Sequence[Text]) -> None:
     """A class may be called `$x$`: it is a name, not a formula."""
     for text in texts:
         text.set_parse_math(False)
@@ -51,7 +56,7 @@ def _show_names_literally(texts: Sequence[Text]) -> None:
 
 def _add_legend(axes: Axes, **place: Any) -> None:
     legend = axes.legend(fontsize=8, frameon=False, labelcolor=INK, **place)
-    _show_names_literally(legend.get_texts())
+    show_names_literally(legend.get_texts())
 
 
 def draw_confusion_matrix(matrix: np.ndarray, classes: Sequence[str], *, title: str = "Confusion matrix") -> Figure:
@@ -78,7 +83,7 @@ def draw_confusion_matrix(matrix: np.ndarray, classes: Sequence[str], *, title: 
     slant = 30 if num_classes > 4 or max(map(len, classes)) > 14 else 0
     axes.set_xticks(ticks, classes, rotation=slant, ha="right" if slant else "center")
     axes.set_yticks(ticks, classes)
-    _show_names_literally([*axes.get_xticklabels(), *axes.get_yticklabels()])
+    show_names_literally([*axes.get_xticklabels(), *axes.get_yticklabels()])
     axes.spines[:].set_visible(False)
     axes.set_xticks(np.arange(0.5, num_classes - 1), minor=True)
     axes.set_yticks(np.arange(0.5, num_classes - 1), minor=True)
@@ -100,24 +105,92 @@ def draw_roc_curve(
     """For two classes the curve of the positive one; for more, one per class against the rest.
 
     `labels` is int (N,), `probabilities` float (N, C), `auc` the figure to
-    show (for more classes the macro mean) and `interval` its 95 % interval. A class that is absent, or the
-    only one present, has no curve.
+    show (for more classes the macro mean) and `interval` its 95 % interval. A dot is where the model works: each
+    picture called what is most probable. A class that is absent, or the only one present, has no curve.
     """
     figure, axes = _new_axes(title, "1 - specificity", "sensitivity", width=4.9, height=4.5)
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)))
-    for index in [positive] if len(classes) == 2 else range(len(classes)):
-        is_class = labels == index
-        if not 0 < is_class.sum() < len(labels):
-            continue
+    for index, is_class, is_called, hue in _list_classes(labels, probabilities, classes, positive):
         false_positive_rate, true_positive_rate, _ = roc_curve(is_class, probabilities[:, index])
-        hue = CLASS_HUES[index % len(CLASS_HUES)] if len(classes) > 2 else BLUE
         axes.plot(false_positive_rate, true_positive_rate, color=hue, linewidth=2, label=classes[index])
+        _mark(axes, is_called[~is_class].mean(), is_called[is_class].mean(), hue)
     spread = f"\n95 % interval {interval[0]:.3f} to {interval[1]:.3f}" if interval is not None else ""
     figures = f"{'AUC' if len(classes) == 2 else 'macro AUC'} {auc:.3f}{spread}"
+    _mark(axes, np.nan, np.nan, GREY, "the model's decisions")
     axes.plot([], [], linestyle="none", label=figures)
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     axes.grid(color=PALE, linewidth=0.7)
     _add_legend(axes, loc="lower right")
+    return figure
+
+
+def draw_precision_recall_curve(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    classes: Sequence[str],
+    positive: int,
+    *,
+    title: str = "Precision and recall",
+) -> Figure:
+    """As `draw_roc_curve`, of precision by recall; a broken line is what calling every picture positive gives."""
+    figure, axes = _new_axes(title, "recall (sensitivity)", "precision", width=4.9, height=4.5)
+    for index, is_class, is_called, hue in _list_classes(labels, probabilities, classes, positive):
+        precision, recall, _ = precision_recall_curve(is_class, probabilities[:, index])
+        name = f"{classes[index]}, average {average_precision_score(is_class, probabilities[:, index]):.3f}"
+        axes.plot([0, 1], [is_class.mean()] * 2, color=hue, alpha=0.5, linewidth=1, linestyle=(0, (4, 3)))
+        axes.plot(recall, precision, color=hue, linewidth=2, drawstyle="steps-post", label=name)
+        if is_called.any():
+            _mark(axes, is_called[is_class].mean(), is_class[is_called].mean(), hue)
+    _mark(axes, np.nan, np.nan, GREY, "the model's decisions")
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.03), aspect="equal")
+    axes.grid(color=PALE, linewidth=0.7)
+    _add_legend(axes, loc="lower left")
+    return figure
+
+
+def _list_classes(
+    labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str], positive: int
+) -> Iterator[tuple[int, np.ndarray, np.ndarray, str]]:
+    """Each class that has a curve, which slices bool (N,) are of it and are called so, and its hue."""
+    for index in [positive] if len(classes) == 2 else range(len(classes)):
+        is_class = labels == index
+        if 0 < is_class.sum() < len(labels):
+            hue = CLASS_HUES[index % len(CLASS_HUES)] if len(classes) > 2 else BLUE
+            yield index, is_class, probabilities.argmax(axis=1) == index, hue
+
+
+def _mark(axes: Axes, x: float, y: float, hue: str, name: str = "_") -> None:
+    axes.plot(
+        [x], [y], "o", color=hue, markersize=7, markeredgecolor="white", markeredgewidth=1.5, zorder=5, label=name
+    )
+
+
+def draw_training(
+    curves: Mapping[str, Mapping[int, float]], *, metric: str, best_epoch: int | None, title: str
+) -> Figure:
+    """One training: loss on both splits, and the validation metric, by epoch (1-based); a line marks the best epoch.
+
+    `curves` maps the names `train_loss`, `val_loss`, `train_METRIC` and `val_METRIC`, as far as they are known, to
+    values by epoch.
+    """
+    panels = ["loss"] if metric == "loss" else ["loss", metric]
+    figure = Figure(figsize=(7.2, 2.6 * len(panels) + 0.3), dpi=150, facecolor="white")
+    figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.1)
+    for row, panel in enumerate(panels):
+        axes = figure.add_subplot(len(panels), 1, row + 1)
+        dress(axes, title if row == 0 else "", "epoch" if row == len(panels) - 1 else "", _spell(panel))
+        for split, name, hue in (("train", "training", GREY), ("val", "validation", BLUE)):
+            if curve := curves.get(f"{split}_{panel}"):
+                epochs, values = zip(*sorted(curve.items()), strict=True)
+                axes.plot(epochs, values, color=hue, linewidth=2, marker="o", markersize=3.5, label=name)
+        if best_epoch is not None:
+            axes.axvline(
+                best_epoch, color=GREEN, linewidth=1.2, linestyle=(0, (4, 3)), label=f"best epoch, {best_epoch}"
+            )
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(axis="y", color=PALE, linewidth=0.7)
+        if row == 0 and axes.lines:
+            _add_legend(axes, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 
@@ -163,7 +236,7 @@ def draw_importances(importances: Mapping[str, float]) -> Figure:
     bars = axes.barh(range(len(ranked)), [share for _, share in ranked], color=BLUE, height=0.6)
     axes.bar_label(bars, fmt="%.2f", fontsize=8, color=INK, padding=3)
     axes.set_yticks(range(len(ranked)), names)
-    _show_names_literally(axes.get_yticklabels())
+    show_names_literally(axes.get_yticklabels())
     axes.margins(x=0.12)
     axes.set_xlim(left=0)
     axes.grid(axis="x", color=PALE, linewidth=0.7)

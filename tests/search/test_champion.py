@@ -335,7 +335,8 @@ def test_a_champion_is_scored_registered_and_promoted_once(
         assert [point.value for point in history] == [crowning.test.metrics["auc"]]
         assert {"test_auc_low", "test_without_duplicates_auc"} <= set(client.get_run(run_id).data.metrics)
         pictures = {file.path for file in client.list_artifacts(run_id, "sealed_test")}
-        assert pictures == {"sealed_test/confusion_matrix.png", "sealed_test/roc_curve.png"}
+        names = ("confusion_matrix", "mistakes", "precision_recall", "roc_curve")
+        assert pictures == {f"sealed_test/{name}.png" for name in names}
     for name in ("crown-test", "crown-test-images"):
         (version,) = client.search_model_versions(f"name = '{name}'")
         assert float(version.tags["test_auc"]) == crowning.test.metrics["auc"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,10 @@ from mlflow import MlflowClient
 from mlflow_server.serve import ServerHandle
 from search.cli import main
 
+PICTURES = {
+    *("counts.png", "samples.png", "augmentation.png", "champion_training.png", "learning_curves.png"),
+    *("confusion_matrix.png", "roc_curve.png", "precision_recall.png", "mistakes.png"),
+}
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -41,6 +46,13 @@ def test_a_recipe_is_trained_logged_scored_once_and_registered(
     assert run.info.status == "FINISHED"
     assert (run.data.tags["recipe"], run.data.tags["pretrained"]) == ("cnn-rmsprop", "false")
     assert [point.step for point in client.get_metric_history(str(version.run_id), "val_auc")] == [1, 2]
+
+    page = (folder / "report.md").read_text()
+    shown_pictures = set(re.findall(r"\]\((.+?)\)", page))
+    assert shown_pictures == PICTURES
+    parent = run.data.tags["mlflow.parentRunId"]
+    assert {artifact.path for artifact in client.list_artifacts(parent)} >= PICTURES
+    assert "patient-0" not in page, "patients are counted, not named"
 
     assert main(["train", *options, "--tracking-uri", mlflow_server.uri]) == 2, "the name is taken"
     assert main(["search", "--resume", "alone", "--home", str(tmp_path)]) == 2

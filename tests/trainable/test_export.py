@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from trainable.architectures import build_model
-from trainable.classify import classify_cells, decode_cells
+from trainable.classify import classify_cells, decode_cells, tabulate
 from trainable.config import TrialConfig, TrialSettings
 from trainable.export import (
     ModelFacts,
@@ -121,9 +121,9 @@ FRESH_PROCESS = """
         texts = [base64.b64encode(file).decode() for file in files]
         for kind, cells in (("bytes", files), ("text", texts)):
             table = images.predict(pd.DataFrame({"image": cells}))
-            assert list(table)[:2] == ["class", "probability"]
-            shares = table.iloc[:, 2:].to_numpy()
-            names_of_columns = [column.removeprefix("probability_") for column in table.columns[2:]]
+            assert list(table)[:3] == ["class", "probability", "doubt"]
+            shares = table.iloc[:, 3:].to_numpy()
+            names_of_columns = [column.removeprefix("probability_") for column in table.columns[3:]]
             assert list(table["class"]) == [names_of_columns[i] for i in shares.argmax(axis=1)]
             assert (table["probability"] == shares.max(axis=1)).all()
             found[f"{name}:{kind}"] = shares
@@ -231,7 +231,8 @@ def test_a_saved_model_knows_its_classes_and_shows_a_request(saved: tuple[Path, 
     assert "validation_value" in (pixels / "MLmodel").read_text()
     request = json.loads((images / "serving_input_example.json").read_text())
     (text,) = request["dataframe_split"]["data"][0]
-    assert decode_cells([text], SIZE).shape == (1, SIZE, SIZE)
+    blank, colours = decode_cells([text], SIZE)
+    assert (blank.shape, colours) == ((1, SIZE, SIZE), [0.0])
 
 
 def test_a_net_is_rebuilt_from_its_checkpoint() -> None:
@@ -287,14 +288,24 @@ def test_what_is_no_picture_is_refused_by_its_row(cell: object, message: str) ->
 def test_bytes_and_text_of_a_file_are_one_picture() -> None:
     (file,) = draw_files(1)
     text = base64.encodebytes(file).decode()  # with line breaks
-    pixels = decode_cells([file, bytearray(file), memoryview(file), text], SIZE)
+    pixels, colours = decode_cells([file, bytearray(file), memoryview(file), text], SIZE)
+    assert len(set(colours)) == 1
     assert (pixels == decode_slice(file, SIZE)).all()
 
 
 def test_no_pictures_give_an_empty_table_with_all_columns() -> None:
     table = classify_cells([], predict=lambda pixels: pixels, classes=("a", "class"), image_size=SIZE)
-    assert list(table) == ["class", "probability", "probability_a", "probability_class"]
+    assert list(table) == ["class", "probability", "doubt", "probability_a", "probability_class"]
     assert len(table) == 0
+
+
+def test_a_doubted_picture_has_a_word_instead_of_a_class_and_every_share_is_kept() -> None:
+    shares = np.array([[0.2, 0.8], [0.9, 0.1]], np.float32)
+    table = tabulate(shares, ("healthy", "ill"), ("", "83% of it is coloured"))
+    assert list(table["class"]) == ["ill", "not a chest CT?"]
+    assert list(table["probability"]) == [pytest.approx(0.8), None]
+    assert list(table["doubt"]) == ["", "83% of it is coloured"]
+    np.testing.assert_array_equal(table[["probability_healthy", "probability_ill"]], shares)
 
 
 def test_a_bad_image_is_a_value_error() -> None:

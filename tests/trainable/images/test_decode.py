@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainable.images.decode import BadImageError, decode_grey, decode_slice, read_slice, resize_grey
+from trainable.images.decode import (
+    BadImageError,
+    decode_grey,
+    decode_slice,
+    decode_with_colour,
+    read_slice,
+    resize_grey,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -233,3 +240,26 @@ def test_real_slices_are_decoded_as_pillow_decodes_them(shared_data: Path) -> No
             if image.mode != "RGBA":
                 plain = np.asarray(image.convert("L").resize((96, 96), Image.Resampling.BILINEAR)).astype(int)
                 assert np.abs(decode_slice(path, 96) - plain).max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"),
+    [("PNG", "L"), ("PNG", "RGB"), ("JPEG", "L"), ("JPEG", "RGB"), ("JPEG", "CMYK"), ("TIFF", "CMYK"), ("WEBP", "RGB")],
+)
+def test_how_much_of_a_picture_is_coloured_is_told_beside_its_grey(kind: str, mode: str) -> None:
+    picture = Image.new("RGB", (200, 120), (90, 90, 100))  # a tint is no colour
+    picture.paste((200, 30, 30), (0, 0, 50, 120))
+    data = _encode(picture.convert(mode), kind)
+    grey, share = decode_with_colour(data)
+    np.testing.assert_array_equal(np.asarray(grey), np.asarray(decode_grey(data)))
+    assert share == pytest.approx(0 if mode == "L" else 0.25, abs=0.03)
+
+
+def test_palettes_and_transparency_have_colours_too() -> None:
+    picture = Image.new("RGBA", (64, 64), (200, 30, 30, 255))
+    palette = picture.convert("P")
+    for data in (_encode(picture), _encode(palette), _encode(palette, transparency=bytes([255, 128]))):
+        assert decode_with_colour(data)[1] == 1
+    assert decode_with_colour(_encode(Image.new("I;16", (64, 64), 500)))[1] == 0
+    with pytest.raises(BadImageError, match="a picture of 10 bytes"):
+        decode_with_colour(b"no picture")

@@ -1,0 +1,70 @@
+"""A model as one ONNX file: uint8 pictures in, probabilities out, any batch size, and checked against torch."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trainable.classify import Classifier
+
+TOLERANCE = 1e-4
+INPUT, OUTPUT = "pixels", "probabilities"
+
+
+def write_onnx(classifier: Classifier, file: Path) -> float:
+    """Write the model to `file`: `pixels` uint8 (N, S, S) to `probabilities` float32 (N, C), for any N.
+
+    Its classes, in order, and what else is known of it are in the file's metadata. Returns the largest difference
+    between ONNX Runtime and torch on noise, for batches of one and of five pictures. Raises ValueError where a library
+    is missing, and where the two differ by more than 1e-4: then no file is left.
+    """
+    try:
+        import onnx
+        import onnxruntime
+        import onnxscript  # noqa: F401 - torch.onnx needs it
+    except ImportError as error:
+        raise ValueError(f"{error.name} is not installed, which ONNX needs: pip install 'ctsearch[onnx]'") from error
+    size = classifier.image_size
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (5, size, size), dtype=np.uint8))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter's own making
+        program = torch.onnx.export(
+            classifier.predict,  # type: ignore[arg-type]
+            (pixels[:2],),
+            dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    facts = {"classes": json.dumps(classifier.classes), "image_size": str(size), "model": classifier.label}
+    for key, value in facts.items():
+        model.metadata_props.add(key=key, value=value)
+    aside = file.with_name(f".{file.name}.tmp")
+    try:
+        onnx.save(model, aside)
+        session = onnxruntime.InferenceSession(aside, providers=["CPUExecutionProvider"])
+        difference = 0.0
+        for given in (pixels, pixels[:1]):
+            with torch.inference_mode():
+                expected = classifier.predict(given).numpy()
+            (found,) = session.run([OUTPUT], {INPUT: given.numpy()})
+            difference = max(difference, float(np.abs(found - expected).max()))
+        if difference > TOLERANCE:
+            raise ValueError(
+                f"ONNX Runtime differs from torch by {difference:.1e}; at most {TOLERANCE:.0e} is allowed: {file} is "
+                "not written"
+            )
+        aside.replace(file)
+    finally:
+        aside.unlink(missing_ok=True)
+    return difference
