@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import track
 
 from mlflow_server.serve import ensure_server
+from search.outbox import explain_refusal
 from search.services import QUIET_MLFLOW
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def load(model: str | None, home: Path, tracking_uri: str | None, stack: ExitSta
             model = f"models:/{model}/{client.get_model_version_by_alias(model, 'champion').version}"
         return load_registered(model)
     except MlflowException as error:
-        raise ValueError(f"{model} cannot be loaded from {uri}: {error.message}") from error
+        raise ValueError(f"{model} cannot be loaded from {uri}: {explain_refusal(error)}") from error
 
 
 @contextmanager

@@ -1,0 +1,173 @@
+"""Searches and trials as clients of a team's server: they log in, lose nothing, and tell nobody the password."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from search.cluster import Cluster
+from search.config import SearchConfig
+from search.outbox import TrackingError
+from search.run import run
+from search.tracking import Tracking
+from tests.mlflow_server.conftest import ROOT, TeamServer, server_command
+from trainable import run_log
+
+NUM_TRIALS, NUM_EPOCHS = 8, 40
+TRIAL = """
+import json, sys, time
+from pathlib import Path
+from trainable.run_log import RunLog
+uri, run_id, folder, number, num_epochs = sys.argv[1:]
+folder, number = Path(folder), int(number)
+log = RunLog(uri, run_id, folder / f"{number}.jsonl")
+import mlflow
+(folder / f"ready-{number}").touch()
+while not (folder / "go").exists():
+    time.sleep(0.01)
+for epoch in range(1, int(num_epochs) + 1):
+    log.log_epoch(epoch, {f"metric_{k}": number * 1000 + epoch + k / 10 for k in range(5)}, 1000 * epoch)
+log.close(120)
+"""
+
+
+@pytest.fixture(scope="module")
+def ana(team: TeamServer) -> str:
+    """The password of a user of the team."""
+    return server_command("user", "ana", "--home", str(team.home), environment={}).split()[3]
+
+
+@pytest.fixture
+def logged_in(team: TeamServer, ana: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name, value in team.login("ana", ana).items():
+        monkeypatch.setenv(name, value)
+    yield
+
+
+def small_search(home: Path, data: Path, name: str, **more: object) -> SearchConfig:
+    entries = {"architectures": ("small_cnn",), "num_trials": 3, "max_epochs": 2, "image_size": 32, **more}
+    return SearchConfig(name=name, home=home, data=data, trial_cpus=1, **entries)  # type: ignore[arg-type]
+
+
+@pytest.mark.timeout(400)
+def test_a_search_and_its_workers_log_in_and_the_password_is_in_no_file_no_run_and_no_output(
+    cluster: Cluster,
+    team: TeamServer,
+    ana: str,
+    made_folder: Path,
+    tmp_path: Path,
+    logged_in: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    import ray
+
+    filled: list[int] = []
+
+    def send_missing(*arguments: object) -> int:
+        filled.append(run_log.send_missing(*arguments))  # type: ignore[arg-type]
+        return filled[-1]
+
+    monkeypatch.setattr("search.tracking.send_missing", send_missing)
+    assert run(small_search(tmp_path, made_folder, "with-login", model_name="team-model")) == 0
+    assert filled == [0, 0, 0], "the trials logged themselves, on workers whose environment knew no password"
+
+    client = MlflowClient(team.uri)
+    record = json.loads((tmp_path / "searches/with-login/search.json").read_text())
+    parent = client.get_run(record["parent_run_id"])
+    runs = client.search_runs([parent.info.experiment_id])
+    assert sum(found.data.tags.get("mlflow.parentRunId") == parent.info.run_id for found in runs) == 3
+    assert client.get_model_version_by_alias("team-model", "champion").run_id
+    kept = [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()]
+    logs = Path(ray._private.worker.global_worker.node.get_session_dir_path()) / "logs"
+    kept += [file.read_bytes() for file in logs.rglob("*") if file.is_file()]
+    kept += [str(found.to_dictionary()).encode() for found in runs]
+    out, err = capfd.readouterr()
+    kept += [out.encode(), err.encode(), team.output.read_bytes()]
+    assert kept and not any(ana.encode() in text for text in kept)
+
+
+@pytest.mark.parametrize(
+    ("name", "password", "words"),
+    [
+        ("ana", "wrong", "password of 'ana' is wrong"),
+        ("nobody-knows", "it", "password of 'nobody-knows' is wrong, or there is no such user"),
+        (None, None, "wants a login; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"),
+    ],
+)
+def test_a_wrong_password_is_told_at_once_and_leaves_no_search(
+    name: str | None,
+    password: str | None,
+    words: str,
+    cluster: Cluster,
+    team: TeamServer,
+    made_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for variable, value in (("MLFLOW_TRACKING_USERNAME", name), ("MLFLOW_TRACKING_PASSWORD", password)):
+        monkeypatch.delenv(variable, raising=False)
+        if value is not None:
+            monkeypatch.setenv(variable, value)
+    with pytest.raises(TrackingError, match=words):
+        run(small_search(tmp_path, made_folder, "refused", tracking_uri=team.uri))
+    assert not (tmp_path / "searches/refused").exists()
+
+
+def test_an_address_that_the_server_does_not_know_is_told_with_the_way_out(team: TeamServer, logged_in: None) -> None:
+    foreign = team.uri.replace("127.0.0.1", "127.1")  # the same machine by another name
+    with pytest.raises(TrackingError, match=r"does not know this address.*--allowed-hosts"):
+        Tracking.open(foreign, "team-tests", "foreign")
+
+
+def test_a_login_within_the_address_is_refused_before_it_is_written_anywhere(
+    team: TeamServer, made_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = team.uri.replace("://", "://ana:secret@")
+    with pytest.raises(ValueError, match="MLFLOW_TRACKING_PASSWORD") as refusal:
+        small_search(tmp_path, made_folder, "leaking", tracking_uri=address)
+    assert "secret" not in str(refusal.value)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    with pytest.raises(ValueError, match="MLFLOW_TRACKING_PASSWORD"):
+        run(small_search(tmp_path, made_folder, "leaking"))
+    assert not (tmp_path / "searches/leaking").exists()
+
+
+def test_eight_trials_log_into_postgresql_at_once_and_nothing_is_lost_or_locked(
+    team: TeamServer, logged_in: None, tmp_path: Path
+) -> None:
+    tracking = Tracking.open(team.uri, "team-tests", "eight", metric="metric_0")
+    run_ids = [tracking.open_trial(number, {"number": number}) for number in range(NUM_TRIALS)]
+    command = [sys.executable, "-c", TRIAL, team.uri]
+    trials = [
+        subprocess.Popen([*command, run_id, str(tmp_path), str(number), str(NUM_EPOCHS)], cwd=ROOT)
+        for number, run_id in enumerate(run_ids)
+    ]
+    end = time.monotonic() + 120
+    while sum((tmp_path / f"ready-{number}").exists() for number in range(NUM_TRIALS)) < NUM_TRIALS:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    (tmp_path / "go").touch()
+    assert [trial.wait(180) for trial in trials] == [0] * NUM_TRIALS
+    assert not list(tmp_path.glob("*.jsonl")), "every epoch was confirmed"
+
+    client = MlflowClient(team.uri)
+    for number, run_id in enumerate(run_ids):
+        for k in range(5):
+            history = client.get_metric_history(run_id, f"metric_{k}")
+            found = {entry.step: (entry.value, entry.timestamp) for entry in history}
+            wanted = {epoch: (number * 1000 + epoch + k / 10, 1000 * epoch) for epoch in range(1, NUM_EPOCHS + 1)}
+            assert (found, len(history)) == (wanted, NUM_EPOCHS), "each value once"
+        tracking.close_trial(number, "completed")
+    assert tracking.close_search("completed")
+    statuses = {client.get_run(run_id).info.status for run_id in (*run_ids, tracking.parent_run_id)}
+    assert statuses == {"FINISHED"}
+    said = team.output.read_text().lower()
+    assert not [word for word in ("locked", "deadlock", "traceback", "queuepool") if word in said]
