@@ -100,7 +100,8 @@ def upgrade(stores: Stores, backup_folder: Path | None = None) -> str:
     """
     with alone_in(stores.folder):
         require_unused(stores)
-        before = read_revision(stores)
+        if (before := read_revision(stores)) is None:
+            raise ValueError(f"{stores.describe_database()} holds nothing of MLflow: there is nothing to upgrade")
         now = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
         backup_folder = (backup_folder or stores.folder / "backups" / f"before-upgrade-{now}").expanduser().absolute()
         saved = back_up(stores, backup_folder, with_artifacts=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -163,9 +162,8 @@ def _carry_out(plan: Plan, client: MlflowClient, stores: Stores, uri: str) -> No
     for run_id in plan.run_ids:
         client.delete_run(run_id)
     done = subprocess.run(
-        [sys.executable, "-m", "mlflow", "gc"],
+        [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", stores.backend, "--tracking-uri", uri],
         cwd=stores.folder,
-        env={**os.environ, "MLFLOW_BACKEND_STORE_URI": stores.backend, "MLFLOW_TRACKING_URI": uri},
         capture_output=True,
         text=True,
     )

@@ -115,11 +115,22 @@ def _change_user(folder: Path, name: str, *, remove: bool) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     try:
         return run(build_parser().parse_args(arguments))
-    except (ValueError, OSError) as error:
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        if not isinstance(error, ValueError | OSError) and not _is_of_a_store(error):
+            raise
         print(f"ctsearch: {error}", file=sys.stderr)
         return 2
+
+
+def _is_of_a_store(error: Exception) -> bool:
+    """Whether MLflow, the database or S3 said no, in words of their own; looked up without importing them."""
+    libraries = {base.__module__.partition(".")[0] for base in type(error).__mro__}
+    return bool(libraries & {"mlflow", "sqlalchemy", "botocore"})
 
 
 if __name__ == "__main__":

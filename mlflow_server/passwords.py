@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import configparser
+import json
 import os
 import re
 import secrets
+import urllib.error
+import urllib.request
+import warnings
+from base64 import b64encode
 from contextlib import chdir, contextmanager
 from typing import TYPE_CHECKING
 
@@ -78,7 +83,9 @@ def prepare_logins(folder: Path, backend: str) -> tuple[dict[str, str], str | No
 
 def _reset_admin(folder: Path, backend: str, password: str) -> None:
     """Where the database knows an administrator already (another folder, a restored backup), set the new password."""
-    from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what MLflow's server imports
+        from mlflow.server.auth.sqlalchemy_store import SqlAlchemyStore
 
     with chdir(folder):  # a SQLite URI is relative to it
         store = SqlAlchemyStore()
@@ -112,37 +119,37 @@ def admin_login(folder: Path) -> dict[str, str]:
 
 def set_user(folder: Path, uri: str, name: str) -> str:
     """Make a user of the running server at `uri`, or give a known one a new password; it is told only here."""
-    from mlflow.exceptions import MlflowException
-    from mlflow.server.auth.client import AuthServiceClient
-
     if name == ADMIN or not _USER_NAME.fullmatch(name):
         raise ValueError(
             f"the user's name is {name!r}; it must be letters, digits, '.', '_', '@' or '-', and not {ADMIN!r} (delete "
             f"{password_file(folder)} and start the server again for another one of {ADMIN})"
         )
-    password = generate_password()
-    read_admin_password(folder)
-    with logged_in(admin_login(folder)):
-        client = AuthServiceClient(uri)
-        try:
-            client.create_user(name, password)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise ValueError(f"the server at {uri} refused: {error.message}") from error
-            client.update_user_password(name, password)
-    return password
+    user = {"username": name, "password": generate_password()}
+    if _call(folder, uri, "POST", "create", user) == "RESOURCE_ALREADY_EXISTS":
+        _call(folder, uri, "PATCH", "update-password", user)
+    return user["password"]
 
 
 def remove_user(folder: Path, uri: str, name: str) -> None:
     """From now on the server at `uri` refuses this user. What the user logged stays."""
-    from mlflow.exceptions import MlflowException
-    from mlflow.server.auth.client import AuthServiceClient
-
     if name == ADMIN:
         raise ValueError(f"{ADMIN!r} cannot be removed: the server is administered by it")
-    read_admin_password(folder)
-    with logged_in(admin_login(folder)):
-        try:
-            AuthServiceClient(uri).delete_user(name)
-        except MlflowException as error:
-            raise ValueError(f"the server at {uri} has not removed {name!r}: {error.message}") from error
+    _call(folder, uri, "DELETE", "delete", {"username": name})
+
+
+def _call(folder: Path, uri: str, method: str, action: str, user: Mapping[str, str]) -> str | None:
+    """MLflow's REST interface of users, as the administrator; gives RESOURCE_ALREADY_EXISTS where it answers that."""
+    login = b64encode(f"{ADMIN}:{read_admin_password(folder)}".encode()).decode()
+    headers = {"Authorization": f"Basic {login}", "Content-Type": "application/json"}
+    request = urllib.request.Request(f"{uri}/api/2.0/mlflow/users/{action}", json.dumps(user).encode(), headers)
+    request.method = method
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # the server is on this machine
+    try:
+        with opener.open(request, timeout=30):
+            return None
+    except urllib.error.HTTPError as error:
+        with error:
+            text = error.read().decode(errors="replace")
+    if '"RESOURCE_ALREADY_EXISTS"' in text:
+        return "RESOURCE_ALREADY_EXISTS"
+    raise ValueError(f"the server at {uri} refused: {text}")

@@ -8,6 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from mlflow_server.database import read_revision
 from mlflow_server.locks import alone_in
 from mlflow_server.mlflow_process import (
     EVERYWHERE,
@@ -53,7 +54,9 @@ def serve_team(
             raise ServerError(f"port {port} of {host} is taken, or no address of this machine; choose another --port")
         if stores.artifacts.startswith("file://") and stores.artifacts.startswith(stores.folder.as_uri()):
             (stores.folder / "artifacts").mkdir(exist_ok=True)
-        stores.connect().dispose()  # says what is missing before anything starts
+        read_revision(stores)  # what cannot be reached is told before anything starts
+        if stores.artifacts.startswith("s3://"):
+            stores.artifact_repository().list_artifacts()
         options, environment = list_hosts(host, port, allowed_hosts), {}
         if auth:
             environment, fresh = prepare_logins(stores.folder, stores.backend)

@@ -71,6 +71,7 @@ def served(
     team: TeamServer = request.getfixturevalue("team")
     for name, value in (team.login("admin", team.admin_password) | dict(team.environment)).items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PGPASSWORD", "taken from the URI")
     stores = open_stores(team.home, None, team.artifacts)
     options = ["--home", str(team.home), "--artifacts", team.artifacts]
     yield stores, MlflowClient(team.uri), options, dict(team.environment)

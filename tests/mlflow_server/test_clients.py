@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from search.cluster import Cluster
 from search.config import SearchConfig
@@ -92,6 +93,36 @@ def test_a_search_and_its_workers_log_in_and_the_password_is_in_no_file_no_run_a
     out, err = capfd.readouterr()
     kept += [out.encode(), err.encode(), team.output.read_bytes()]
     assert kept and not any(ana.encode() in text for text in kept)
+
+
+def test_everybody_of_a_team_adds_to_the_same_experiment_and_model_and_only_its_owner_deletes(
+    team: TeamServer, ana: str, logged_in: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hers = MlflowClient(team.uri)
+    experiment = hers.create_experiment("shared")
+    run = hers.create_run(experiment).info.run_id
+    hers.create_registered_model("shared-model")
+
+    ben = server_command("user", "ben", "--home", str(team.home), environment={}).split()[3]
+    for name, value in team.login("ben", ben).items():
+        monkeypatch.setenv(name, value)
+    his = MlflowClient(team.uri)
+    own = his.create_run(experiment).info.run_id
+    his.log_metric(own, "val_auc", 0.75)
+    his.log_text(own, "his", "note.txt")
+    model = his.create_logged_model(experiment, name="shared-model", source_run_id=own)
+    his.finalize_logged_model(model.model_id, "READY")
+    source = f"models:/{model.model_id}"
+    version = his.create_model_version("shared-model", source, own, model_id=model.model_id).version
+    his.set_registered_model_alias("shared-model", "champion", version)
+    assert hers.get_model_version_by_alias("shared-model", "champion").run_id == own
+    for forbidden in (
+        lambda: his.delete_run(run),
+        lambda: his.delete_experiment(experiment),
+        lambda: his.delete_registered_model("shared-model"),
+    ):
+        with pytest.raises(MlflowException, match="Permission denied"):
+            forbidden()
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,24 @@
 from __future__ import annotations
 
+import argparse
 import stat
 import subprocess
 import urllib.error
 import urllib.request
 from base64 import b64encode
+from pathlib import Path
 
 import pytest
 
-from mlflow_server.cli import main
-from tests.mlflow_server.conftest import DATABASE_PASSWORD, TeamServer, server_command
+from mlflow_server.cli import build_parser, main
+from tests.mlflow_server.conftest import (
+    DATABASE_PASSWORD,
+    Postgres,
+    TeamServer,
+    free_port,
+    server_command,
+    team_server,
+)
 
 
 def ask(uri: str, path: str, *, login: str | None = None, host: str | None = None, **headers: str) -> tuple[int, str]:
@@ -27,6 +36,15 @@ def ask(uri: str, path: str, *, login: str | None = None, host: str | None = Non
         return error.code, error.read().decode(errors="replace")
 
 
+STORES = {"--home", "--backend", "--artifacts"}
+OPTIONS = {
+    "start": {*STORES, "--port", "--auth", "--host", "--allowed-hosts"},
+    "user": {"--home", "--remove"},
+    "backup": STORES,
+    "restore": STORES,
+    "upgrade": STORES,
+    "clean": {*STORES, "--older-than", "--yes"},
+}
 SEARCH = "/api/2.0/mlflow/runs/search"
 EXPERIMENT = "/api/2.0/mlflow/experiments/get?experiment_id=0"
 
@@ -75,6 +93,15 @@ def test_users_are_made_given_new_passwords_and_removed(team: TeamServer) -> Non
     assert "cannot be removed" in user("admin", "--remove")
 
 
+def test_the_commands_have_these_options_and_no_others() -> None:
+    commands = next(a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction))
+    found = {
+        name: {text for action in command._actions for text in action.option_strings} - {"-h", "--help"}
+        for name, command in commands.choices.items()
+    }
+    assert found == OPTIONS
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -101,3 +128,31 @@ def test_what_would_be_open_or_wrong_is_refused_with_the_way_out(
     said = capsys.readouterr().err
     assert words in said
     assert "secret" not in said
+
+
+def test_stores_that_cannot_be_reached_are_named_before_anything_starts(
+    postgres: Postgres, s3: dict[str, str], tmp_path: Path
+) -> None:
+    start = ("start", "--auth", "--home", str(tmp_path), "--port", str(free_port()))
+    backend = postgres.with_password(postgres.make_database("reached"))
+    for uri, words in (
+        (backend.replace("/reached", "/missing"), 'database "missing" does not exist'),
+        (backend.replace("mlflow:", "mlflow:x"), "password authentication failed"),
+    ):
+        told = server_command(*start, environment=s3 | {"MLFLOW_BACKEND_STORE_URI": uri})
+        assert words in told and "(status 2)" in told, told
+        assert DATABASE_PASSWORD not in told and "Traceback" not in told
+    given = s3 | {"MLFLOW_BACKEND_STORE_URI": backend}
+    told = server_command(*start, "--artifacts", "s3://no-such-bucket/mlflow", environment=given)
+    assert "bucket does not exist" in told and "Traceback" not in told, told
+    assert not (tmp_path / "mlflow" / "admin_password").exists()
+
+
+def test_passwords_work_on_sqlite_and_local_files_as_well(tmp_path: Path) -> None:
+    artifacts = str(tmp_path / "elsewhere")
+    with team_server(tmp_path / "home", backend="", artifacts=artifacts, environment={}) as server:
+        assert ask(server.uri, EXPERIMENT)[0] == 401
+        assert ask(server.uri, EXPERIMENT, login=f"admin:{server.admin_password}")[0] == 200
+        assert (server.folder / "mlflow.db").exists()
+        told = server_command("start", "--auth", "--home", str(server.home), environment={})
+        assert "an MLflow server runs in" in told and "(status 2)" in told
