@@ -54,11 +54,24 @@ class Browser:
         """Go to `url`, wait until the JavaScript `until` holds, and give the text that a reader then sees."""
         self._call("Page.navigate", url="about:blank")  # a change of the part after # alone would load nothing
         self._call("Page.navigate", url=url)
+        return self.wait(until, timeout_s)
+
+    def wait(self, until: str, timeout_s: float = 90) -> str:
+        """Wait until the JavaScript `until` holds; the text that a reader then sees."""
         end = time.monotonic() + timeout_s
         while not self.evaluate(f"Boolean({until})"):
             assert time.monotonic() < end, f"not within {timeout_s:g} s: {until}\n{self.text()[:3000]}"
             time.sleep(0.2)
         return self.text()
+
+    def write(self, field: str, text: str, *, and_enter: bool = False) -> None:
+        """Click into the element that the JavaScript `field` gives, write, and press Enter if asked."""
+        self.evaluate(f"{field}.focus(), {field}.click()")
+        self._call("Input.insertText", text=text)
+        if and_enter:
+            enter = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13, "text": "\r"}
+            self._call("Input.dispatchKeyEvent", type="keyDown", **enter)
+            self._call("Input.dispatchKeyEvent", type="keyUp", **enter)
 
     def text(self) -> str:
         return str(self.evaluate("document.body ? document.body.innerText : ''"))

@@ -157,5 +157,3 @@ def test_an_older_schema_is_upgraded_after_a_backup_of_it(
     record = check_backup(saved)
     assert (record["database"], record["with_artifacts"]) == (kind, False)
     assert json.loads((saved / "backup.json").read_text())["rows"]["alembic_version"] == 1
-    told = server_command("upgrade", "--home", str(tmp_path), environment=environment)
-    assert "which is this MLflow's" in told

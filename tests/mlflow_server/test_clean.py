@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 
 from mlflow_server.clean import PARENT, clean
@@ -95,6 +96,14 @@ def test_old_searches_go_with_their_files_and_registered_models_stay_with_their_
     rescued = logged._run("deleted by mistake", {}, 1)
     logged.model("rescued-model", rescued, is_registered=True)
     client.delete_run(rescued)
+    binned_experiment = client.create_experiment("deleted before")
+    Logged(client=client, experiment_id=binned_experiment)._run("in it", {}, 1)
+    client.delete_experiment(binned_experiment)
+    needed_experiment = client.create_experiment("deleted by mistake")
+    in_needed = Logged(client=client, experiment_id=needed_experiment)
+    needed = in_needed._run("in it", {}, 1)
+    in_needed.model("needed-model", needed, is_registered=True)
+    client.delete_experiment(needed_experiment)
     there = stores.list_files(logged.experiment_id)
 
     told = server_command("clean", "--older-than", "90", *options, environment=environment)
@@ -110,11 +119,14 @@ def test_old_searches_go_with_their_files_and_registered_models_stay_with_their_
     plan = clean(stores, older_than_days=90, really=True, say=said.append)
     assert said[-1].startswith("Deleted: ")
     assert set(plan.run_ids) == {old, *old_trials, kept_trials[0]}
-    assert (plan.model_ids, plan.rescued_runs) == ([unregistered], [rescued])
+    assert (plan.model_ids, set(plan.rescued_runs)) == ([unregistered], {rescued, needed})
+    assert not stores.list_files(binned_experiment)
+    assert {found.name for found in client.search_experiments()} >= {"to clean", "deleted by mistake"}
+    assert binned_experiment not in {found.experiment_id for found in client.search_experiments(view_type=ViewType.ALL)}
     assert plan.num_bytes >= 5000, "of five runs"
     for run_id in (old, *old_trials, kept_trials[0], binned):
         assert not logged.exists(run_id)
-    for run_id in (kept, kept_trials[1], young, *young_trials, running, *running_trials, foreign, rescued):
+    for run_id in (kept, kept_trials[1], young, *young_trials, running, *running_trials, foreign, rescued, needed):
         assert logged.exists(run_id)
     assert client.get_model_version("kept-model", "1").model_id == registered
     assert client.get_logged_model(registered).status == "READY"
