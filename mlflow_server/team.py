@@ -57,7 +57,7 @@ def serve_team(
         read_revision(stores)  # what cannot be reached is told before anything starts
         if stores.artifacts.startswith("s3://"):
             stores.artifact_repository().list_artifacts()
-        options, environment = list_hosts(host, port, allowed_hosts), {}
+        options, environment = list_hosts(host, port, allowed_hosts), dict[str, str]()
         if auth:
             environment, fresh = prepare_logins(stores.folder, stores.backend)
             options += ["--app-name", "basic-auth"]

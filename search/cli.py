@@ -167,7 +167,7 @@ def split_pair(option: str, text: str) -> tuple[str, str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
-    if argv[:1] == ["server"]:  # with options of its own, that work where only MLflow is installed as well
+    if list(argv[:1]) == ["server"]:  # with options of its own, that work where only MLflow is installed as well
         from mlflow_server.cli import main as serve
 
         return serve(argv[1:])

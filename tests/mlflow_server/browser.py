@@ -66,7 +66,11 @@ class Browser:
 
     def write(self, field: str, text: str, *, and_enter: bool = False) -> None:
         """Click into the element that the JavaScript `field` gives, write, and press Enter if asked."""
-        self.evaluate(f"{field}.focus(), {field}.click()")
+        x, y = self.evaluate(
+            f"(box => [box.x + box.width / 2, box.y + box.height / 2])({field}.getBoundingClientRect())"
+        )
+        for kind in ("mousePressed", "mouseReleased"):
+            self._call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
         self._call("Input.insertText", text=text)
         if and_enter:
             enter = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13, "text": "\r"}

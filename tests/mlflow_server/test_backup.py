@@ -37,7 +37,7 @@ def make_older(stores: Stores) -> str:
     Base.metadata.create_all(engine)
     config = _get_alembic_config(engine.url.render_as_string(hide_password=False))
     script = ScriptDirectory.from_config(config)
-    newest = script.get_revision(script.get_current_head())
+    newest = script.get_revision("head")
     assert newest is not None and isinstance(newest.down_revision, str)
     with engine.begin() as connection:
         config.attributes["connection"] = connection

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mlflow_server.locks import try_lock, unlock
-from mlflow_server.mlflow_process import is_healthy
-from mlflow_server.serve import ServerError, ServerHandle, begin_server, ensure_server
+from mlflow_server.mlflow_process import ServerError, is_healthy
+from mlflow_server.serve import ServerHandle, begin_server, ensure_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

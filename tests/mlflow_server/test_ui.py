@@ -56,7 +56,7 @@ def test_the_compare_page_shows_parallel_coordinates_over_the_hyperparameters(
         assert run.info.run_name in page
     assert {"architecture", "augmentation", "batch_size"} <= set(browser.evaluate(axes))
     for place, name in enumerate(("learning_rate", "val_auc")):
-        browser.write(f"document.querySelectorAll('.ant-select input')[{place}]", name, and_enter=True)
+        browser.write(f"document.querySelectorAll('input[role=combobox]')[{place}]", name, and_enter=True)
         browser.wait(f"{axes}.includes('{name}')")
 
 
