@@ -35,7 +35,12 @@ def dump_database(stores: Stores, file: Path) -> dict[str, int]:
         source = sqlite3.connect(f"{stores.sqlite_file.as_uri()}?mode=ro", uri=True)
         with closing(source), closing(sqlite3.connect(file)) as copy:
             source.backup(copy)
-            tables = [name for (name,) in copy.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            tables = [
+                name
+                for (name,) in copy.execute(
+                    "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+                )
+            ]
             return {name: copy.execute(_count(name)).fetchone()[0] for name in tables if _TABLE.fullmatch(name)}
     from sqlalchemy import inspect, text
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mlflow_server.cli import build_parser, main
+from search.cli import main as ctsearch
 from tests.mlflow_server.conftest import (
     DATABASE_PASSWORD,
     Postgres,
@@ -100,6 +101,14 @@ def test_the_commands_have_these_options_and_no_others() -> None:
         for name, command in commands.choices.items()
     }
     assert found == OPTIONS
+
+
+def test_ctsearch_has_the_commands_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ctsearch(["server", "user", "ana", "--home", str(tmp_path)]) == 2
+    assert "no server runs in" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        ctsearch(["--help"])
+    assert "a tracking server for a team" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
