@@ -9,6 +9,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from mlflow_server.database import find_binned_models
 from mlflow_server.passwords import admin_login, logged_in
 from mlflow_server.running import use_server
 from mlflow_server.stores import list_names
@@ -29,8 +30,8 @@ _PROXIED = "mlflow-artifacts:/"
 class Plan:
     """What would be deleted: run ids, ids of logged models (an unregistered model's files), and their bytes.
 
-    `lines` says it in words, one search a line. `binned_runs` and `binned_experiments` were deleted in MLflow
-    before, which frees nothing; `rescued` are those of them that a registered model needs: they are restored.
+    `lines` says it in words, one search a line. `binned_...` were deleted in MLflow before, which frees
+    nothing; `rescued_...` are those of them that a registered model needs: they are restored.
     """
 
     run_ids: list[str] = field(default_factory=list)
@@ -39,13 +40,15 @@ class Plan:
     num_bytes: int = 0
     lines: list[str] = field(default_factory=list)
     binned_runs: list[str] = field(default_factory=list)
+    binned_models: list[str] = field(default_factory=list)
     binned_experiments: list[str] = field(default_factory=list)
     rescued_runs: list[str] = field(default_factory=list)
     rescued_experiments: list[str] = field(default_factory=list)
 
     @property
     def is_empty(self) -> bool:
-        return not (self.run_ids or self.model_ids or self.binned_runs or self.binned_experiments)
+        binned = self.binned_runs or self.binned_models or self.binned_experiments
+        return not (self.run_ids or self.model_ids or binned)
 
 
 def clean(stores: Stores, *, older_than_days: float, really: bool, say: Callable[[str], None] = print) -> Plan:
@@ -112,8 +115,15 @@ def make_plan(client: MlflowClient, stores: Stores, older_than_days: float) -> P
     plan.binned_runs = sorted(
         run_id for run_id, run in binned.items() if run_id not in needed_runs and run.info.experiment_id not in saved
     )
-    for run_id in plan.binned_runs:
-        _add_folder(plan, stores, binned[run_id].info.artifact_uri)
+    binned_models = find_binned_models(stores)
+    if lost := sorted(needed_models & set(binned_models)):
+        raise ValueError(
+            f"registered versions need the logged models {list_names(lost)}, which were deleted in MLflow and would go "
+            "for good now; delete those versions as well, or restore the models from a backup"
+        )
+    plan.binned_models = sorted(binned_models)
+    for place in [binned[run_id].info.artifact_uri for run_id in plan.binned_runs] + list(binned_models.values()):
+        _add_folder(plan, stores, place)
     return plan
 
 
@@ -142,8 +152,9 @@ def _tell(plan: Plan, say: Callable[[str], None], older_than_days: float) -> Non
         return
     for line in plan.lines:
         say(line)
-    if plan.binned_runs or plan.binned_experiments:
-        say(f"deleted in MLflow before: {len(plan.binned_runs)} runs, {len(plan.binned_experiments)} experiments")
+    binned = {"runs": plan.binned_runs, "models": plan.binned_models, "experiments": plan.binned_experiments}
+    if any(binned.values()):
+        say(f"deleted in MLflow before: {', '.join(f'{len(ids)} {what}' for what, ids in binned.items())}")
     if plan.rescued_runs:
         say(f"restored, since registered models need them: {len(plan.rescued_runs)} runs deleted in MLflow before")
     num_runs = len(plan.run_ids) + len(plan.binned_runs)

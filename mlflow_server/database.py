@@ -90,6 +90,16 @@ def read_revision(stores: Stores) -> str | None:
         return str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one())
 
 
+def find_binned_models(stores: Stores) -> dict[str, str]:
+    """Logged models that were deleted in MLflow and not yet for good, which its interface does not list: their places
+    by their ids."""
+    from sqlalchemy import text
+
+    query = "SELECT model_id, artifact_location FROM logged_models WHERE lifecycle_stage = 'deleted'"
+    with _connected(stores) as connection:
+        return {str(model_id): str(place) for model_id, place in connection.execute(text(query))}
+
+
 def require_unused(stores: Stores) -> None:
     """Raise ValueError while others are connected to a PostgreSQL database: a running server, most likely."""
     from sqlalchemy import text

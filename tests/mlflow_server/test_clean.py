@@ -133,8 +133,12 @@ def test_old_searches_go_with_their_files_and_registered_models_stay_with_their_
     left = stores.list_files(logged.experiment_id)
     gone = {name for name in there if any(run_id in name for run_id in (*plan.run_ids, binned))}
     assert set(left) == set(there) - gone != set(there)
+    client.delete_logged_model(registered)
+    told = server_command("clean", "--older-than", "90", "--yes", *options, environment=environment)
+    assert f"registered versions need the logged models {registered}" in told and "(status 2)" in told
+    client.delete_model_version("kept-model", "1")
     told = server_command("clean", "--older-than", "90", *options, environment=environment)
-    assert "No search ended more than 90 days ago" in told
+    assert "deleted in MLflow before: 0 runs, 1 models, 0 experiments" in told, told
 
 
 def test_without_its_server_or_with_another_database_nothing_is_cleaned(team: TeamServer, tmp_path: Path) -> None:
