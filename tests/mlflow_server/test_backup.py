@@ -99,7 +99,7 @@ def test_postgresql_and_s3_are_backed_up_and_a_server_on_the_restored_ones_has_e
         assert Path(path).read_text() == "from S3"
 
 
-def test_a_damaged_backup_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+def test_a_damaged_backup_and_a_folder_in_use_are_refused_before_anything_is_written(tmp_path: Path) -> None:
     stores = local_stores(tmp_path / "mlflow")
     make_older(stores)
     (stores.folder / "artifacts/1/run").mkdir(parents=True)
@@ -107,6 +107,10 @@ def test_a_damaged_backup_is_refused_before_anything_is_written(tmp_path: Path) 
     back_up(stores, tmp_path / "backup")
     with pytest.raises(ValueError, match="exists; a backup goes into a new folder"):
         back_up(stores, tmp_path / "backup")
+    with alone_in(stores.folder):  # as a running server does
+        for attempt in (lambda: upgrade(stores), lambda: restore(stores, tmp_path / "backup")):
+            with pytest.raises(ValueError, match="an MLflow server runs in"):
+                attempt()
     empty = local_stores(tmp_path / "empty")
     (tmp_path / "backup/artifacts/1/run/file").write_text("as it is")
     with pytest.raises(ValueError, match=r"damaged.*artifacts/1/run/file"):
@@ -117,16 +121,6 @@ def test_a_damaged_backup_is_refused_before_anything_is_written(tmp_path: Path) 
     with pytest.raises(ValueError, match="is no backup"):
         restore(empty, tmp_path)
     assert not empty.sqlite_file.exists() and not empty.list_files()
-
-
-def test_a_folder_in_use_is_neither_restored_into_nor_upgraded(tmp_path: Path) -> None:
-    stores = local_stores(tmp_path / "mlflow")
-    make_older(stores)
-    back_up(stores, tmp_path / "backup")
-    with alone_in(stores.folder):  # as a running server does
-        for attempt in (lambda: upgrade(stores), lambda: restore(stores, tmp_path / "backup")):
-            with pytest.raises(ValueError, match="an MLflow server runs in"):
-                attempt()
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])

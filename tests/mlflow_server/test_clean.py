@@ -128,7 +128,7 @@ def test_old_searches_go_with_their_files_and_registered_models_stay_with_their_
         assert not logged.exists(run_id)
     for run_id in (kept, kept_trials[1], young, *young_trials, running, *running_trials, foreign, rescued, needed):
         assert logged.exists(run_id)
-    assert client.get_model_version("kept-model", "1").model_id == registered
+    assert client.get_model_version("kept-model", "1").source == f"models:/{registered}"
     assert client.get_logged_model(registered).status == "READY"
     left = stores.list_files(logged.experiment_id)
     gone = {name for name in there if any(run_id in name for run_id in (*plan.run_ids, binned))}
