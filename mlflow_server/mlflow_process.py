@@ -104,6 +104,12 @@ def reachable(host: str) -> str:
     return LOOPBACK if host in EVERYWHERE else host
 
 
+def local_uri(host: str, port: int) -> str:
+    """By which clients on this machine call a server that is bound to `host`."""
+    address = reachable(host)
+    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
+
+
 def _die_with_parent() -> None:
     pr_set_pdeathsig = 1
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)

@@ -29,7 +29,15 @@ if __name__ == "__main__":  # as a script, mlflow_server/ comes first on the pat
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from mlflow_server.locks import lock, try_lock, unlock
-from mlflow_server.mlflow_process import LOOPBACK, ServerError, find_port, is_healthy, start_mlflow, stop_mlflow
+from mlflow_server.mlflow_process import (
+    LOOPBACK,
+    ServerError,
+    find_port,
+    is_healthy,
+    local_uri,
+    start_mlflow,
+    stop_mlflow,
+)
 from mlflow_server.stores import SQLITE, local_artifacts
 
 USUAL_PORT = 5000
@@ -216,7 +224,7 @@ def _is_ready(folder: Path, port: int) -> bool:
 def announce(folder: Path, port: int, address: str = LOOPBACK, backend: str = SQLITE) -> None:
     """Write where the server of this folder is found, for the searches and commands of this machine."""
     facts = {"pid": os.getpid(), "address": address, "port": port, "host": platform.node(), "backend": backend}
-    facts |= {"uri": f"http://{address}:{port}", "mlflow": importlib.metadata.version("mlflow")}
+    facts |= {"uri": local_uri(address, port), "mlflow": importlib.metadata.version("mlflow")}
     aside = folder / "server.part"
     aside.write_text(json.dumps(facts, indent=1))
     aside.replace(folder / "server.json")

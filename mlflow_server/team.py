@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import time
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from mlflow_server.database import read_revision
@@ -16,6 +18,7 @@ from mlflow_server.mlflow_process import (
     ServerError,
     bind_port,
     is_healthy,
+    local_uri,
     reachable,
     start_mlflow,
     stop_mlflow,
@@ -49,6 +52,7 @@ def serve_team(
     check_exposure(host, auth, allowed_hosts)
     port = port or USUAL_PORT
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    os.umask(0o077)  # the database holds the hashes of passwords
     with alone_in(stores.folder):
         if bind_port(port, host) is None:
             raise ServerError(f"port {port} of {host} is taken, or no address of this machine; choose another --port")
@@ -77,7 +81,7 @@ def serve_team(
             _wait_until_healthy(server, host, port)
             announce(stores.folder, port, reachable(host), stores.backend)
             who = "for users with a password" if auth else "without passwords"
-            print(f"MLflow: http://{reachable(host)}:{port}  {who}, on {stores.describe()}", flush=True)
+            print(f"MLflow: {local_uri(host, port)}  {who}, on {stores.describe()}", flush=True)
             server.wait()
             print("ctsearch: the MLflow server ended by itself", file=sys.stderr)
             return 1
@@ -91,8 +95,7 @@ def serve_team(
 
 def check_exposure(host: str, auth: bool, allowed_hosts: Sequence[str]) -> None:
     """Raise ValueError for a server that strangers could use."""
-    is_local = host in ("localhost", "::1") or host.startswith("127.")
-    if not is_local and not auth:
+    if not is_loopback(host) and not auth:
         raise ValueError(
             f"--host is {host} and --auth is not given: whoever reaches this machine could read and change everything; "
             "add --auth, or leave --host out and let users come through an SSH tunnel"
@@ -104,6 +107,14 @@ def check_exposure(host: str, auth: bool, allowed_hosts: Sequence[str]) -> None:
     for name in allowed_hosts:
         if "*" in name or "/" in name or not name.strip():
             raise ValueError(f"--allowed-hosts has {name!r}; each must be a plain name or address, with :PORT if any")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches it; a name but `localhost` may mean any address."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def list_hosts(host: str, port: int, allowed_hosts: Sequence[str]) -> list[str]:

@@ -116,6 +116,7 @@ def test_ctsearch_has_the_commands_too(tmp_path: Path, capsys: pytest.CaptureFix
     [
         (("--host", "0.0.0.0"), "add --auth"),
         (("--host", "10.1.2.3"), "add --auth"),
+        (("--host", "127.0.0.1.example.org"), "add --auth"),
         (("--allowed-hosts", "mlflow.example.org"), "needs --auth"),
         (("--host", "0.0.0.0", "--auth"), "--allowed-hosts mlflow.example.org"),
         (("--host", "0.0.0.0", "--auth", "--allowed-hosts", "*"), "plain name"),
@@ -162,6 +163,6 @@ def test_passwords_work_on_sqlite_and_local_files_as_well(tmp_path: Path) -> Non
     with team_server(tmp_path / "home", backend="", artifacts=artifacts, environment={}) as server:
         assert ask(server.uri, EXPERIMENT)[0] == 401
         assert ask(server.uri, EXPERIMENT, login=f"admin:{server.admin_password}")[0] == 200
-        assert (server.folder / "mlflow.db").exists()
+        assert stat.S_IMODE((server.folder / "mlflow.db").stat().st_mode) == 0o600
         told = server_command("start", "--auth", "--home", str(server.home), environment={})
         assert "an MLflow server runs in" in told and "(status 2)" in told
