@@ -55,7 +55,7 @@ def test_the_compare_page_shows_parallel_coordinates_over_the_hyperparameters(
     for run in finished_search.children:
         assert run.info.run_name in page
     assert {"architecture", "augmentation", "batch_size"} <= set(browser.evaluate(axes))
-    for place, name in ((1, "val_auc"), (0, "learning_rate")):  # from below: an open list hides what is under it
+    for place, name in ((1, "best_val_auc"), (0, "learning_rate")):  # from below: an open list hides what is under it
         browser.write(f"document.querySelectorAll('input[role=combobox]')[{place}]", name, and_enter=True)
         browser.wait(f"{axes}.includes('{name}')")
 
