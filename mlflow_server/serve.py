@@ -2,6 +2,8 @@
 
     python mlflow_server/serve.py [--home FOLDER] [--port N]
 
+With --backend, --artifacts, --auth or --host it is the server of a team instead (team.py).
+
 Every user holds a shared lock on `in_use`. A small supervisor in a process session of its own holds
 `running`, keeps `mlflow server` alive, and ends it when nobody has held `in_use` for a while. The kernel
 frees the locks of a process, however it dies: nothing here asks whether a process id is still valid.
@@ -9,17 +11,13 @@ frees the locks of a process, however it dies: nothing here asks whether a proce
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import ctypes
 import fcntl
-import http.client
 import importlib.metadata
 import json
 import os
 import platform
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -27,15 +25,25 @@ import time
 from pathlib import Path
 from typing import Self
 
-HOST = "127.0.0.1"
+if __name__ == "__main__":  # as a script, mlflow_server/ comes first on the path: the root must
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from mlflow_server.locks import lock, try_lock, unlock
+from mlflow_server.mlflow_process import (
+    LOOPBACK,
+    ServerError,
+    find_port,
+    is_healthy,
+    local_uri,
+    start_mlflow,
+    stop_mlflow,
+)
+from mlflow_server.stores import SQLITE, local_artifacts
+
 USUAL_PORT = 5000
 IDLE_S = 5.0  # how long nobody must have held `in_use` before the server ends
 START_TIMEOUT_S = 120.0  # 8 s on an idle machine, 25 s seen on a busy one, twice that if port 5000 is lost to another
 _POLL_S = 0.2
-
-
-class ServerError(ConnectionError):
-    """The tracking server did not start; the message holds the last lines of its log."""
 
 
 class ServerHandle:
@@ -50,7 +58,7 @@ class ServerHandle:
     def close(self) -> None:
         """Let go. The server ends about five seconds after its last user. Safe to call twice."""
         if self._in_use is not None:
-            _unlock(self._in_use)
+            unlock(self._in_use)
             self._in_use = None
 
     def __enter__(self) -> Self:
@@ -67,7 +75,7 @@ class PendingServer:
         self._folder = folder.absolute()
         self._port = port
         (self._folder / "artifacts").mkdir(parents=True, exist_ok=True)
-        self._in_use = _lock(self._folder / "in_use", fcntl.LOCK_SH)
+        self._in_use = lock(self._folder / "in_use", fcntl.LOCK_SH)
         self._supervisor = self._start_supervisor()
 
     def wait(self, timeout_s: float = START_TIMEOUT_S) -> ServerHandle:
@@ -85,20 +93,20 @@ class PendingServer:
                 time.sleep(_POLL_S)
             raise ServerError(f"the MLflow server did not answer within {timeout_s:g} s:\n{self._log()}")
         except BaseException:
-            _unlock(self._in_use)
+            unlock(self._in_use)
             raise
 
     def abandon(self) -> None:
         """Let go without waiting: what started for us alone ends by itself."""
-        _unlock(self._in_use)
+        unlock(self._in_use)
 
     def _start_supervisor(self) -> subprocess.Popen[bytes] | None:
         """Start one unless one runs. The lock goes over to it: there is no moment without an owner."""
-        running = _try_lock(self._folder / "running")
+        running = try_lock(self._folder / "running")
         if running is None:
             return None
-        command = [sys.executable, __file__, "--supervise", str(self._folder), "--lock-fd", str(running)]
-        command += ["--port", str(self._port)] if self._port else []
+        command = [sys.executable, __file__, "--supervise", str(self._folder), str(running)]
+        command += [str(self._port)] if self._port else []
         try:
             (self._folder / "server.json").unlink(missing_ok=True)
             with (self._folder / "server.log").open("wb") as log:
@@ -127,11 +135,14 @@ class PendingServer:
                 f"this is {platform.node()}: take another home, or set MLFLOW_TRACKING_URI to a server that "
                 "both can reach"
             )
-        return facts["uri"] if _is_healthy(facts["port"]) else None
+        return facts["uri"] if is_healthy(facts["port"], facts.get("address", LOOPBACK)) else None
 
     def _log(self, num_lines: int = 15) -> str:
         lines = (self._folder / "server.log").read_text(errors="replace").splitlines()
-        return "\n".join([*lines[-num_lines:], f"(its log: {self._folder / 'server.log'})"])
+        words = [*lines[-num_lines:], f"(its log: {self._folder / 'server.log'})"]
+        if any("out-of-date database schema" in line for line in lines):
+            words.append("Its database is of an older MLflow: `ctsearch server upgrade` backs it up and upgrades it")
+        return "\n".join(words)
 
 
 def begin_server(folder: Path, port: int | None = None) -> PendingServer:
@@ -163,48 +174,23 @@ def supervise(folder: Path, running: int, port: int | None) -> int:
     """Keep `mlflow server` up while `in_use` is held by anybody. Returns an exit status."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     os.set_inheritable(running, False)
-    chosen = port or _find_port(USUAL_PORT)
+    chosen = port or find_port(USUAL_PORT)
     while True:
-        server = _start_mlflow(folder, chosen)
+        server = start_mlflow(folder, backend=SQLITE, artifacts=local_artifacts(folder), port=chosen)
         try:
             was_ready, in_use = _watch(server, folder, chosen)
         finally:
-            _stop(server)
+            stop_mlflow(server)
         if in_use is not None:  # held until the end, so that the next user waits for it
             (folder / "server.json").unlink(missing_ok=True)
-            _unlock(running)
-            _unlock(in_use)
+            unlock(running)
+            unlock(in_use)
             return 0
         if not was_ready:
             if port or chosen != USUAL_PORT:
                 return 1
-            chosen = _find_port(0)  # another server may have taken the usual port in the meantime
+            chosen = find_port(0)  # another server may have taken the usual port in the meantime
         print("the server ended by itself and is started again", flush=True)
-
-
-def _start_mlflow(folder: Path, port: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "mlflow", "server"]
-    command += ["--host", HOST, "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", "sqlite:///mlflow.db"]  # in `cwd`: a path may hold what a URI may not
-    command += ["--serve-artifacts", "--artifacts-destination", (folder / "artifacts").as_uri()]
-    environment = {
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "PYTHONSAFEPATH": "1",  # no folder of the user's can pass for a library
-        "PYTHONUNBUFFERED": "1",
-    }
-    return subprocess.Popen(
-        [*command, "--uvicorn-opts", "--no-access-log"],
-        cwd=folder,
-        env=os.environ | environment,
-        start_new_session=True,
-        preexec_fn=_die_with_parent if sys.platform == "linux" else None,
-    )
-
-
-def _die_with_parent() -> None:
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
 def _watch(server: subprocess.Popen[bytes], folder: Path, port: int) -> tuple[bool, int | None]:
@@ -216,101 +202,37 @@ def _watch(server: subprocess.Popen[bytes], folder: Path, port: int) -> tuple[bo
     while server.poll() is None:
         if not was_ready and _is_ready(folder, port):
             was_ready = True
-            _announce(folder, port)
-        in_use = _try_lock(folder / "in_use")
+            announce(folder, port)
+        in_use = try_lock(folder / "in_use")
         if in_use is None:
             idle_since = None
         else:
             idle_since = idle_since or time.monotonic()
             if time.monotonic() - idle_since > IDLE_S:
                 return was_ready, in_use
-            _unlock(in_use)
+            unlock(in_use)
         time.sleep(1.0 if was_ready else _POLL_S)
     return was_ready, None
 
 
 def _is_ready(folder: Path, port: int) -> bool:
     """What answers on the port might be another's server: only one that could bind it logs this line."""
-    line = f"Uvicorn running on http://{HOST}:{port}"
-    return line in (folder / "server.log").read_text(errors="replace") and _is_healthy(port)
+    line = f"Uvicorn running on http://{LOOPBACK}:{port}"
+    return line in (folder / "server.log").read_text(errors="replace") and is_healthy(port)
 
 
-def _announce(folder: Path, port: int) -> None:
-    facts = {"pid": os.getpid(), "port": port, "uri": f"http://{HOST}:{port}", "host": platform.node()}
+def announce(folder: Path, port: int, address: str = LOOPBACK, backend: str = SQLITE) -> None:
+    """Write where the server of this folder is found, for the searches and commands of this machine."""
+    facts = {"pid": os.getpid(), "address": address, "port": port, "host": platform.node(), "backend": backend}
+    facts |= {"uri": local_uri(address, port), "mlflow": importlib.metadata.version("mlflow")}
     aside = folder / "server.part"
-    aside.write_text(json.dumps(facts | {"mlflow": importlib.metadata.version("mlflow")}, indent=1))
+    aside.write_text(json.dumps(facts, indent=1))
     aside.replace(folder / "server.json")
 
 
-def _stop(server: subprocess.Popen[bytes]) -> None:
-    """End the whole process group: gently, then not."""
-    for wait_s, signum in ((10.0, signal.SIGTERM), (10.0, signal.SIGKILL)):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(server.pid, signum)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            server.wait(wait_s)
-
-
-def _find_port(wanted: int) -> int:
-    for port in (wanted, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with contextlib.suppress(OSError):
-                probe.bind((HOST, port))
-                return int(probe.getsockname()[1])
-    raise ServerError(f"{HOST} has no free port")
-
-
-def _is_healthy(port: int) -> bool:
-    connection = http.client.HTTPConnection(HOST, port, timeout=2.0)  # knows no proxies
-    try:
-        connection.request("GET", "/health")
-        response = connection.getresponse()
-        return response.status == 200 and response.read().strip() == b"OK"
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
-
-
-def _lock(path: Path, mode: int) -> int:
-    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(lock, mode)
-    except OSError:
-        os.close(lock)
-        raise
-    return lock
-
-
-def _try_lock(path: Path) -> int | None:
-    try:
-        return _lock(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return None
-
-
-def _unlock(lock: int) -> None:
-    fcntl.flock(lock, fcntl.LOCK_UN)
-    os.close(lock)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Run ctsearch's MLflow server until Ctrl-C.")
-    parser.add_argument("--home", type=Path, default=os.environ.get("CTSEARCH_HOME", "~/.ctsearch"))
-    parser.add_argument("--port", type=int, help=f"default: {USUAL_PORT}, or any free one")
-    parser.add_argument("--supervise", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--lock-fd", type=int, help=argparse.SUPPRESS)
-    given = parser.parse_args(arguments)
-    if given.supervise is not None:
-        return supervise(given.supervise, given.lock_fd, given.port)
-    try:
-        serve_ui(Path(given.home).expanduser() / "mlflow", given.port)
-    except ServerError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    if sys.argv[1:2] == ["--supervise"]:
+        sys.exit(supervise(Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]) if sys.argv[4:] else None))
+    from mlflow_server.cli import main
+
+    sys.exit(main(["start", *sys.argv[1:]]))

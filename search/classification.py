@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import track
 
 from mlflow_server.serve import ensure_server
+from search.outbox import explain_refusal
 from search.services import QUIET_MLFLOW
 from trainable.images.likeness import NOT_CHEST_CT
 
@@ -94,7 +95,7 @@ def find_registered(model: str | None, home: Path, tracking_uri: str | None, sta
             return uri, f"models:/{model}/{client.get_model_version_by_alias(model, 'champion').version}"
         return uri, model
     except MlflowException as error:
-        raise ValueError(f"{model} cannot be loaded from {uri}: {error.message}") from error
+        raise ValueError(f"{model} cannot be loaded from {uri}: {explain_refusal(error)}") from error
 
 
 @contextmanager

@@ -63,6 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("--tracking-uri", help="default: $MLFLOW_TRACKING_URI, else a server of our own")
     train = commands.add_parser("train", help="train one recipe here, without a search, and register it")
     add_train_options(train)
+    commands.add_parser("server", help="a tracking server for a team: start, user, backup, restore, upgrade, clean")
     commands.add_parser("recipes", help="named configurations, their source and what was reported of them")
     models = commands.add_parser("models", help="what each net costs on this machine; with a name, its layers")
     models.add_argument("name", nargs="?", metavar="NAME", help="show the layers of this net")
@@ -182,6 +183,11 @@ def split_pair(option: str, text: str) -> tuple[str, str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    if list(argv[:1]) == ["server"]:  # with options of its own, that work where only MLflow is installed as well
+        from mlflow_server.cli import main as serve
+
+        return serve(argv[1:])
     args = build_parser().parse_args(argv)
     try:
         if args.command == "ui":

@@ -27,6 +27,18 @@ def parse_duration_s(text: str) -> float:
     return float(found[1]) * SECONDS[found[2]]
 
 
+def check_tracking_uri(uri: str) -> str:
+    """The URI, if it is a server's and holds no password: it is written into records, and shown. Raises ValueError."""
+    if not uri.startswith(("http://", "https://")):
+        raise ValueError(f"the tracking URI is {uri!r}; it must be the http:// or https:// of a server")
+    if "@" in uri.partition("://")[2].partition("/")[0]:
+        raise ValueError(
+            "the tracking URI holds a login, and would be shown and recorded with it; give the address alone, and the "
+            "login by MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        )
+    return uri
+
+
 def parse_bytes(text: str) -> int:
     """`500MB`, `20GB` or `1.5TB` in bytes. Raises ValueError for anything else."""
     found = SIZE.fullmatch(text.strip().lower())
@@ -94,6 +106,8 @@ class SearchConfig:
             )
 
     def _check_choices(self) -> None:
+        if self.tracking_uri is not None:
+            check_tracking_uri(self.tracking_uri)
         if self.metric not in METRICS:
             raise ValueError(f"--metric is {self.metric!r}; it must be one of {', '.join(METRICS)} (on validation)")
         for name in self.recipes:

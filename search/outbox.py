@@ -99,13 +99,32 @@ def ask(uri: str, question: Callable[[], _T], *, patience_s: float) -> _T:
             raise
         except Exception as error:
             if not is_lost_connection(error):
-                raise TrackingError(f"MLflow at {uri} refused: {error}") from error
+                raise TrackingError(f"MLflow at {uri} refused: {explain_refusal(error)}") from error
             if time.monotonic() + wait_s > end:
                 raise TrackingError(
                     f"MLflow at {uri} has not answered for {patience_s:g} s; is it running? {error}"
                 ) from error
             time.sleep(wait_s)
             wait_s = min(2 * wait_s, 5.0)
+
+
+def explain_refusal(error: Exception) -> str:
+    """The words of MLflow, and what to do where it wants a login or does not know the address it was called by."""
+    status = error.get_http_status_code() if hasattr(error, "get_http_status_code") else None
+    words = str(error)
+    if status == 401:
+        who = os.environ.get("MLFLOW_TRACKING_USERNAME")
+        login = f"the password of {who!r} is wrong, or there is no such user" if who else "it wants a login"
+        return (
+            f"{login}; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (whoever runs the server makes them "
+            "by `ctsearch server user NAME`)"
+        )
+    if status == 403 and "Invalid Host" in words:
+        return (
+            "it does not know this address as its own; call it by one that it knows, or start it with "
+            "--allowed-hosts (`ctsearch server start --help`)"
+        )
+    return words
 
 
 class _Impatience:

@@ -177,6 +177,7 @@ def conduct(config: SearchConfig, home: SearchHome, pace: Pace) -> int:
             trials_uri=str(home.trials),
             node_dir=str(home.cache),
             tracking_uri=services.tracking_uri,
+            tracking_login=services.tracking_login,
             weights=nets.weights,
             sources=nets.sources,
         )

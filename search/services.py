@@ -9,8 +9,9 @@ from typing import Self
 
 from mlflow_server.serve import PendingServer, begin_server
 from search.cluster import Cluster, connect
-from search.config import SearchConfig
+from search.config import SearchConfig, check_tracking_uri
 from search.home import SearchHome
+from search.outbox import ask
 from search.pace import Pace
 
 QUIET_MLFLOW = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
@@ -33,6 +34,7 @@ class Services:
         self.home = home
         self.pace = pace
         self.with_ray = with_ray
+        self.tracking_login: dict[str, str] = {}  # for the workers; none for a server of our own
         self._uri = config.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
         self._pending: PendingServer | None = None
         self._stack = ExitStack()
@@ -42,6 +44,12 @@ class Services:
             os.environ.setdefault(name, value)
         if self._uri is None:
             self._pending = begin_server(self.home.mlflow)
+        else:  # a wrong address or password is told now, not after the images
+            from mlflow import MlflowClient
+
+            client = MlflowClient(check_tracking_uri(self._uri))
+            ask(self._uri, lambda: client.search_experiments(max_results=1), patience_s=30.0)
+            self.tracking_login = read_login()
         if not self.with_ray:
             return self
         import ray
@@ -70,6 +78,8 @@ class Services:
                 server = self._pending.wait()
             self._pending = None
             self._stack.callback(server.close)
+            if not server.started:  # it may be a team's, that was found running in this home
+                self.tracking_login = read_login()
             self._uri = server.uri
         return self._uri
 
@@ -77,3 +87,16 @@ class Services:
         if self._pending is not None:
             self._pending.abandon()
         self._stack.close()
+
+
+def read_login() -> dict[str, str]:
+    """The variables by which MLflow's client logs in here, from the environment or `~/.mlflow/credentials`."""
+    from mlflow.utils.credentials import read_mlflow_creds
+
+    name, password = read_mlflow_creds()
+    login = {
+        "MLFLOW_TRACKING_USERNAME": name,
+        "MLFLOW_TRACKING_PASSWORD": password,
+        "MLFLOW_TRACKING_TOKEN": os.environ.get("MLFLOW_TRACKING_TOKEN"),
+    }
+    return {variable: value for variable, value in login.items() if value}

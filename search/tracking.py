@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Experiment, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
+from search.config import check_tracking_uri
 from search.outbox import Outbox, TrackingError, ask
 from trainable.run_log import send_missing
 
@@ -78,8 +79,7 @@ class Tracking:
         `metric` is the key among a trial's metrics by which its best epoch is chosen. Raises TrackingError
         when the server does not answer, or when the experiment or the parent run was deleted.
         """
-        if not uri.startswith(("http://", "https://")):
-            raise ValueError(f"the tracking URI is {uri!r}; it must be the http:// or https:// of a server")
+        check_tracking_uri(uri)
         client = MlflowClient(uri)
         all_tags = {"search": search_name, "mlflow.note.content": description, **(tags or {})}
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from trainable.config import TrialSettings
 
@@ -19,7 +20,8 @@ class TrialTask:
     """What every trial of a search shares; it travels once to each worker.
 
     `weights` maps an architecture to the bytes of its weights file (uint8), `sources` a user's own
-    "file.py:function" to the text of that file. `node_dir` is a folder on the worker's own disk.
+    "file.py:function" to the text of that file. `node_dir` is a folder on the worker's own disk. `tracking_login` holds
+    the variables by which MLflow's client logs in; it is in no text, no log and no file of ours.
     """
 
     search: str
@@ -28,8 +30,14 @@ class TrialTask:
     trials_uri: str
     node_dir: str
     tracking_uri: str | None = None
+    tracking_login: Mapping[str, str] = field(default_factory=dict, repr=False)
     weights: Mapping[str, np.ndarray] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Where it arrives, MLflow's client finds the driver's login: in the environment, its only place for one."""
+        self.__dict__.update(state)
+        os.environ.update(self.tracking_login)
 
 
 def locate_trial(trials_uri: str, number: int) -> str:

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mlflow_server import serve
-from mlflow_server.serve import ServerError, ServerHandle, begin_server, ensure_server
+from mlflow_server.locks import try_lock, unlock
+from mlflow_server.mlflow_process import ServerError, is_healthy
+from mlflow_server.serve import ServerHandle, begin_server, ensure_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -94,13 +95,13 @@ def test_it_serves_this_machine_only_from_its_own_folder(mlflow_server: ServerHa
 
 
 def test_a_server_of_another_machine_is_refused_by_name(mlflow_server: ServerHandle, tmp_path: Path) -> None:
-    lock = serve._try_lock(tmp_path / "running")  # as if another machine held it through a shared folder
+    lock = try_lock(tmp_path / "running")  # as if another machine held it through a shared folder
     assert lock is not None
     facts = json.loads((mlflow_server.folder / "server.json").read_text())
     (tmp_path / "server.json").write_text(json.dumps(facts | {"host": "elsewhere"}))
     with pytest.raises(ServerError, match=r"runs on elsewhere.*MLFLOW_TRACKING_URI"):
         ensure_server(tmp_path)
-    serve._unlock(lock)
+    unlock(lock)
 
 
 def test_one_starts_it_ctrl_c_spares_it_and_it_ends_after_its_last_user_was_killed(tmp_path: Path) -> None:
@@ -116,7 +117,7 @@ def test_one_starts_it_ctrl_c_spares_it_and_it_ends_after_its_last_user_was_kill
         starter.wait()
         with ensure_server(folder) as server:
             assert (server.uri, server.started) == (uri, False)
-            assert serve._is_healthy(int(uri.rpartition(":")[2]))
+            assert is_healthy(int(uri.rpartition(":")[2]))
         elsewhere = tmp_path / "elsewhere"
         elsewhere.mkdir()
         (elsewhere / "mlflow.py").write_text("raise SystemExit('the wrong mlflow')")
@@ -149,7 +150,8 @@ def test_a_stale_server_json_is_mended_and_a_dead_server_started_again(tmp_path:
         thread = threading.Thread(target=foreign.serve_forever)
         thread.start()
         uri = f"http://127.0.0.1:{foreign.server_port}"
-        facts = {"pid": 2**22 + 1, "port": foreign.server_port, "uri": uri, "host": platform.node()}
+        facts = {"pid": 2**22 + 1, "address": "127.0.0.1", "port": foreign.server_port, "uri": uri}
+        facts |= {"host": platform.node()}
         (tmp_path / "server.json").write_text(json.dumps(facts))
         pending = begin_server(tmp_path)
         with pending.wait() as server:
