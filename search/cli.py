@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from search.config import SAMPLERS, SearchConfig, parse_bytes, parse_duration_s
-from search.home import default_home
+from search.config import BAD_NODES, SAMPLERS, SearchConfig, parse_bytes, parse_duration_s
+from search.home import default_home, default_storage
 from trainable.config import METRICS
 
 EXAMPLES = """examples:
@@ -105,6 +105,9 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
     cluster.add_argument("--trial-gpus", type=float, help="fractions allowed")
     cluster.add_argument("--ray-address", help="default: $RAY_ADDRESS, else Ray on this machine")
     cluster.add_argument("--tracking-uri", help="default: $MLFLOW_TRACKING_URI, else a server of our own")
+    cluster.add_argument("--storage", metavar="FOLDER|URI", help="what all nodes share (default: $CTSEARCH_STORAGE)")
+    cluster.add_argument("--preflight", action="store_true", default=None, help="only look at every node, and end")
+    cluster.add_argument("--bad-nodes", choices=BAD_NODES, help="that fail the preflight (default: refuse to begin)")
     cluster.add_argument("--seed", type=int, help="decides splits, trials, weights and batches (default: 0)")
     cluster.add_argument("--deterministic", action="store_true", default=None, help="fp32 and deterministic kernels")
     cluster.add_argument("--compile", action="store_true", default=None, help="train through torch.compile")
@@ -225,7 +228,7 @@ def run_train(args: argparse.Namespace) -> int:
 
 def run_search(args: argparse.Namespace) -> int:
     from search.pace import process_began_at_s
-    from search.run import resume, run
+    from search.run import preflight, resume, run
 
     began_at_s = process_began_at_s()
 
@@ -235,15 +238,22 @@ def run_search(args: argparse.Namespace) -> int:
             "home",
             "resume",
             "ray_address",
+            "storage",
         }
         if given:
             raise ValueError(
-                f"--resume goes on as the search began; it takes no other option than --home and --ray-address, "
-                f"got: {', '.join(sorted(given))}"
+                f"--resume goes on as the search began; it takes no other option than --home, --ray-address and "
+                f"--storage, got: {', '.join(sorted(given))}"
             )
         return resume(
-            args.resume, home=args.home or default_home(), ray_address=args.ray_address, began_at_s=began_at_s
+            args.resume,
+            home=args.home or default_home(),
+            ray_address=args.ray_address,
+            storage=args.storage or default_storage(),
+            began_at_s=began_at_s,
         )
+    if args.preflight:
+        return preflight(read_config(args))
     return run(read_config(args), began_at_s=began_at_s)
 
 

@@ -186,6 +186,12 @@ class CheckpointWriter:
         """Take a copy of `state`, to be written as `best` at once."""
         self._submit("best", state, facts)
 
+    def hurry(self) -> None:
+        """The node is about to go: what waits is written at once, and so is every `newest` from now on."""
+        with self._changed:
+            self._min_interval_s, self._next_newest_at = 0.0, time.monotonic()
+            self._changed.notify_all()
+
     def wait_for_best(self) -> None:
         """Return when every `best` handed in is durable."""
         with self._changed:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from trainable.config import TrialSettings
+from trainable.storage import join
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +20,8 @@ class TrialTask:
     """What every trial of a search shares; it travels once to each worker.
 
     `weights` maps an architecture to the bytes of its weights file (uint8), `sources` a user's own
-    "file.py:function" to the text of that file. `node_dir` is a folder on the worker's own disk.
+    "file.py:function" to the text of that file. `node_dir` is a folder on the worker's own disk. `pixels_server` is
+    where a node of a cluster gets the pixels that it does not see (trainable/node.py); None on a Ray of our own.
     """
 
     search: str
@@ -30,11 +32,12 @@ class TrialTask:
     tracking_uri: str | None = None
     weights: Mapping[str, np.ndarray] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
+    pixels_server: Any = None
 
 
 def locate_trial(trials_uri: str, number: int) -> str:
     """The folder of one trial's checkpoints, by its Optuna number."""
-    return f"{trials_uri.rstrip('/')}/{number:04d}"
+    return join(trials_uri, f"{number:04d}")
 
 
 def delete_checkpoint(trials_uri: str, number: int, kind: Literal["newest", "best"]) -> None:

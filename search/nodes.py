@@ -1,0 +1,60 @@
+"""Nodes that come and go while a search runs: trials fill what is there, and a lost node is no failure of its trial"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ray import tune
+
+from search.cluster import Cluster, alive_nodes
+
+if TYPE_CHECKING:
+    from ray.tune.experiment import Trial as TuneTrial
+
+    from search.searcher import OptunaSearcher
+
+LOOK_S = 3.0
+NODE_DEATH = "its node has died"
+
+
+class NodeWatch(tune.Callback):
+    """Counts the cluster's slots again every few seconds, and tells of nodes that joined or left."""
+
+    def __init__(self, cluster: Cluster, searcher: OptunaSearcher, say: Callable[[list[str]], None]) -> None:
+        self.cluster = cluster
+        self.searcher = searcher
+        self.say = say
+        self.present = self._look()
+        self.next_look_s = time.monotonic() + LOOK_S
+
+    def on_step_end(self, iteration: int, trials: Sequence[TuneTrial], **info: Any) -> None:
+        if time.monotonic() < self.next_look_s:
+            return
+        self.next_look_s = time.monotonic() + LOOK_S
+        before, self.present = self.present, self._look()
+        if before == self.present:
+            return
+        self.searcher.num_slots = self.cluster.count_slots_now()
+        came = [f"node {name} has joined" for node, name in self.present.items() if node not in before]
+        went = [f"node {name} is gone" for node, name in before.items() if node not in self.present]
+        self.say([f"{line}; {self.searcher.num_slots} trials fit at once" for line in (*came, *went)])
+
+    def on_trial_recover(self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        """Tune counts every death of a worker; that of its node is not the trial's fault."""
+        error_file = Path(trial.error_file) if trial.error_file else None
+        if error_file is not None and error_file.exists() and NODE_DEATH in last_failure(error_file.read_text()):
+            trial.run_metadata.num_failures -= 1
+
+    def __reduce__(self) -> tuple[type[object], tuple[()]]:
+        return object, ()
+
+    def _look(self) -> dict[str, str]:
+        return {node["NodeID"]: node["NodeManagerAddress"] for node in alive_nodes()}
+
+
+def last_failure(text: str) -> str:
+    """Tune appends every failure of a trial to one file."""
+    return text.rpartition("Failure # ")[2]
