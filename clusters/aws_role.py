@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from typing import Any
 
 import boto3
@@ -48,16 +49,12 @@ def allow_nodes(worker_arn: str) -> list[dict[str, Any]]:
 
 def make_role(iam: Any, name: str, statements: list[dict[str, Any]]) -> str:
     """Make the role and its instance profile, or bring them up to date. Returns the role's ARN."""
-    try:
+    with suppress(iam.exceptions.EntityAlreadyExistsException):
         iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(BY_EC2))
-    except iam.exceptions.EntityAlreadyExistsException:
-        pass
     policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
     iam.put_role_policy(RoleName=name, PolicyName="ctsearch", PolicyDocument=policy)
-    try:
+    with suppress(iam.exceptions.EntityAlreadyExistsException):
         iam.create_instance_profile(InstanceProfileName=name)
-    except iam.exceptions.EntityAlreadyExistsException:
-        pass
     if not iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"]["Roles"]:
         iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
     return iam.get_role(RoleName=name)["Role"]["Arn"]

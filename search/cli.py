@@ -18,6 +18,7 @@ EXAMPLES = """examples:
   ctsearch search --data slices/ --name first              a folder with one subfolder per class
   ctsearch search --data slices/ --time-budget 2h --arch resnet18,resnet50 --lr 1e-5:1e-3
   ctsearch search --resume first                           go on where a killed search stood
+  ctsearch submit cluster.yaml -- --data slices/           on the cluster that `ray up cluster.yaml` made
   ctsearch ui                                              compare runs in the MLflow UI
   ctsearch train --recipe vgg16-covidct --data slices/     one published configuration, without a search
   ctsearch classify slices/new/ --csv found.csv            by the champion
@@ -36,6 +37,11 @@ def build_parser() -> argparse.ArgumentParser:
     search = commands.add_parser("search", help="search, and register the champion", epilog=EXAMPLES)
     search.formatter_class = argparse.RawDescriptionHelpFormatter
     add_search_options(search)
+    submit = commands.add_parser("submit", help="search on a cluster; this machine may be switched off")
+    submit.add_argument("cluster_file", type=Path, metavar="CLUSTER.yaml", help="what `ray up` was given")
+    submit.add_argument(
+        "options", nargs="*", metavar="-- OPTION", help="options of `ctsearch search`; paths are those of the head"
+    )
     ui = commands.add_parser("ui", help="open the MLflow UI of earlier searches")
     ui.add_argument("--home", type=Path, default=None, help="default: $CTSEARCH_HOME, else ~/.ctsearch")
     ui.add_argument("--port", type=int, default=None)
@@ -175,6 +181,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             serve_ui((args.home or default_home()).expanduser().absolute() / "mlflow", args.port)
             return 0
+        if args.command == "submit":
+            from search.submission import submit
+
+            build_parser().parse_args(["search", *args.options])  # a wrong option is told here, not in a log there
+            return submit(args.cluster_file, args.options)
         if args.command == "classify":
             from search.classification import classify
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -124,8 +125,10 @@ def connect(address: str | None, *, trial_cpus: float | None = None, trial_gpus:
                 os.environ.setdefault("RAY_preload_python_modules", ",".join(PRELOADED))
             options |= {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
         ray.init(**options)
-    nodes = [node["Resources"] for node in alive_nodes()]
     growth = read_growth() if address else []
+    if address and Path(BOOTSTRAP_CONFIG).expanduser().exists() and not growth:
+        wait_for_workers()
+    nodes = [node["Resources"] for node in alive_nodes()]
     if growth:  # every trial that waits asks for a node
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(10 * len(growth))
     cluster = fit_trials(nodes, trial_cpus=trial_cpus, trial_gpus=trial_gpus, growth=growth)
@@ -137,6 +140,15 @@ def alive_nodes() -> list[dict[str, Any]]:
     import ray
 
     return [node for node in ray.nodes() if node["Alive"]]
+
+
+def wait_for_workers(timeout_s: float = 180.0) -> None:
+    """`ray up` returns when the head is up; hosts of one's own join some time later."""
+    until_s = time.monotonic() + timeout_s
+    while time.monotonic() < until_s:
+        if any(node["Resources"].get("CPU") or node["Resources"].get("GPU") for node in alive_nodes()):
+            return
+        time.sleep(1)
 
 
 def read_growth() -> list[dict[str, float]]:

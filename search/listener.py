@@ -29,8 +29,9 @@ NUM_FAILURES_TO_END = 5
 class Listener(tune.Callback):
     """Translates Tune's events; it decides nothing.
 
-    `trial_tags` go to every trial's run, `copy_records` keeps the search's own records beside its checkpoints, `delete_checkpoint(number, kind)` frees a trial's files. The five best trials
-    that have ended keep their best checkpoints while these take no more than `kept_bytes`, the very best one always.
+    `trial_tags` go to every trial's run, `copy_records` keeps the search's records beside its checkpoints,
+    `delete_checkpoint(number, kind)` frees a trial's files. The five best trials that have ended keep their best
+    checkpoints while these take no more than `kept_bytes`, the very best one always.
     """
 
     def __init__(

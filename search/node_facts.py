@@ -1,4 +1,4 @@
-"""What a node shows of itself in the preflight: versions, code, GPUs, disk, and whether it reaches storage and MLflow"""
+"""What a node shows of itself in the preflight: versions, code, GPUs, disk, and what it reaches"""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ def check_nodes(nodes: Sequence[dict[str, Any]], demand: Demand, own: NodeFacts)
         asked.append((node, num_gpus, look.remote(replace(demand, num_gpus=num_gpus))))
     until_s = time.monotonic() + ANSWER_S
     reports = []
-    for node, num_gpus, answer in asked:
+    for node, _, answer in asked:
         report = NodeReport(node_id=node["NodeID"], address=node["NodeManagerAddress"])
         reports.append(report)
         try:
@@ -146,13 +146,17 @@ def check_nodes(nodes: Sequence[dict[str, Any]], demand: Demand, own: NodeFacts)
     return reports
 
 
+def read_clock() -> float:
+    return time.time()
+
+
 def measure_clock(node_id: str) -> float:
     """How far a node's clock is ahead, in seconds: the better of two calls, against the middle of each."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     there = NodeAffinitySchedulingStrategy(node_id, soft=False)
-    ask = ray.remote(time.time).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
+    ask = ray.remote(read_clock).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
     offsets = []
     for _ in range(2):
         asked_s = time.time()

@@ -60,8 +60,8 @@ def run(config: SearchConfig, *, began_at_s: float | None = None) -> int:
     pace = Pace(began_at_s)
     if config.name and config.storage and holds(config.storage, config.name):
         raise ValueError(
-            f"the search {config.name!r} exists in {config.storage}; go on with it by --resume {config.name}, or choose "
-            "another --name"
+            f"the search {config.name!r} exists in {config.storage}; go on with it by --resume {config.name}, or "
+            "choose another --name"
         )
     home = create_search(config.home, config.name, {"config": config.to_record(), "code_version": code_version()})
     try:

@@ -40,19 +40,16 @@ def choose_node_dir(node_dir: str) -> Path:
 
 
 def bring_pixels(pixels_path: str, node_dir: Path, server: Any) -> str:
-    """Where the cache file lies on this node; it is fetched from the driver's node if it is nowhere.
+    """Where the cache file lies on this node; what does not lie in `node_dir` yet is fetched from the driver's node.
 
-    A shared folder shows it at its own path. Of several trials of a node one fetches it and the others wait. The file
-    is named by its content, so that one of this name is the right one. Raises FileNotFoundError where there is
-    nobody to fetch it from.
+    A shared folder shows it there already, and without a `server` this is the driver's node. Of several trials of a
+    node one fetches it and the others wait. The file is named by its content: one of this name is the right one.
     """
-    if Path(pixels_path).is_file():
-        return pixels_path
     target = node_dir / Path(pixels_path).name
+    if server is None:
+        return pixels_path
     if target.is_file():
         return str(target)
-    if server is None:
-        raise FileNotFoundError(f"{pixels_path} does not lie on {os.uname().nodename}, and no other node serves it")
     node_dir.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{target}.lock"):
         if not target.is_file():
