@@ -96,7 +96,7 @@ class Cluster:
 def connect(address: str | None, *, trial_cpus: float | None = None, trial_gpus: float | None = None) -> Cluster:
     """Join the cluster at `address` (or RAY_ADDRESS), else start Ray on this machine for this search alone.
 
-    Raises ConnectionError for a cluster that does not answer, ValueError where not one trial fits.
+    Raises ConnectionError for a cluster that does not answer or refuses our token, ValueError where not one trial fits.
     """
     for name, value in (QUIET | KEEP_FREED_MEMORY).items():
         os.environ.setdefault(name, value)
@@ -124,7 +124,13 @@ def connect(address: str | None, *, trial_cpus: float | None = None, trial_gpus:
             if not wants_gpu(trial_gpus):  # Ray warms one worker a core, which is then what trials take
                 os.environ.setdefault("RAY_preload_python_modules", ",".join(PRELOADED))
             options |= {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-        ray.init(**options)
+        try:
+            ray.init(**options)
+        except ray.exceptions.AuthenticationError as error:
+            raise ConnectionError(
+                f"the Ray cluster at {address!r} refuses our token; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or "
+                "~/.ray/auth_token to that of its head"
+            ) from error
     growth = read_growth() if address else []
     if address and Path(BOOTSTRAP_CONFIG).expanduser().exists() and not growth:
         wait_for_workers()

@@ -7,6 +7,8 @@ import re
 import runpy
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +86,7 @@ def test_dependencies_are_installed_as_tested_and_no_code_of_ours(name: str) -> 
     config = prepare(name)
     installs = [command for command in config["setup_commands"] if "pip install" in command]
     assert installs and all("constraints.txt" in command for command in installs)
-    assert set(config["file_mounts"].values()) == {"constraints.txt", "pyproject.toml"}
+    assert set(config["file_mounts"].values()) - {"clusters/spot_notice.py"} == {"constraints.txt", "pyproject.toml"}
 
 
 @pytest.mark.parametrize("name", CLOUDS)
@@ -183,6 +185,46 @@ def test_the_roles_of_aws_are_made_once_and_give_workers_the_bucket_alone(
     types = read("cluster.yaml")["available_node_types"]
     named = {name: kind["node_config"]["IamInstanceProfile"]["Name"] for name, kind in types.items()}
     assert {named.pop("head")} == {"ctsearch-head"} and set(named.values()) == {"ctsearch-worker"}
+
+
+class Metadata(BaseHTTPRequestHandler):
+    """EC2's instance metadata, version 2: without a token no answer, and a notice from the third question on."""
+
+    num_asked = 0
+
+    def do_PUT(self) -> None:
+        self.answer(200 if self.headers["X-aws-ec2-metadata-token-ttl-seconds"] else 400, b"a-token")
+
+    def do_GET(self) -> None:
+        Metadata.num_asked += 1
+        is_allowed = self.headers["X-aws-ec2-metadata-token"] == "a-token"
+        is_there = self.path == "/latest/meta-data/spot/instance-action" and Metadata.num_asked > 2
+        self.answer(401 if not is_allowed else 200 if is_there else 404, b'{"action": "terminate"}')
+
+    def answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None: ...
+
+
+def test_a_spot_notice_becomes_a_drained_node(tmp_path: Path) -> None:
+    commands = [c for c in prepare("cluster.yaml")["worker_start_ray_commands"] if "spot_notice.py" in c]
+    assert len(commands) == 1 and commands[0].endswith("&")
+    ray = tmp_path / "ray"
+    ray.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/said\n')
+    ray.chmod(0o755)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Metadata) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        where = {"EC2_METADATA": f"http://127.0.0.1:{server.server_port}", "EC2_METADATA_POLL_S": "0.1"}
+        paths = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+        script = [sys.executable, str(ROOT / "clusters/spot_notice.py")]
+        subprocess.run(script, env=os.environ | where | paths, check=True, timeout=60)
+        server.shutdown()
+    said = (tmp_path / "said").read_text()
+    assert said.startswith("drain-node --reason DRAIN_NODE_REASON_PREEMPTION") and "remaining-seconds 110" in said
+    assert Metadata.num_asked == 3
 
 
 def check_fields(found: Any, known: Any, where: str) -> None:
