@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
@@ -21,12 +23,24 @@ NODE_DEATH = "its node has died"
 
 
 class NodeWatch(tune.Callback):
-    """Counts the cluster's slots again every few seconds, and tells of nodes that joined or left."""
+    """Counts the cluster's slots again every few seconds, and tells of nodes that joined or left.
 
-    def __init__(self, cluster: Cluster, searcher: OptunaSearcher, say: Callable[[list[str]], None]) -> None:
+    `find_faults(nodes)` is the preflight of nodes that join late, in a thread: what it finds is told, no more, since
+    Ray may have given such a node a trial already.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        searcher: OptunaSearcher,
+        say: Callable[[list[str]], None],
+        find_faults: Callable[[list[dict[str, Any]]], list[str]] = lambda nodes: [],
+    ) -> None:
         self.cluster = cluster
         self.searcher = searcher
         self.say = say
+        self.find_faults = find_faults
+        self.faults: SimpleQueue[str] = SimpleQueue()
         self.present = self._look()
         self.next_look_s = time.monotonic() + LOOK_S
 
@@ -34,19 +48,28 @@ class NodeWatch(tune.Callback):
         if time.monotonic() < self.next_look_s:
             return
         self.next_look_s = time.monotonic() + LOOK_S
+        while not self.faults.empty():
+            self.say([f"preflight: {self.faults.get()}"])
         before, self.present = self.present, self._look()
         if before == self.present:
             return
         self.searcher.num_slots = self.cluster.count_slots_now()
+        if new := [node for node in alive_nodes() if node["NodeID"] in self.present.keys() - before.keys()]:
+            threading.Thread(target=self._check, args=(new,), name="late-preflight", daemon=True).start()
         came = [f"node {name} has joined" for node, name in self.present.items() if node not in before]
         went = [f"node {name} is gone" for node, name in before.items() if node not in self.present]
-        self.say([f"{line}; {self.searcher.num_slots} trials fit at once" for line in (*came, *went)])
+        self.say([f"{line}; trials that fit at once: {self.searcher.num_slots}" for line in (*came, *went)])
 
     def on_trial_recover(self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         """Tune counts every death of a worker; that of its node is not the trial's fault."""
         error_file = Path(trial.error_file) if trial.error_file else None
         if error_file is not None and error_file.exists() and NODE_DEATH in last_failure(error_file.read_text()):
             trial.run_metadata.num_failures -= 1
+            self.say([f"trial {trial.config['number']:3d} is not to blame: {NODE_DEATH}"])
+
+    def _check(self, nodes: list[dict[str, Any]]) -> None:
+        for fault in self.find_faults(nodes):
+            self.faults.put(fault)
 
     def __reduce__(self) -> tuple[type[object], tuple[()]]:
         return object, ()

@@ -85,12 +85,7 @@ def check_cluster(
     """
     if not cluster.is_joined and config.storage is None and show is None:
         return cluster
-    demand = open_demand(config.storage, home.cache, cluster.reach(tracking_uri))
-    try:
-        own = inspect_node(demand)
-        reports = check_nodes(alive_nodes(), demand, own) if cluster.is_joined else [check_here(demand, own)]
-    finally:
-        close_demand(demand)
+    reports = look(config, home, cluster, tracking_uri, alive_nodes())
     faults = tell_faults(reports)
     if show is not None:
         show(draw_table(reports))
@@ -107,6 +102,18 @@ def check_cluster(
     if not num_slots and not cluster.grows:
         raise ValueError("\n".join(["no node that trials fit on passed the preflight:", *faults]))
     return replace(cluster, num_slots=num_slots)
+
+
+def look(
+    config: SearchConfig, home: SearchHome, cluster: Cluster, tracking_uri: str, nodes: Sequence[dict[str, Any]]
+) -> list[NodeReport]:
+    """Compare these nodes with this machine; a Ray of our own is this machine."""
+    demand = open_demand(config.storage, home.cache, cluster.reach(tracking_uri))
+    try:
+        own = inspect_node(demand)
+        return check_nodes(nodes, demand, own) if cluster.is_joined else [check_here(demand, own)]
+    finally:
+        close_demand(demand)
 
 
 def check_here(demand: Demand, own: NodeFacts) -> NodeReport:

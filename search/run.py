@@ -11,6 +11,7 @@ import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 if __name__ == "__main__":  # as a script, search/ comes first on the path: the root must
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -28,7 +29,7 @@ from search.listener import Listener
 from search.mirror import fetch, holds, mirror_records
 from search.nodes import NodeWatch
 from search.pace import Pace
-from search.preflight import check_cluster
+from search.preflight import check_cluster, look, tell_faults
 from search.preparation import (
     choose_first_points,
     describe_data,
@@ -236,6 +237,9 @@ def conduct(config: SearchConfig, home: SearchHome, pace: Pace) -> int:
             plans=plans,
         )
 
+        def check_late(nodes: list[dict[str, Any]]) -> list[str]:
+            return tell_faults(look(config, home, cluster, tracking.uri, nodes))
+
         # The search.
         say(f"MLflow       {tracking.search_url()}")
         copy_records()
@@ -249,7 +253,7 @@ def conduct(config: SearchConfig, home: SearchHome, pace: Pace) -> int:
                     listener=listener,
                     cluster=cluster,
                     home=home,
-                    callbacks=[NodeWatch(cluster, searcher, board.say)] if cluster.is_joined else [],
+                    callbacks=[NodeWatch(cluster, searcher, board.say, check_late)] if cluster.is_joined else [],
                 )
         say(board.headline())
         if budget.stop_reason == TERMINATED:
