@@ -85,7 +85,7 @@ def check_cluster(
     """
     if not cluster.is_joined and config.storage is None and show is None:
         return cluster
-    reports = look(config, home, cluster, tracking_uri, alive_nodes())
+    reports = look(config, home, cluster, tracking_uri, alive_nodes() if cluster.is_joined else [])
     faults = tell_faults(reports)
     if show is not None:
         show(draw_table(reports))

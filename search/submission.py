@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 from search.cluster import ROOT
@@ -46,7 +47,7 @@ def submit(cluster_file: Path, options: Sequence[str]) -> int:
 
 def find_name(options: Sequence[str]) -> str | None:
     """The search's name among its options, new or resumed."""
-    for option, value in zip(options, [*options[1:], ""], strict=True):
+    for option, value in zip_longest(options, options[1:], fillvalue=""):
         for wanted in ("--name", "--resume"):
             if option == wanted:
                 return value
