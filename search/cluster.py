@@ -126,10 +126,10 @@ def connect(address: str | None, *, trial_cpus: float | None = None, trial_gpus:
             options |= {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
         try:
             ray.init(**options)
-        except ray.exceptions.AuthenticationError as error:
+        except (ray.exceptions.AuthenticationError, ConnectionError) as error:
             raise ConnectionError(
-                f"the Ray cluster at {address!r} refuses our token; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or "
-                "~/.ray/auth_token to that of its head"
+                f"the Ray cluster at {address!r} answers and does not let us in; set RAY_AUTH_MODE=token, and "
+                f"RAY_AUTH_TOKEN or ~/.ray/auth_token to the token of its head ({str(error).splitlines()[0]})"
             ) from error
     growth = read_growth() if address else []
     if address and Path(BOOTSTRAP_CONFIG).expanduser().exists() and not growth:

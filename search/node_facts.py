@@ -10,6 +10,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -108,18 +109,25 @@ def ask_cuda() -> str:
 
 
 def try_storage(storage: str, token: str) -> str:
-    """Read what the driver wrote, write and read a file, and remove it."""
+    """Read what the driver wrote, write and read a file, and remove it; not every store shows a file at once."""
     folder, name, content = join(storage, FOLDER), f"{token}-{secrets.token_hex(4)}", secrets.token_bytes(64)
     try:
-        if read_file(folder, token) is None:
+        if not sees(folder, token, token.encode()):
             return "does not hold what the head has just written there: it is not the same folder"
         write_file(folder, name, content)
-        if read_file(folder, name) != content:
-            return "does not give back what was written"
+        is_same = sees(folder, name, content)
         delete_file(folder, name)
+        return "" if is_same else "does not give back what was written"
     except (OSError, ValueError) as error:
         return str(error).splitlines()[0]
-    return ""
+
+
+def sees(folder: str, name: str, content: bytes) -> bool:
+    for wait_s in (0.5, 1.0, 0.0):
+        if read_file(folder, name) == content:
+            return True
+        time.sleep(wait_s)
+    return False
 
 
 def try_tracking(uri: str) -> str:

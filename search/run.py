@@ -78,11 +78,14 @@ def run(config: SearchConfig, *, began_at_s: float | None = None) -> int:
 def preflight(config: SearchConfig) -> int:
     """Look at every node, show what was found, and end. Returns 0 where all is well, else raises ValueError."""
     console = Console()
+    if not console.is_terminal:  # a job's log has room for the table
+        console = Console(width=160)
+    show = partial(console.print, markup=False, highlight=False)
     home = create_search(config.home, config.name, {})
     try:
         with Services(config, home, Pace()) as services:
-            console.print(f"Cluster      {services.cluster.description}", markup=False, highlight=False, soft_wrap=True)
-            check_cluster(config, home, services.cluster, services.tracking_uri, show=console.print)
+            show(f"Cluster      {services.cluster.description}")
+            check_cluster(config, home, services.cluster, services.tracking_uri, show=show)
     finally:
         home.discard()
     return 0

@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 NAMES = ("head", "worker1", "worker2")
 IPS = dict(zip((*NAMES, "laptop"), ("10.99.0.1", "10.99.0.2", "10.99.0.3", "10.99.0.254"), strict=True))
@@ -68,19 +67,13 @@ class Hosts:
             self._ip("laptop", f"link add {name} type veth peer name eth0 netns {self._ns(name)}")
             self._ip("laptop", f"link set {name} master bridge", f"link set {name} up")
             self._ip(name, f"addr add {IPS[name]}/24 dev eth0", "link set eth0 up")
+            self._ip(name, f"route add default via {IPS['laptop']}")  # which leads nowhere; Ray asks it for its address
             home = self.folder / name / "home"
             home.mkdir(parents=True)
-            self._processes.append(
-                subprocess.Popen(
-                    [
-                        *("ip", "netns", "exec", self._ns(name), "unshare", "--mount", "--uts", "--pid", "--fork"),
-                        *("--kill-child", "--mount-proc", str(self._enter), str(self.folder / name), str(self.home)),
-                        *("bash", "-c", f"hostname {name} && exec /usr/sbin/sshd -D -e -f {self.folder}/sshd_config"),
-                    ],
-                    stdout=subprocess.DEVNULL,
-                    stderr=(self.folder / f"{name}.log").open("wb"),
-                )
-            )
+            own = ("unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc")
+            sshd = f"hostname {name} && exec /usr/sbin/sshd -D -e -f {self.folder}/sshd_config"
+            enter = (str(self._enter), str(self.folder / name), str(self.home))
+            self._start(f"{name}.log", "ip", "netns", "exec", self._ns(name), *own, *enter, "bash", "-c", sshd)
 
     def call(self, *command: str, environ: Mapping[str, str], timeout_s: float = 240) -> str:
         """Run a command on the laptop; its output. Raises CalledProcessError."""
@@ -98,25 +91,26 @@ class Hosts:
 
     def serve(self, *command: str, environ: Mapping[str, str]) -> None:
         """Let a server run on the laptop until the end."""
-        log = (self.folder / "server.log").open("ab")
-        started: Any = subprocess.Popen(self._on_laptop(command), env=dict(environ), stdout=log, stderr=log)
-        self._processes.append(started)
+        self._start("server.log", *self._on_laptop(command), environ=environ)
+
+    def find_ray(self, name: str) -> list[int]:
+        """The process ids of Ray on a host."""
+        listed = subprocess.run(["ip", "netns", "pids", self._ns(name)], capture_output=True, text=True, check=True)
+        found = []
+        for pid in map(int, listed.stdout.split()):
+            with suppress(FileNotFoundError, ProcessLookupError):
+                command = Path(f"/proc/{pid}/cmdline").read_bytes()
+                if b"raylet" in command or b"gcs_server" in command or command.startswith(b"ray::"):
+                    found.append(pid)
+        return found
 
     def kill_ray(self, name: str) -> int:
         """Kill -9 every process of Ray on a host; how many there were."""
-        pids = subprocess.run(
-            ["ip", "netns", "pids", self._ns(name)], capture_output=True, text=True, check=True
-        ).stdout.split()
-        killed = 0
-        for pid in map(int, pids):
-            try:
-                command = Path(f"/proc/{pid}/cmdline").read_bytes()
-                if b"ray" in command and b"sshd" not in command:
-                    os.kill(pid, signal.SIGKILL)
-                    killed += 1
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-        return killed
+        found = self.find_ray(name)
+        for pid in found:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return len(found)
 
     def end(self) -> None:
         for process in self._processes:
@@ -129,6 +123,10 @@ class Hosts:
                 with suppress(ProcessLookupError):
                     os.kill(int(pid), signal.SIGKILL)
             subprocess.run(["ip", "netns", "del", self._ns(name)], capture_output=True)
+
+    def _start(self, log: str, *command: str, environ: Mapping[str, str] = os.environ) -> None:
+        with (self.folder / log).open("ab") as file:
+            self._processes.append(subprocess.Popen(command, env=dict(environ), stdout=file, stderr=file))
 
     def _ns(self, name: str) -> str:
         return f"{self.tag}-{name}"

@@ -40,13 +40,13 @@ def pretend_old_torch(folder: Path) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Story:
-    """What was seen of the search: its output, the lost trial, and how far it was when its node went."""
+    """What was seen of the search: its output, the lost trial, and what of it was lost when its node went."""
 
     home: Path
     dirs: dict[str, Path]
     output: str
-    heard_epoch: int
     newest_epoch: int
+    repeated_s: float
     lost: int
     nodes: Nodes
     environ: dict[str, str]
@@ -61,14 +61,15 @@ def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str], timeo
     return found
 
 
+def read_newest(s3: dict[str, str]) -> dict[int, dict[str, Any]]:
+    """What each trial's newest checkpoint says of itself."""
+    keys = [key for key in list_keys(s3, "searches/first/trials/") if key.endswith("/newest.json")]
+    files = [open_bucket(s3).get_object(Bucket="bucket", Key=key)["Body"].read() for key in keys]
+    return {int(key.split("/")[-2]): json.loads(file) for key, file in zip(keys, files, strict=True)}
+
+
 def newest_epochs(s3: dict[str, str]) -> dict[int, int]:
-    """The epoch of each trial's newest checkpoint."""
-    found = {}
-    for key in list_keys(s3, "searches/first/trials/"):
-        if key.endswith("/newest.json"):
-            facts = json.loads(open_bucket(s3).get_object(Bucket="bucket", Key=key)["Body"].read())["facts"]
-            found[int(key.split("/")[-2])] = facts["epoch"]
-    return found
+    return {number: newest["facts"]["epoch"] for number, newest in read_newest(s3).items()}
 
 
 @pytest.fixture(scope="module")
@@ -95,9 +96,9 @@ def story(
             assert set(before.values()) == {1}, "between two of them lie 30 s, unless the node is about to go"
             assert nodes.drain(doomed, deadline_s=60)
             lost = wait_for(lambda: [n for n, at in newest_epochs(s3).items() if at > 1], search, 20)[0]
+            killed_s = time.time()
             nodes.kill(doomed)
-            heard = max(read_trials(journal)[lost].intermediate_values)
-            newest = newest_epochs(s3)[lost]
+            newest = read_newest(s3)[lost]
             nodes.add(s3 | {"CTSEARCH_NODE_DIR": str(dirs["late"])})
             output = search.communicate(timeout=200)[0]
             assert search.returncode == 0, output
@@ -107,8 +108,8 @@ def story(
             home=home,
             dirs=dirs,
             output=output,
-            heard_epoch=heard,
-            newest_epoch=newest,
+            newest_epoch=newest["facts"]["epoch"],
+            repeated_s=killed_s - newest["saved_at"],
             lost=lost,
             nodes=nodes,
             environ=environ,
@@ -116,9 +117,9 @@ def story(
 
 
 @pytest.mark.timeout(400)
-def test_a_draining_notice_writes_a_checkpoint_at_once_so_that_one_epoch_at_most_is_repeated(story: Story) -> None:
+def test_a_draining_notice_writes_checkpoints_at_once_so_that_little_is_repeated(story: Story) -> None:
     assert story.newest_epoch > 1
-    assert story.heard_epoch - story.newest_epoch <= 1
+    assert story.repeated_s < 10
 
 
 def test_a_lost_node_costs_no_trial_and_counts_as_no_failure(story: Story) -> None:
@@ -153,9 +154,9 @@ def test_a_node_with_another_torch_is_named_and_gets_no_trial(story: Story) -> N
         timeout=200,
     )
     assert done.returncode == 2
-    assert f"torch is 1.0.0, the head has {read_versions()['torch']}; install what the head has" in done.stdout
+    assert f"torch is 1.0.0, the head has {read_versions()['torch']}; install what the head has" in done.stderr
     assert "the preflight found:" in done.stderr and "--bad-nodes leave-out" in done.stderr
-    assert len(re.findall(r"\d+\.\d+\.\d+\.\d+ \S+ +3\.\d+", done.stdout)) == 4, done.stdout
+    assert len(re.findall(r"^\d+\.\d+\.\d+\.\d+ \S+ +3\.\d+", done.stdout, re.MULTILINE)) == 4, done.stdout
     assert [folder.name for folder in (story.home / "searches").iterdir()] == ["first"]
 
 
@@ -175,7 +176,7 @@ def test_records_lie_beside_the_checkpoints_and_a_head_that_never_saw_the_search
 ) -> None:
     kept = list_keys(s3, "searches/first/")
     assert {"searches/first/optuna.journal", "searches/first/splits.csv", "searches/first/search.json"} <= set(kept)
-    assert not list_keys(s3, "searches/preflight/")
+    assert list_keys(s3, "searches/preflight/") in ([], ["searches/preflight/"])
     command = [sys.executable, "-m", "search.cli", "search", "--home", str(tmp_path), "--storage", STORAGE]
     done = subprocess.run(
         [*command, "--resume", "first"], cwd=ROOT, env=story.environ, text=True, capture_output=True, timeout=100
