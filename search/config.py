@@ -146,6 +146,7 @@ class SearchConfig:
         kept: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in record.items()
         }
+        kept.setdefault("storage", None)  # whatever CTSEARCH_STORAGE says by now
         for key in ("home", "data", "space"):
             if key in kept:
                 kept[key] = Path(kept[key])
