@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from search.searcher import OptunaSearcher
 
 LOOK_S = 3.0
-NODE_DEATH = "its node has died"
+PATIENCE_S = 120.0  # a node that does not answer is declared dead within half a minute or so
 
 
 class NodeWatch(tune.Callback):
@@ -41,6 +40,8 @@ class NodeWatch(tune.Callback):
         self.say = say
         self.find_faults = find_faults
         self.faults: SimpleQueue[str] = SimpleQueue()
+        self.node_of: dict[int, str] = {}
+        self.suspects: list[tuple[float, str, TuneTrial]] = []
         self.present = self._look()
         self.next_look_s = time.monotonic() + LOOK_S
 
@@ -51,6 +52,7 @@ class NodeWatch(tune.Callback):
         while not self.faults.empty():
             self.say([f"preflight: {self.faults.get()}"])
         before, self.present = self.present, self._look()
+        self._acquit()
         if before == self.present:
             return
         self.searcher.num_slots = self.cluster.count_slots_now()
@@ -60,12 +62,25 @@ class NodeWatch(tune.Callback):
         went = [f"node {name} is gone" for node, name in before.items() if node not in self.present]
         self.say([f"{line}; trials that fit at once: {self.searcher.num_slots}" for line in (*came, *went)])
 
+    def on_trial_result(
+        self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, result: dict[str, Any], **info: Any
+    ) -> None:
+        self.node_of[trial.config["number"]] = result.get("node_id", "")
+
     def on_trial_recover(self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        """Tune counts every death of a worker; that of its node is not the trial's fault."""
-        error_file = Path(trial.error_file) if trial.error_file else None
-        if error_file is not None and error_file.exists() and NODE_DEATH in last_failure(error_file.read_text()):
-            trial.run_metadata.num_failures -= 1
-            self.say([f"trial {trial.config['number']:3d} is not to blame: {NODE_DEATH}"])
+        """Tune counts every death of a worker. Ray may learn only later that the whole node has died."""
+        if node := self.node_of.get(trial.config["number"]):
+            self.suspects.append((time.monotonic(), node, trial))
+
+    def _acquit(self) -> None:
+        """The death of its node is not a trial's fault."""
+        for suspect in list(self.suspects):
+            since_s, node, trial = suspect
+            if node not in self.present:
+                trial.run_metadata.num_failures = max(0, trial.run_metadata.num_failures - 1)
+                self.say([f"trial {trial.config['number']:3d} is not to blame: its node has died"])
+            if node not in self.present or time.monotonic() - since_s > PATIENCE_S:
+                self.suspects.remove(suspect)
 
     def _check(self, nodes: list[dict[str, Any]]) -> None:
         for fault in self.find_faults(nodes):
@@ -76,8 +91,3 @@ class NodeWatch(tune.Callback):
 
     def _look(self) -> dict[str, str]:
         return {node["NodeID"]: node["NodeManagerAddress"] for node in alive_nodes()}
-
-
-def last_failure(text: str) -> str:
-    """Tune appends every failure of a trial to one file."""
-    return text.rpartition("Failure # ")[2]

@@ -87,6 +87,7 @@ class Trial(tune.Trainable):
             "began_at_s": ended_at_s - report.metrics["epoch_s"],
             "ended_at_s": ended_at_s,
             "device": self.device_name,
+            "node_id": ray.get_runtime_context().get_node_id(),
             "plan": {"precision": self.plan.precision, "memory_format": self.plan.memory_format},
             "plan_key": self.plan_key,
             "memory_tags": self._tag_memory(report),
