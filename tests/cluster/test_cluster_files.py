@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import runpy
@@ -79,6 +80,19 @@ def test_every_node_asks_for_the_token_and_the_dashboard_stays_on_the_head(name:
     for command in (*head, *worker):
         if "ray start" in command:
             assert "RAY_AUTH_MODE=token" in command or "RAY_AUTH_MODE=token PATH" in everywhere
+
+
+@pytest.mark.parametrize("name", LAUNCHED)
+def test_the_heads_token_comes_into_the_commands_that_start_workers(name: str, tmp_path: Path) -> None:
+    config = prepare(name)
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("0123abcd")
+    copy = tmp_path / "ray_bootstrap_config.yaml"
+    copy.write_text(json.dumps(config))  # one line, as `ray up` writes it
+    (command,) = (command for command in config["head_start_ray_commands"] if command.startswith("sed "))
+    subprocess.run(["bash", "-c", command], env=os.environ | {"HOME": str(tmp_path)}, check=True)
+    commands = " ".join(json.loads(copy.read_text())["worker_start_ray_commands"])
+    assert "echo 0123abcd > ~/.ray/auth_token" in commands and "TOKEN_OF_THIS_CLUSTER" not in commands
 
 
 @pytest.mark.parametrize("name", LAUNCHED)
