@@ -32,7 +32,7 @@ from benchmarks.stub_trial import NUM_REPORTS, Stub
 from mlflow_server.serve import ensure_server
 from search.book import Book
 from search.budget import Budget
-from search.cluster import connect
+from search.cluster import Cluster, connect
 from search.fit import fit
 from search.home import create_search
 from search.listener import Listener
@@ -77,9 +77,11 @@ class ListenerWithClock(Listener):
         self.clock.epochs[trial.config["number"]].append((result["began_at_s"], result["ended_at_s"]))
 
 
-def run_stubs(name: str, *, home_folder: Path, uri: str, num_trials: int, epoch_s: float) -> Clock:
-    """One search of stub trials on the Ray that runs; what its clock saw."""
-    cluster = connect(None, trial_cpus=1)
+def run_stubs(
+    name: str, *, home_folder: Path, uri: str, num_trials: int, epoch_s: float, cluster: Cluster | None = None
+) -> Clock:
+    """One search of stub trials on the Ray that runs, or on `cluster`; what its clock saw."""
+    cluster = cluster or connect(None, trial_cpus=1)
     home = create_search(home_folder, name, {})
     record = Record(home.journal_file, sampler="tpe", seed=0, higher_is_better=True)
     clock = Clock(record)

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from search.config import SAMPLERS, SearchConfig, parse_bytes, parse_duration_s
-from search.home import default_home
+from search.config import BAD_NODES, SAMPLERS, SearchConfig, parse_bytes, parse_duration_s
+from search.home import default_home, default_storage
 from trainable.config import METRICS
 from trainable.recipes import RECIPES
 
@@ -19,6 +19,7 @@ EXAMPLES = """examples:
   ctsearch search --data slices/ --name first              a folder with one subfolder per class
   ctsearch search --data slices/ --time-budget 2h --arch resnet18,resnet50 --lr 1e-5:1e-3
   ctsearch search --resume first                           go on where a killed search stood
+  ctsearch submit cluster.yaml -- --data slices/           on the cluster that `ray up cluster.yaml` made
   ctsearch ui                                              compare runs in the MLflow UI
   ctsearch train --recipe vgg16-covidct --data slices/     one published configuration, without a search
   ctsearch classify slices/new/ --csv found.csv            by the champion
@@ -39,6 +40,11 @@ def build_parser() -> argparse.ArgumentParser:
     search = commands.add_parser("search", help="search, and register the champion", epilog=EXAMPLES)
     search.formatter_class = argparse.RawDescriptionHelpFormatter
     add_search_options(search)
+    submit = commands.add_parser("submit", help="search on a cluster; this machine may be switched off")
+    submit.add_argument("cluster_file", type=Path, metavar="CLUSTER.yaml", help="what `ray up` was given")
+    submit.add_argument(
+        "options", nargs="*", metavar="-- OPTION", help="options of `ctsearch search`; paths are those of the head"
+    )
     ui = commands.add_parser("ui", help="open the MLflow UI of earlier searches")
     ui.add_argument("--home", type=Path, default=None, help="default: $CTSEARCH_HOME, else ~/.ctsearch")
     ui.add_argument("--port", type=int, default=None)
@@ -120,6 +126,9 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
     cluster.add_argument("--trial-gpus", type=float, help="fractions allowed")
     cluster.add_argument("--ray-address", help="default: $RAY_ADDRESS, else Ray on this machine")
     cluster.add_argument("--tracking-uri", help="default: $MLFLOW_TRACKING_URI, else a server of our own")
+    cluster.add_argument("--storage", metavar="FOLDER|URI", help="what all nodes share (default: $CTSEARCH_STORAGE)")
+    cluster.add_argument("--preflight", action="store_true", default=None, help="only look at every node, and end")
+    cluster.add_argument("--bad-nodes", choices=BAD_NODES, help="that fail the preflight (default: refuse to begin)")
     cluster.add_argument("--seed", type=int, help="decides splits, trials, weights and batches (default: 0)")
     cluster.add_argument("--deterministic", action="store_true", default=None, help="fp32 and deterministic kernels")
     cluster.add_argument("--compile", action="store_true", default=None, help="train through torch.compile")
@@ -195,6 +204,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             serve_ui((args.home or default_home()).expanduser().absolute() / "mlflow", args.port)
             return 0
+        if args.command == "submit":
+            from search.submission import submit
+
+            build_parser().parse_args(["search", *args.options])  # a wrong option is told here, not in a log there
+            return submit(args.cluster_file, args.options)
         if args.command == "classify":
             from search.classification import classify
 
@@ -255,7 +269,7 @@ def run_train(args: argparse.Namespace) -> int:
 
 def run_search(args: argparse.Namespace) -> int:
     from search.pace import process_began_at_s
-    from search.run import resume, run
+    from search.run import preflight, resume, run
 
     began_at_s = process_began_at_s()
 
@@ -265,15 +279,22 @@ def run_search(args: argparse.Namespace) -> int:
             "home",
             "resume",
             "ray_address",
+            "storage",
         }
         if given:
             raise ValueError(
-                f"--resume goes on as the search began; it takes no other option than --home and --ray-address, "
-                f"got: {', '.join(sorted(given))}"
+                f"--resume goes on as the search began; it takes no other option than --home, --ray-address and "
+                f"--storage, got: {', '.join(sorted(given))}"
             )
         return resume(
-            args.resume, home=args.home or default_home(), ray_address=args.ray_address, began_at_s=began_at_s
+            args.resume,
+            home=args.home or default_home(),
+            ray_address=args.ray_address,
+            storage=args.storage or default_storage(),
+            began_at_s=began_at_s,
         )
+    if args.preflight:
+        return preflight(read_config(args))
     return run(read_config(args), began_at_s=began_at_s)
 
 

@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
-from search.home import default_home
+from search.home import default_home, default_storage
 from trainable.config import METRICS
 from trainable.recipes import find_recipe
 
 SAMPLERS = ("tpe", "random")
+BAD_NODES = ("refuse", "leave-out")
 DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
 SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)b?")
 BYTES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
@@ -55,7 +56,9 @@ class SearchConfig:
     first, their nets beside `architectures`. A budget of None does not bind; `device_hours` counts GPU-hours, or
     core-hours where trials use no GPU.
     `trial_cpus` and `trial_gpus` of None fit the machine. `checkpoint_budget_bytes` bounds what all checkpoints of the
-    search hold at a time; None is half of the free disk.
+    search hold at a time; None is half of the free disk, or no bound in an object store.
+    `storage` is a folder or a URI that all nodes share, for the search's checkpoints and a copy of its records; None is
+    the search's own folder. `bad_nodes` says what becomes of nodes that fail the preflight.
     """
 
     name: str | None = None
@@ -87,6 +90,8 @@ class SearchConfig:
     deterministic: bool = False
     ray_address: str | None = None
     tracking_uri: str | None = None
+    storage: str | None = field(default_factory=default_storage)
+    bad_nodes: str = "refuse"
     checkpoint_interval_s: float = 30.0
     checkpoint_budget_bytes: int | None = None
     compile: bool = False
@@ -96,6 +101,8 @@ class SearchConfig:
         for name in ("home", "data", "space"):
             if (path := getattr(self, name)) is not None:
                 object.__setattr__(self, name, Path(path).expanduser().absolute())
+        if self.storage is not None and "://" not in self.storage:
+            object.__setattr__(self, "storage", str(Path(self.storage).expanduser().absolute()))
         self._check_choices()
         self._check_numbers()
         if self.data is not None and not self.data.exists():
@@ -114,6 +121,9 @@ class SearchConfig:
             find_recipe(name)
         if self.sampler not in SAMPLERS:
             raise ValueError(f"--sampler is {self.sampler!r}; it must be one of {', '.join(SAMPLERS)}")
+
+        if self.bad_nodes not in BAD_NODES:
+            raise ValueError(f"--bad-nodes is {self.bad_nodes!r}; it must be one of {', '.join(BAD_NODES)}")
 
     def _check_numbers(self) -> None:
         positive = (
@@ -155,6 +165,7 @@ class SearchConfig:
         kept: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in record.items()
         }
+        kept.setdefault("storage", None)  # whatever CTSEARCH_STORAGE says by now
         for key in ("home", "data", "space"):
             if key in kept:
                 kept[key] = Path(kept[key])

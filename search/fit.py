@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -65,11 +65,12 @@ def fit(
     listener: Listener,
     cluster: Cluster,
     home: SearchHome,
+    callbacks: Sequence[tune.Callback] = (),
 ) -> None:
     """Run trials until the search ends; afterwards every trial has its outcome, in Optuna and in MLflow."""
     shutil.rmtree(home.folder / "tune", ignore_errors=True)
     tuner = tune.Tuner(
-        tune.with_resources(trainable, {"cpu": cluster.trial_cpus, "gpu": cluster.trial_gpus}),
+        tune.with_resources(trainable, cluster.place_trial()),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=scheduler,
@@ -82,7 +83,7 @@ def fit(
             name="tune",
             storage_path=str(home.folder),
             stop=budget,
-            callbacks=[listener],
+            callbacks=[listener, *callbacks],
             failure_config=tune.FailureConfig(max_failures=MAX_LOST_WORKERS),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             verbose=0,

@@ -22,6 +22,11 @@ def default_home() -> Path:
     return Path(os.environ.get("CTSEARCH_HOME") or Path.home() / ".ctsearch")
 
 
+def default_storage() -> str | None:
+    """`CTSEARCH_STORAGE`, else none: checkpoints then lie in the search's own folder."""
+    return os.environ.get("CTSEARCH_STORAGE") or None
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write aside, then rename: a reader sees the old file or the new one, never a half."""
     aside = path.with_name(path.name + ".tmp")

@@ -30,8 +30,9 @@ NUM_FAILURES_TO_END = 5
 class Listener(tune.Callback):
     """Translates Tune's events; it decides nothing.
 
-    `trial_tags` go to every trial's run, `delete_checkpoint(number, kind)` frees a trial's files. The five best trials
-    that have ended keep their best checkpoints while these take no more than `kept_bytes`, the very best one always.
+    `trial_tags` go to every trial's run, `copy_records` keeps the search's records beside its checkpoints,
+    `delete_checkpoint(number, kind)` frees a trial's files. The five best trials that have ended keep their best
+    checkpoints while these take no more than `kept_bytes`, the very best one always.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Listener(tune.Callback):
         delete_checkpoint: Callable[[int, str], None],
         kept_bytes: float = math.inf,
         shows_timings: bool = False,
+        copy_records: Callable[[], None] = lambda: None,
     ) -> None:
         self.home = home
         self.book = book
@@ -62,6 +64,7 @@ class Listener(tune.Callback):
         self.delete_checkpoint = delete_checkpoint
         self.kept_bytes = kept_bytes
         self.shows_timings = shows_timings
+        self.copy_records = copy_records
         self.tracebacks: dict[int, str] = {}
         self.kept_best = {entry.number for entry in book.ranked()}
         self.unneeded_best: set[int] = set()
@@ -139,6 +142,7 @@ class Listener(tune.Callback):
         if num_failed >= NUM_FAILURES_TO_END and not self.book.ranked():
             self.budget.stop_reason = f"the first {num_failed} trials all failed"
         self.kept_best.add(entry.number)
+        self.copy_records()
         self._free_checkpoints()
 
     def sweep(self) -> None:

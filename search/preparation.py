@@ -5,8 +5,10 @@ What is settled once is written to `search.json`; a resumed search reads it ther
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search.cluster import connect
@@ -150,7 +152,7 @@ def settle_trials(config: SearchConfig, home: SearchHome, prepared: PreparedData
     """What all trials of this search share. Every running trial, and the best that have ended, may keep an equal part
     of the checkpoint budget."""
     training = prepared.training
-    checkpoint_bytes = config.checkpoint_budget_bytes or shutil.disk_usage(home.folder).free / 2
+    checkpoint_bytes = config.checkpoint_budget_bytes or free_bytes(config.storage or str(home.folder)) / 2
     return TrialSettings(
         classes=training.classes,
         positive=training.positive,
@@ -166,6 +168,14 @@ def settle_trials(config: SearchConfig, home: SearchHome, prepared: PreparedData
         checkpoint_interval_s=config.checkpoint_interval_s,
         checkpoint_bytes=checkpoint_bytes / (cluster.num_slots + 1),
     )
+
+
+def free_bytes(storage: str) -> float:
+    """Room for checkpoints: of a folder's disk, or without bound in an object store."""
+    if "://" in storage:
+        return math.inf
+    Path(storage).mkdir(parents=True, exist_ok=True)
+    return shutil.disk_usage(storage).free
 
 
 def limit_trials(config: SearchConfig) -> int | None:

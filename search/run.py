@@ -11,6 +11,7 @@ import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 if __name__ == "__main__":  # as a script, search/ comes first on the path: the root must
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -25,7 +26,10 @@ from search.finish import crown_champion, report_search, tell_end
 from search.fit import CTRL_C, TERMINATED, closing_on_error, end_on_signals, fit
 from search.home import SearchHome, create_search, reopen_search
 from search.listener import Listener
+from search.mirror import fetch, holds, mirror_records
+from search.nodes import NodeWatch
 from search.pace import Pace
+from search.preflight import check_cluster, look, tell_faults
 from search.preparation import (
     choose_first_points,
     describe_data,
@@ -44,6 +48,8 @@ from search.services import Services
 from search.terminal import Board
 from search.tracking import Tracking
 from search.version import code_version
+from trainable.node import serve_file
+from trainable.storage import join
 from trainable.task import TrialTask, delete_checkpoint
 from trainable.trial import Trial
 
@@ -54,6 +60,11 @@ def run(config: SearchConfig, *, began_at_s: float | None = None) -> int:
     `began_at_s` is when the command was given, in Unix time; by default now.
     """
     pace = Pace(began_at_s)
+    if config.name and config.storage and holds(config.storage, config.name):
+        raise ValueError(
+            f"the search {config.name!r} exists in {config.storage}; go on with it by --resume {config.name}, or "
+            "choose another --name"
+        )
     home = create_search(config.home, config.name, {"config": config.to_record(), "code_version": code_version()})
     try:
         return conduct(config, home, pace)
@@ -65,10 +76,36 @@ def run(config: SearchConfig, *, began_at_s: float | None = None) -> int:
         home.release()
 
 
-def resume(name: str, *, home: Path, ray_address: str | None = None, began_at_s: float | None = None) -> int:
-    """Go on with a search that was killed or terminated."""
+def preflight(config: SearchConfig) -> int:
+    """Look at every node, show what was found, and end. Returns 0 where all is well, else raises ValueError."""
+    console = Console()
+    if not console.is_terminal:  # a job's log has room for the table
+        console = Console(width=160)
+    show = partial(console.print, markup=False, highlight=False)
+    home = create_search(config.home, config.name, {})
+    try:
+        with Services(config, home, Pace()) as services:
+            show(f"Cluster      {services.cluster.description}")
+            check_cluster(config, home, services.cluster, services.tracking_uri, show=show)
+    finally:
+        home.discard()
+    return 0
+
+
+def resume(
+    name: str,
+    *,
+    home: Path,
+    ray_address: str | None = None,
+    storage: str | None = None,
+    began_at_s: float | None = None,
+) -> int:
+    """Go on with a search that was killed or terminated; on a head that has never seen it, from its storage."""
     pace = Pace(began_at_s)
-    search_home = reopen_search(home.expanduser().absolute(), name)
+    home = home.expanduser().absolute()
+    if storage and not (home / "searches" / name).exists():
+        fetch(storage, home / "searches" / name)
+    search_home = reopen_search(home, name)
     try:
         record = search_home.read_record()
         if "recipe" in record:
@@ -88,7 +125,7 @@ def conduct(config: SearchConfig, home: SearchHome, pace: Pace) -> int:
     """The search itself, new or resumed."""
     console = Console()
     say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
-    with Services(config, home, pace) as services:
+    with Services(config, home, pace) as services, mirror_records(home.folder, config.storage) as copy_records:
         # What is searched on, and for.
         say(f"ctsearch     {home.name} in {home.folder}")
         cluster = services.cluster
@@ -111,6 +148,7 @@ def conduct(config: SearchConfig, home: SearchHome, pace: Pace) -> int:
         cluster, sharing = share_gpus(config, home, cluster, nets, prepared)
         if sharing:
             say(f"Sharing      {sharing}")
+        cluster = check_cluster(config, home, cluster, services.tracking_uri)
         settings = settle_trials(config, home, prepared, cluster)
         model_name = config.model_name or data.name
 
@@ -142,6 +180,7 @@ def conduct(config: SearchConfig, home: SearchHome, pace: Pace) -> int:
         )
         if home.resumed:
             tracking.mend(book.ended(), keep=book.interrupted())
+        tracking.speaks_for_trials = cluster.reach(tracking.uri) is None
         tracking.log_dict("audit.json", prepared.audit.to_dict())
         tracking.log_dict("space.json", describe_space(space, home))
 
@@ -174,12 +213,13 @@ def conduct(config: SearchConfig, home: SearchHome, pace: Pace) -> int:
             search=home.name,
             settings=settings,
             data=data,
-            trials_uri=str(home.trials),
+            trials_uri=join(config.storage, home.name, "trials") if config.storage else str(home.trials),
             node_dir=str(home.cache),
-            tracking_uri=services.tracking_uri,
+            tracking_uri=None if tracking.speaks_for_trials else tracking.uri,
             tracking_login=services.tracking_login,
             weights=nets.weights,
             sources=nets.sources,
+            pixels_server=serve_file(data.pixels_path) if cluster.is_joined else None,
         )
         listener = Listener(
             home=home,
@@ -194,6 +234,7 @@ def conduct(config: SearchConfig, home: SearchHome, pace: Pace) -> int:
             delete_checkpoint=partial(delete_checkpoint, task.trials_uri),
             kept_bytes=settings.checkpoint_bytes,
             shows_timings=config.timings,
+            copy_records=copy_records,
         )
         searcher = OptunaSearcher(
             record,
@@ -205,8 +246,12 @@ def conduct(config: SearchConfig, home: SearchHome, pace: Pace) -> int:
             plans=plans,
         )
 
+        def check_late(nodes: list[dict[str, Any]]) -> list[str]:
+            return tell_faults(look(config, home, cluster, tracking.uri, nodes))
+
         # The search.
         say(f"MLflow       {tracking.search_url()}")
+        copy_records()
         if not home.sealed_test_file.exists():
             with closing_on_error(tracking), end_on_signals(budget), board.show():
                 fit(
@@ -217,6 +262,7 @@ def conduct(config: SearchConfig, home: SearchHome, pace: Pace) -> int:
                     listener=listener,
                     cluster=cluster,
                     home=home,
+                    callbacks=[NodeWatch(cluster, searcher, board.say, check_late)] if cluster.is_joined else [],
                 )
         say(board.headline())
         if budget.stop_reason == TERMINATED:

@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections import defaultdict
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
@@ -59,6 +60,7 @@ class Tracking:
         self._is_resumed = is_resumed
         self._open: dict[int, str] = {}  # trial number -> run id
         self._closed: set[int] = set()
+        self.speaks_for_trials = False
         self._heard: dict[int, dict[int, tuple[int, dict[str, float]]]] = defaultdict(dict)
 
     @classmethod
@@ -134,8 +136,17 @@ class Tracking:
         self._outbox.tell(f"that trial {number} goes on", lambda: _set_running(self._client, run_id))
 
     def hear(self, number: int, epoch: int, timestamp_ms: int, metrics: Mapping[str, float]) -> None:
-        """Remember what a trial reported; `close_trial` sends what its own log did not. The first stays."""
-        self._heard[number].setdefault(epoch, (timestamp_ms, dict(metrics)))
+        """Remember what a trial reported; `close_trial` sends what its own log did not. The first stays.
+
+        With `speaks_for_trials` it is sent at once: trials on other nodes cannot reach a server on 127.0.0.1.
+        """
+        heard = self._heard[number]
+        if epoch in heard:
+            return
+        heard[epoch] = (timestamp_ms, dict(metrics))
+        if self.speaks_for_trials and (run_id := self._open.get(number)):
+            send = partial(send_missing, self._client, run_id, {epoch: heard[epoch]})
+            self._outbox.tell(f"epoch {epoch} of trial {number}", send)
 
     def close_trial(
         self, number: int, outcome: str, *, tags: Mapping[str, str] | None = None, error: str | None = None

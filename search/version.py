@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 
@@ -10,6 +11,8 @@ from search.cluster import ROOT
 
 def code_version() -> str:
     """Such as `0.1.0`, `0.1.0+3f2a91c` or, with uncommitted changes, `0.1.0+3f2a91c.dirty`."""
+    if given := os.environ.get("CTSEARCH_CODE_VERSION"):  # a job on a cluster has no .git
+        return given
     try:
         number = version("ctsearch")
     except PackageNotFoundError:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from trainable.config import TrialSettings
+from trainable.storage import join
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +22,8 @@ class TrialTask:
 
     `weights` maps an architecture to the bytes of its weights file (uint8), `sources` a user's own
     "file.py:function" to the text of that file. `node_dir` is a folder on the worker's own disk. `tracking_login` holds
-    the variables by which MLflow's client logs in; it is in no text, no log and no file of ours.
+    the variables by which MLflow's client logs in; it is in no text, no log and no file of ours. `pixels_server` is
+    where a node of a cluster gets the pixels that it does not see (trainable/node.py); None on a Ray of our own.
     """
 
     search: str
@@ -33,6 +35,7 @@ class TrialTask:
     tracking_login: Mapping[str, str] = field(default_factory=dict, repr=False)
     weights: Mapping[str, np.ndarray] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
+    pixels_server: Any = None
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Where it arrives, MLflow's client finds the driver's login: in the environment, its only place for one."""
@@ -42,7 +45,7 @@ class TrialTask:
 
 def locate_trial(trials_uri: str, number: int) -> str:
     """The folder of one trial's checkpoints, by its Optuna number."""
-    return f"{trials_uri.rstrip('/')}/{number:04d}"
+    return join(trials_uri, f"{number:04d}")
 
 
 def delete_checkpoint(trials_uri: str, number: int, kind: Literal["newest", "best"]) -> None:

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import replace
 from traceback import format_exc
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ import ray
 from ray import tune
 
 from trainable.config import StepPlan, TrialConfig
+from trainable.node import DrainWatch, bring_pixels, choose_node_dir
 from trainable.task import TrialTask, locate_trial
 from trainable.worker_memory import WorkerMemory, keep_freed_memory, read_resident_bytes
 
@@ -53,6 +54,8 @@ class Trial(tune.Trainable):
         self.run_log: RunLog | None = None
         self.closing_log: RunLog | None = None
         self.memory = WorkerMemory()
+        self.node_dir = choose_node_dir(task.node_dir)
+        self.drain_watch = DrainWatch(self._hurry) if task.pixels_server is not None else None
 
     def step(self) -> dict[str, Any]:
         """Train one epoch. Resuming and the model's construction fall into a trial's first step.
@@ -84,6 +87,7 @@ class Trial(tune.Trainable):
             "began_at_s": ended_at_s - report.metrics["epoch_s"],
             "ended_at_s": ended_at_s,
             "device": self.device_name,
+            "node_id": ray.get_runtime_context().get_node_id(),
             "plan": {"precision": self.plan.precision, "memory_format": self.plan.memory_format},
             "plan_key": self.plan_key,
             "memory_tags": self._tag_memory(report),
@@ -110,6 +114,8 @@ class Trial(tune.Trainable):
         return True
 
     def cleanup(self) -> None:
+        if self.drain_watch is not None:
+            self.drain_watch.close()
         self._end()
         if self.closing_log is not None:
             self.closing_log.close()
@@ -139,20 +145,22 @@ class Trial(tune.Trainable):
                     image_size=task.settings.image_size,
                     device=device,
                     num_threads=task.settings.num_threads,
-                    cache_file=Path(task.node_dir) / "step_plans.json",
+                    cache_file=self.node_dir / "step_plans.json",
                     source=source,
                 )
+        with self._timed("pixels"):
+            pixels_path = bring_pixels(task.data.pixels_path, self.node_dir, task.pixels_server)
         store = CheckpointStore(locate_trial(task.trials_uri, number))
         self.writer = CheckpointWriter(
             store, task.settings.checkpoint_interval_s, max_bytes=task.settings.checkpoint_bytes
         )
         if task.tracking_uri and self.config["run_id"]:
-            spool = Path(task.node_dir) / "spool" / task.search / f"{number:04d}.jsonl"
+            spool = self.node_dir / "spool" / task.search / f"{number:04d}.jsonl"
             self.run_log = RunLog(task.tracking_uri, self.config["run_id"], spool)
         return train(
             config,
             task.settings,
-            task.data,
+            replace(task.data, pixels_path=pixels_path),
             plan=self.plan,
             weights=weights,
             source=source,
@@ -180,6 +188,11 @@ class Trial(tune.Trainable):
             except RuntimeError as error:  # the trial has ended: the next one must not fail for it
                 _log.warning("trial %d: %s", self.config["number"], error)
         self.run_log = self.writer = None
+
+    def _hurry(self) -> None:
+        """Called by the watch's thread: trials that end meanwhile have no writer any more."""
+        if (writer := self.writer) is not None:
+            writer.hurry()
 
     @contextmanager
     def _timed(self, what: str) -> Iterator[None]:

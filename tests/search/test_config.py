@@ -20,6 +20,7 @@ OPTIONS = {
     *("--metric", "--patience", "--trial-timeout"),
     *("--trial-cpus", "--trial-gpus", "--ray-address", "--tracking-uri", "--seed", "--deterministic"),
     *("--compile", "--checkpoint-budget", "--timings"),
+    *("--storage", "--preflight", "--bad-nodes"),
 }
 
 
@@ -106,6 +107,7 @@ def test_a_bad_duration_says_what_must_hold(text: str) -> None:
         ({"max_epochs": -1}, "max_epochs is -1"),
         ({"trial_gpus": -1.0}, "--trial-gpus"),
         ({"patience": -1}, "--patience"),
+        ({"bad_nodes": "shoot"}, "must be one of refuse"),
         ({"image_size": 8}, "between 32 and 1024"),
         ({"data": Path("/nowhere/at/all")}, "no such folder"),
         ({"space": Path("s.py"), "architectures": ("resnet18",)}, "one or the other"),

@@ -1,0 +1,167 @@
+"""`ray up` over real SSH: clusters/local.yaml on three hosts, a search that outlives a worker, and `ray down`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sqlite3
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.conftest import ROOT, S3_KEYS
+from tests.cluster.hosts import IPS, NAMES, Hosts, start_hosts
+from tests.search.test_resume import read_trials
+
+NUM_TRIALS, NUM_EPOCHS = 4, 60
+OPTIONS = (
+    *("--arch", "small_cnn", "--range", "cnn_filters=8", "--range", "cnn_depth=2", "--range", "batch_size=8"),
+    *("--range", "cnn_kernel=3", "--image-size", "64", "--deterministic", "--num-trials", str(NUM_TRIALS)),
+    *("--max-epochs", str(NUM_EPOCHS), "--first-rung", str(NUM_EPOCHS), "--trial-cpus", "2", "--model-name", "slices"),
+)
+
+
+class Laptop:
+    """Who has the checkout, Ray and an SSH key, and types commands."""
+
+    def __init__(self, hosts: Hosts) -> None:
+        self.hosts = hosts
+        self.file = hosts.folder / "local.yaml"
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "CTSEARCH_", "MLFLOW_"))}
+        paths = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        self.environ = kept | {"PATH": paths, "RAY_UP_enable_autoscaler_v2": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+        text = (ROOT / "clusters/local.yaml").read_text()
+        for theirs, ours in (
+            ("192.168.1.10", IPS["head"]),
+            ("[192.168.1.11, 192.168.1.12]", f"[{IPS['worker1']}, {IPS['worker2']}]"),
+            ("ssh_user: you", "ssh_user: root"),
+            ("~/.ssh/id_ed25519", str(hosts.folder / "key")),
+            ("CTSEARCH_STORAGE=/shared/ctsearch", "CTSEARCH_STORAGE=s3://bucket/searches"),
+        ):
+            assert theirs in text
+            text = text.replace(theirs, ours)
+        self.file.write_text(text)
+
+    def ray(self, verb: str, *arguments: str, timeout_s: float = 240) -> str:
+        return self.hosts.call("ray", verb, str(self.file), *arguments, environ=self.environ, timeout_s=timeout_s)
+
+    def submit(self, *options: str) -> str:
+        """`ctsearch submit`; the id of the job."""
+        command = (sys.executable, "-m", "search.cli", "submit", str(self.file), "--", *options)
+        told = self.hosts.call(*command, environ=self.environ)
+        found = re.search(r"^Search .*, job (\S+):", told, re.MULTILINE)
+        assert found, told
+        assert f"'ray job logs --follow {found[1]}'" in told and "--port-forward 5000" in told
+        return found[1]
+
+    def wait_for_job(self, job: str) -> tuple[str, str]:
+        """Its last state and its log, as its user reads them."""
+        until_s = time.monotonic() + 150
+        while True:
+            status = self.ray("exec", f"ray job status {job}")
+            found = re.findall(r"SUCCEEDED|FAILED|STOPPED", status.upper())
+            if found:
+                return found[-1], self.ray("exec", f"ray job logs {job}")
+            assert time.monotonic() < until_s, status + self.ray("exec", f"ray job logs {job}")
+            time.sleep(2)
+
+
+def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 120) -> Any:
+    until_s = time.monotonic() + timeout_s
+    while not (found := condition()):
+        assert time.monotonic() < until_s, f"{what} did not come in {timeout_s} s"
+        time.sleep(0.2)
+    return found
+
+
+def furnish(hosts: Hosts, made_folder: Path) -> dict[str, str]:
+    """What the hosts have before `ray up`: Python with what is to be installed, and the way to an S3 server."""
+    s3 = S3_KEYS | {"AWS_ENDPOINT_URL": f"http://{IPS['laptop']}:9000"}
+    hosts.serve(
+        *(sys.executable, "-W", "ignore", "-m", "moto.server", "-H", IPS["laptop"], "-p", "9000"), environ=os.environ
+    )
+    for name in NAMES:
+        home = hosts.folder / name / "home"
+        (home / ".aws").mkdir()
+        lines = [f"{key.lower()} = {value}" for key, value in S3_KEYS.items() if key != "AWS_DEFAULT_REGION"]
+        (home / ".aws" / "credentials").write_text("\n".join(["[default]", *lines, ""]))
+        (home / "ctsearch-setup").mkdir()
+        (home / "ctsearch-setup" / "venv").symlink_to(sys.prefix)
+        variables = {
+            "AWS_ENDPOINT_URL": s3["AWS_ENDPOINT_URL"],
+            "AWS_DEFAULT_REGION": s3["AWS_DEFAULT_REGION"],
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "PIP_NO_INDEX": "1",
+        }
+        (home / ".bashrc").write_text("".join(f"export {key}={value}\n" for key, value in variables.items()))
+    shutil.copytree(made_folder, hosts.folder / "laptop" / "slices")
+    make_bucket = "import boto3, sys; boto3.client('s3', endpoint_url=sys.argv[1]).create_bucket(Bucket='bucket')"
+    wait_for(lambda: tries(hosts, make_bucket, s3), "the S3 server", 60)
+    return s3
+
+
+def tries(hosts: Hosts, code: str, s3: dict[str, str]) -> bool:
+    try:
+        hosts.call(sys.executable, "-c", code, s3["AWS_ENDPOINT_URL"], environ=dict(os.environ) | s3)
+    except AssertionError:
+        return False
+    return True
+
+
+def read_tags(head_home: Path, name: str) -> set[str]:
+    """The values of a tag over all runs, read where the head keeps them."""
+    with sqlite3.connect(f"file:{head_home}/.ctsearch/mlflow/mlflow.db?mode=ro", uri=True) as database:
+        return {row[0] for row in database.execute("select value from tags where key = ?", (name,))}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_hosts_of_ones_own_from_ray_up_to_ray_down(
+    tmp_path: Path, made_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if os.geteuid() != 0:
+        pytest.fail("this test makes network namespaces: run it as root")
+    monkeypatch.chdir(ROOT)  # the paths of clusters/local.yaml are those of the checkout
+    with start_hosts(tmp_path) as hosts:
+        furnish(hosts, made_folder)
+        laptop = Laptop(hosts)
+        head_home = tmp_path / "head" / "home"
+        laptop.ray("up", "-y", "--no-config-cache")
+        laptop.ray("rsync-up", f"{tmp_path}/laptop/slices/", "~/slices/")
+
+        # A folder that is the head's alone is no storage.
+        state, log = laptop.wait_for_job(laptop.submit("--preflight", "--storage", "~/mine"))
+        assert state == "FAILED" and "not the same folder" in log, log
+        assert f"{IPS['head']} head" in log and re.search(rf"({IPS['worker1']}|{IPS['worker2']}) worker\d", log), log
+
+        # Both workers train; one is killed and comes back; the search ends with its champion.
+        job = laptop.submit("--data", "~/slices", "--name", "first", *OPTIONS)
+        folder = head_home / ".ctsearch" / "searches" / "first"
+        wait_for(lambda: sum(len(trial.intermediate_values) > 2 for trial in read_trials(folder)) >= 2, "two trials")
+        assert hosts.kill_ray("worker2") > 2
+        state, log = laptop.wait_for_job(job)
+        assert state == "SUCCEEDED", log
+        assert f"node {IPS['worker2']} is gone" in log and "goes on from its newest checkpoint" in log, log
+        trials = read_trials(folder)
+        assert [trial.state.name for trial in trials] == ["COMPLETE"] * NUM_TRIALS
+        assert read_tags(head_home, "node") >= {"worker1"} and "head" not in read_tags(head_home, "node")
+        wait_for(lambda: hosts.find_ray("worker2"), "the killed worker")
+        record = json.loads((folder / "result.json").read_text())
+        assert (record["model_name"], record["alias"]) == ("slices", "champion")
+
+        # Who has no token is not let in, and nothing but SSH answers from outside the head.
+        token = (head_home / ".ray" / "auth_token").read_text()
+        assert token.strip() == (tmp_path / "worker1" / "home" / ".ray" / "auth_token").read_text().strip()
+        assert token.strip() not in laptop.file.read_text()
+        knock = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 3)"
+        for port in ("8265", "5000"):
+            with pytest.raises(AssertionError, match="refused"):
+                hosts.call(sys.executable, "-c", knock, IPS["head"], port, environ=laptop.environ)
+        laptop.ray("down", "-y")
+        wait_for(lambda: not hosts.find_ray("head"), "the end of Ray on the head")
