@@ -26,13 +26,17 @@ NO_IDLE_WORKERS = {"RAY_prestart_worker_first_driver": "0"}
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """What one trial gets, and how many fit at once. `description` is one line for the terminal."""
+    """What one trial gets, and how many fit at once. `description` is one line for the terminal.
+
+    `num_ranks` processes share what a trial gets, one for each of its GPUs.
+    """
 
     trial_cpus: float
     trial_gpus: float
     num_slots: int
     num_nodes: int
     description: str
+    num_ranks: int = 1
 
     @property
     def has_gpu(self) -> bool:
@@ -40,8 +44,18 @@ class Cluster:
 
     @property
     def num_threads(self) -> int:
-        """Torch threads of a trial."""
-        return max(1, int(self.trial_cpus))
+        """Torch threads of each of a trial's processes."""
+        return max(1, int(self.trial_cpus / self.num_ranks))
+
+    def place_trial(self) -> Any:
+        """A trial's share as Tune wants it: a part for each of its processes, all on one node."""
+        from ray import tune
+
+        cpus, gpus = self.trial_cpus / self.num_ranks, self.trial_gpus / self.num_ranks
+        part = {"CPU": int(cpus) if cpus > 1 else cpus} | (
+            {"GPU": gpus} if gpus else {}
+        )  # above 1 Ray wants whole ones
+        return tune.PlacementGroupFactory([part] * self.num_ranks, strategy="STRICT_PACK")
 
 
 def connect(address: str | None, *, trial_cpus: float | None = None, trial_gpus: float | None = None) -> Cluster:
@@ -116,22 +130,29 @@ def fit_trials(
     if trial_cpus is not None:
         cpus = trial_cpus
     elif gpus:
-        with_gpu = [node for node in nodes if node.get("GPU")]
-        cpus = max(1.0, min((node.get("CPU", 0) * gpus // node["GPU"] for node in with_gpu), default=1.0))
+        with_gpu = [node for node in nodes if node.get("GPU", 0) >= gpus]
+        cpus = max(1.0, gpus, min((node.get("CPU", 0) * gpus // node["GPU"] for node in with_gpu), default=1.0))
     else:
         cpus = 1.0
     num_slots = sum(_fit_on(node, cpus, gpus) for node in nodes)
     share = f"{cpus:g} CPU" + (f" and {gpus:g} GPU" if gpus else "")
     if not num_slots:
         raise ValueError(
-            f"a trial wants {share}; no node has that free ({len(nodes)} nodes with {num_cpus:g} CPU and {num_gpus:g} "
-            "GPU in all): lower --trial-cpus or --trial-gpus"
+            f"a trial wants {share} on one node; none has that ({len(nodes)} nodes with {num_cpus:g} CPU and "
+            f"{num_gpus:g} GPU in all): lower --trial-cpus or --trial-gpus"
         )
     description = (
         f"{len(nodes)} node{'s' * (len(nodes) > 1)}, {num_cpus:g} CPU, {num_gpus:g} GPU; "
         f"{num_slots} trial{'s' * (num_slots > 1)} at once, {share} each"
     )
-    return Cluster(trial_cpus=cpus, trial_gpus=gpus, num_slots=num_slots, num_nodes=len(nodes), description=description)
+    return Cluster(
+        trial_cpus=cpus,
+        trial_gpus=gpus,
+        num_slots=num_slots,
+        num_nodes=len(nodes),
+        description=description,
+        num_ranks=max(1, int(gpus)),
+    )
 
 
 def _fit_on(node: dict[str, float], cpus: float, gpus: float) -> int:

@@ -69,7 +69,7 @@ def fit(
     """Run trials until the search ends; afterwards every trial has its outcome, in Optuna and in MLflow."""
     shutil.rmtree(home.folder / "tune", ignore_errors=True)
     tuner = tune.Tuner(
-        tune.with_resources(trainable, {"cpu": cluster.trial_cpus, "gpu": cluster.trial_gpus}),
+        tune.with_resources(trainable, cluster.place_trial()),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=scheduler,
