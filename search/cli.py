@@ -123,7 +123,7 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
 
     cluster = parser.add_argument_group("machine")
     cluster.add_argument("--trial-cpus", type=float)
-    cluster.add_argument("--trial-gpus", type=float, help="fractions allowed")
+    cluster.add_argument("--trial-gpus", type=float, help="fractions allowed; 2 or more: a trial on several GPUs")
     cluster.add_argument("--ray-address", help="default: $RAY_ADDRESS, else Ray on this machine")
     cluster.add_argument("--tracking-uri", help="default: $MLFLOW_TRACKING_URI, else a server of our own")
     cluster.add_argument("--storage", metavar="FOLDER|URI", help="what all nodes share (default: $CTSEARCH_STORAGE)")

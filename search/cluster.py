@@ -37,8 +37,9 @@ BOOTSTRAP_CONFIG = "~/ray_bootstrap_config.yaml"
 class Cluster:
     """What one trial gets, and how many fit at once. `description` is one line for the terminal.
 
-    `is_joined` tells a cluster from a Ray that was started for this search, `grows` that it starts nodes when trials
-    wait for them; `left_out` are ids of nodes that shall run no trial.
+    `num_ranks` processes share what a trial gets, one for each of its GPUs. `is_joined` tells a cluster from a Ray that
+    was started for this search, `grows` that it starts nodes when trials wait for them; `left_out` are ids of nodes
+    that shall run no trial.
     """
 
     trial_cpus: float
@@ -46,6 +47,7 @@ class Cluster:
     num_slots: int
     num_nodes: int
     description: str
+    num_ranks: int = 1
     is_joined: bool = False
     grows: bool = False
     left_out: frozenset[str] = frozenset()
@@ -56,8 +58,8 @@ class Cluster:
 
     @property
     def num_threads(self) -> int:
-        """Torch threads of a trial."""
-        return max(1, int(self.trial_cpus))
+        """Torch threads of each of a trial's processes."""
+        return max(1, int(self.trial_cpus / self.num_ranks))
 
     def count_slots_now(self) -> int:
         """How many trials fit on the nodes that are there now, or may start."""
@@ -72,14 +74,16 @@ class Cluster:
         return None if self.is_joined and (host in ("localhost", "::1") or host.startswith("127.")) else tracking_uri
 
     def place_trial(self) -> Any:
-        """A trial's share as Tune wants it, on a node that is not left out."""
+        """A trial's share as Tune wants it: a part for each of its processes, all on one node that is not left out."""
         from ray import tune
 
-        bundle = {"CPU": self.trial_cpus} | ({"GPU": self.trial_gpus} if self.trial_gpus else {})
-        if not self.left_out:
-            return tune.PlacementGroupFactory([bundle])
-        elsewhere = {"ray.io/node-id": f"!in({','.join(sorted(self.left_out))})"}
-        return tune.PlacementGroupFactory([bundle], bundle_label_selector=[elsewhere])
+        cpus, gpus = self.trial_cpus / self.num_ranks, self.trial_gpus / self.num_ranks
+        part = {"CPU": int(cpus) if cpus > 1 else cpus} | ({"GPU": gpus} if gpus else {})  # above 1 Ray wants whole ones
+        where: dict[str, Any] = {}
+        if self.left_out:
+            elsewhere = {"ray.io/node-id": f"!in({','.join(sorted(self.left_out))})"}
+            where["bundle_label_selector"] = [elsewhere] * self.num_ranks
+        return tune.PlacementGroupFactory([part] * self.num_ranks, strategy="STRICT_PACK", **where)
 
 
 def connect(address: str | None, *, trial_cpus: float | None = None, trial_gpus: float | None = None) -> Cluster:
@@ -205,23 +209,30 @@ def fit_trials(
     if trial_cpus is not None:
         cpus = trial_cpus
     elif gpus:
-        with_gpu = [node for node in (*nodes, *growth) if node.get("GPU")]
-        cpus = max(1.0, min((node.get("CPU", 0) * gpus // node["GPU"] for node in with_gpu), default=1.0))
+        with_gpu = [node for node in (*nodes, *growth) if node.get("GPU", 0) >= gpus]
+        cpus = max(1.0, gpus, min((node.get("CPU", 0) * gpus // node["GPU"] for node in with_gpu), default=1.0))
     else:
         cpus = 1.0
     num_slots = max(count_slots(nodes, cpus, gpus), count_slots(growth, cpus, gpus))
     share = f"{cpus:g} CPU" + (f" and {gpus:g} GPU" if gpus else "")
     if not num_slots:
         raise ValueError(
-            f"a trial wants {share}; no node has that free ({len(nodes)} nodes with {num_cpus:g} CPU and {num_gpus:g} "
-            "GPU in all): lower --trial-cpus or --trial-gpus"
+            f"a trial wants {share} on one node; none has that ({len(nodes)} nodes with {num_cpus:g} CPU and "
+            f"{num_gpus:g} GPU in all): lower --trial-cpus or --trial-gpus"
         )
     description = (
         f"{len(nodes)} node{'s' * (len(nodes) > 1)}, {num_cpus:g} CPU, {num_gpus:g} GPU; "
         f"{num_slots} trial{'s' * (num_slots > 1)} at once, {share} each"
         + (f"; up to {len(growth)} more nodes start when trials wait" if growth else "")
     )
-    return Cluster(trial_cpus=cpus, trial_gpus=gpus, num_slots=num_slots, num_nodes=len(nodes), description=description)
+    return Cluster(
+        trial_cpus=cpus,
+        trial_gpus=gpus,
+        num_slots=num_slots,
+        num_nodes=len(nodes),
+        description=description,
+        num_ranks=max(1, int(gpus)),
+    )
 
 
 def count_slots(nodes: Sequence[Mapping[str, float]], cpus: float, gpus: float) -> int:

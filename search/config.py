@@ -142,9 +142,12 @@ class SearchConfig:
         if self.trial_gpus is not None and self.trial_gpus < 0:
             raise ValueError(f"--trial-gpus is {self.trial_gpus}; it must be 0 or more, fractions allowed")
         if self.trial_gpus is not None and self.trial_gpus > 1:
-            raise ValueError(
-                f"--trial-gpus is {self.trial_gpus}; one trial trains on one GPU or a fraction of it: give at most 1"
-            )
+            if self.trial_gpus != int(self.trial_gpus):
+                raise ValueError(f"--trial-gpus is {self.trial_gpus}; above 1 it must be a whole number of GPUs")
+            if self.compile:
+                raise ValueError(
+                    f"--compile is for one GPU a trial; --trial-gpus is {self.trial_gpus:g}: drop one of them"
+                )
         if self.patience < 0:
             raise ValueError(f"--patience is {self.patience}; it must be 0 (off) or a number of epochs")
         if self.image_size is not None and not 32 <= self.image_size <= 1024:

@@ -162,6 +162,7 @@ def settle_trials(config: SearchConfig, home: SearchHome, prepared: PreparedData
         patience=config.patience,
         metric=config.metric,
         num_threads=cluster.num_threads,
+        num_ranks=cluster.num_ranks,
         deterministic=config.deterministic,
         timeout_s=config.trial_timeout_s,
         compile=config.compile,

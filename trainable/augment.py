@@ -15,17 +15,26 @@ MAX_ZOOM = 0.15
 MAX_FLIP_CHANCE = 0.5  # reached at half strength
 
 
-def augment(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+def augment(
+    images: Tensor,
+    strength: float,
+    generator: torch.Generator,
+    *,
+    part: slice = slice(None),
+    num_drawn: int | None = None,
+) -> Tensor:
     """Move every picture of a batch, float (N, 1, S, S) on any device, by its own random affine map.
 
     At strength 1 a picture is turned by up to 20 degrees, shifted by up to 10 % of its side, sheared by up
     to 10 degrees and zoomed by 0.85 to 1.15, all uniform and scaled down with `strength` in [0, 1]; it is
     mirrored left to right with a chance of min(0.5, strength). Strength 0 returns the same tensor. What
-    comes in from outside repeats the border. Draws from `generator` alone.
+    comes in from outside repeats the border. Draws from `generator` alone, for `num_drawn` pictures of which `images`
+    are a `part`; by default for these.
     """
     if strength == 0:
         return images
-    maps = draw_affine_maps(len(images), strength, generator).to(images.device, images.dtype)
+    num_drawn = len(images) if num_drawn is None else num_drawn
+    maps = draw_affine_maps(num_drawn, strength, generator)[part].to(images.device, images.dtype)
     grid = build_grid(maps, images.shape[-1])
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 

@@ -15,7 +15,7 @@ class CheckpointWriter:
     """Writes a trial's checkpoints from a thread of its own.
 
     Between two `newest` checkpoints lie at least `min_interval_s` seconds; of those that come in between, the
-    latest is kept and written when its time has come, or by `close`. `best` is written as soon as possible.
+    latest is kept and written when its time has come, or by `close` or `hurry`. `best` is written as soon as possible.
     Where both together would take more than `max_bytes`, no `newest` is written: `best` is what a champion needs.
     `sizes` holds bytes by kind: those on disk, until then those of the tensors. An error of the thread is raised, as
     RuntimeError, by the next call of any method.
@@ -44,6 +44,13 @@ class CheckpointWriter:
         """Take a copy of `state`, to be written as `best` at once."""
         self.sizes["best"] = count_bytes(state)
         self._submit("best", state, facts)
+
+    def hurry(self) -> None:
+        """The node is about to go: write the `newest` that waits at once, and from now on each as it comes."""
+        with self._changed:
+            self._min_interval_s = 0.0
+            self._next_newest_at = time.monotonic()
+            self._changed.notify_all()
 
     def wait_for_best(self) -> None:
         """Return when every `best` handed in is durable."""

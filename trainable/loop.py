@@ -11,17 +11,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from trainable.architectures import GREY_MEAN, GREY_STD
 from trainable.augment import augment
 from trainable.images.batches import draw_batches, fetch_batches
 from trainable.micro_batches import sum_gradients
+from trainable.team import ALONE
 from trainable.worker_memory import give_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from trainable.config import StepPlan, TrialConfig
+    from trainable.team import Team
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -69,6 +72,7 @@ def train_epoch(
     compiled: Callable[[Tensor], Tensor] | None = None,
     frozen: Sequence[nn.Module] = (),
     check_time: Callable[[], None] | None = None,
+    team: Team = ALONE,
 ) -> EpochResult:
     """Train `model` (on `device`) one pass over `pixels` uint8 (N, S, S), as `take_rows` placed them, and `labels`
     int64 (N,).
@@ -77,10 +81,11 @@ def train_epoch(
     to a norm of 5, which only a diverging step reaches. Steps that do not fit into memory are repeated in
     micro-batches, from `micro_batch` pictures on (`sum_gradients`). `compiled` is `torch.compile` of `model`; it takes
     the steps of full batches. `frozen` layers keep their statistics. `check_time` is called before every step and may
-    raise. Raises FloatingPointError, naming epoch and step, for a loss that is not finite.
+    raise. A rank of a `team` trains on its part of each batch, and every rank returns the result of all. Raises
+    FloatingPointError, naming epoch and step, for a loss that is not finite.
     """
     began_s = time.perf_counter()
-    torch.manual_seed(derive_seed(seed, epoch, 0))  # dropout and stochastic depth
+    torch.manual_seed(derive_seed(seed, epoch, 0 if team.rank == 0 else 2 + team.rank))  # dropout, stochastic depth
     order = torch.Generator().manual_seed(derive_seed(seed, epoch, 1))
     moves = torch.Generator(device=device).manual_seed(derive_seed(seed, epoch, 2))
     memory_format = MEMORY_FORMATS[plan.memory_format]
@@ -101,13 +106,15 @@ def train_epoch(
         scaler.scale(loss).backward()
         return loss.detach(), logits.detach()
 
-    batches = draw_batches(len(pixels), config.batch_size, order)
+    batches = draw_batches(len(pixels), config.batch_size, order, least=max(2, team.size))
+    mine = [batch[team.part(len(batch))] for batch in batches]
+    may_split = team.size == 1 or not any(isinstance(module, _BatchNorm) for module in model.modules())
     # In one piece each: small tensors that stay, between large ones that come and go, would tear the heap apart.
     losses = torch.empty(len(batches), device=device)
     all_logits = torch.empty(0, device=device)
     num_seen = 0
     learning_rate = 0.0
-    for step, pictures in enumerate(fetch_batches(pixels, batches, device)):
+    for step, pictures in enumerate(fetch_batches(pixels, mine, device)):
         if check_time is not None:
             check_time()
         learning_rate = lr_at(epoch - 1 + step / len(batches))
@@ -115,8 +122,10 @@ def train_epoch(
             group["lr"] = learning_rate * group.get("lr_factor", 1.0)
         norms_are_warm = _warm_up_norms(model, (epoch - 1) * len(batches) + step)
 
-        images = augment(to_input(pictures), config.augmentation, moves).contiguous(memory_format=memory_format)
         targets = labels[batches[step].to(labels.device)].to(device)
+        part = team.part(len(targets))
+        images = augment(to_input(pictures), config.augmentation, moves, part=part, num_drawn=len(targets))
+        images = images.contiguous(memory_format=memory_format)
         weight_sum = len(targets) if class_weights is None else class_weights[targets].sum()
         is_usual = norms_are_warm and len(targets) == config.batch_size
         forward = compiled if compiled is not None and is_usual and micro_batch is None else model
@@ -125,20 +134,24 @@ def train_epoch(
         loss, logits, micro_batch = sum_gradients(
             partial(add_gradients, forward, weight_sum),
             images,
-            targets,
+            targets[part],
             micro_batch=micro_batch,
             forget=optimizer.zero_grad,
+            may_split=may_split,
         )
+        team.sum_gradients(parameters)
         scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
         scaler.step(optimizer)
         scaler.update()
         if num_seen == 0:
-            all_logits = logits.new_empty(sum(map(len, batches)), logits.shape[1])
-        all_logits[num_seen : num_seen + len(logits)] = logits
-        num_seen += len(logits)
+            all_logits = logits.new_zeros(sum(map(len, batches)), logits.shape[1])
+        all_logits[num_seen + part.start : num_seen + part.stop] = logits
+        num_seen += len(targets)
         losses[step] = loss
 
+    team.sum(losses)
+    team.sum(all_logits)
     _check_losses(losses, epoch)  # once an epoch: reading a loss makes a GPU wait
     targets = labels[torch.cat(batches).to(labels.device)].to(device)
     return EpochResult(
@@ -153,18 +166,25 @@ def train_epoch(
 
 
 def evaluate(
-    model: nn.Module, pixels: Tensor, labels: Tensor, *, device: torch.device, batch_size: int = 64
+    model: nn.Module,
+    pixels: Tensor,
+    labels: Tensor,
+    *,
+    device: torch.device,
+    batch_size: int = 64,
+    team: Team = ALONE,
 ) -> tuple[float, np.ndarray]:
     """Plain mean cross-entropy and probabilities float32 (N, C) on uint8 (N, S, S) and labels int64 (N,).
 
-    Always in fp32 and the stock layout, as the registered model computes; leaves `model` so.
+    Always in fp32 and the stock layout, as the registered model computes; leaves `model` so. The ranks of a `team` take
+    a part each and all return the whole.
     """
     model.to(memory_format=torch.contiguous_format)
     model.eval()
     cudnn = torch.backends.cudnn
     full_fp32 = cudnn.flags(enabled=True, deterministic=cudnn.deterministic, allow_tf32=False)
     with torch.inference_mode(), full_fp32:
-        logits = _predict(model, pixels, device, batch_size)
+        logits = team.gather(_predict(model, pixels[team.part(len(pixels))], device, batch_size), len(pixels))
         loss = float(F.cross_entropy(logits, labels.to(device)))
     return loss, logits.softmax(dim=1).cpu().numpy()
 
@@ -208,7 +228,7 @@ def _warm_up_norms(model: nn.Module, steps_done: int) -> bool:
     """
     momentum = max(NORM_MOMENTUM, 1 / (steps_done + 1))
     for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        if isinstance(module, _BatchNorm):
             module.momentum = momentum
     return momentum == NORM_MOMENTUM
 

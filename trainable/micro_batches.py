@@ -13,7 +13,13 @@ Compute = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def sum_gradients(
-    compute: Compute, images: Tensor, targets: Tensor, *, micro_batch: int | None, forget: Callable[[], None]
+    compute: Compute,
+    images: Tensor,
+    targets: Tensor,
+    *,
+    micro_batch: int | None,
+    forget: Callable[[], None],
+    may_split: bool = True,
 ) -> tuple[Tensor, Tensor, int | None]:
     """Run `compute` on a batch, or on nearly equal parts of at most `micro_batch` pictures.
 
@@ -22,7 +28,7 @@ def sum_gradients(
     the size, and that size is returned with the loss and the logits (N, C): start there at the next batch.
 
     The sum is the full batch's gradient up to rounding, except where batch normalisation takes its statistics from
-    each part. Raises MemoryError where parts of two pictures do not fit either.
+    each part. Raises MemoryError where parts of two pictures do not fit either, or the batch where it may not be split.
     """
     while True:
         num_parts = 1 if micro_batch is None else -(-len(images) // micro_batch)
@@ -40,7 +46,7 @@ def sum_gradients(
         forget()
         give_back()
         halved = (micro_batch or len(images)) // 2
-        if halved < 2:
+        if halved < 2 or not may_split:
             raise MemoryError(
                 f"a training step on {micro_batch or len(images)} pictures does not fit into the device's memory; take "
                 f"a smaller --image-size, a smaller net or a larger --trial-gpus ({message})"

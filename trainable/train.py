@@ -8,7 +8,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from trainable.loop import evaluate, train_epoch
 from trainable.metrics import score
 from trainable.optimizers import build_lr_schedule, build_optimizer, weigh_classes
 from trainable.step_plan import pick_device
+from trainable.team import ALONE
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from trainable.checkpoint_writer import CheckpointWriter
     from trainable.config import TrialSettings
     from trainable.images.prepare import TrainingData
+    from trainable.team import Team
     from trainable.weights import WeightSource
 
 
@@ -62,19 +64,20 @@ def train(
     weights: WeightSource | None = None,
     source: str | None = None,
     checkpoints: CheckpointWriter | None = None,
+    team: Team = ALONE,
 ) -> Generator[EpochReport]:
     """Train until max_epochs or the end of patience; yield an EpochReport after every epoch.
 
     With `checkpoints`, training goes on from the newest one in its store and hands in `newest` after every epoch; a
     `best` is durable before the next epoch is yielded, the last one before its own; the caller closes the writer. A
     resumed trial yields its checkpoint's report first, again. `best` holds {"model": state dict}, `newest` also
-    "optimizer". `weights` and `source` are those of `build_model`. Close the generator when done early: it sets torch
-    back.
+    "optimizer". `weights` and `source` are those of `build_model`. Every rank of a `team` calls this alike, rank 0
+    alone with `checkpoints`; they yield the same reports. Close the generator when done early: it sets torch back.
 
     Raises ValueError for a configuration and data that do not fit, FloatingPointError for a loss that is not
     finite, TimeoutError after `settings.timeout_s` seconds.
     """
-    _check(config, settings, data)
+    _check(config, settings, data, team)
     began_s = time.monotonic()
 
     def check_time() -> None:
@@ -99,10 +102,11 @@ def train(
         if is_own_net(config.architecture):
             check_output(model, len(settings.classes), settings.image_size)
         model.to(device)
+        team.adopt(model)
         compiled = torch.compile(model) if settings.compile else None
         optimizer = build_optimizer(model, config)
         lr_at = build_lr_schedule(config, settings.max_epochs)
-        last = None if checkpoints is None else _resume(checkpoints, config, settings, model, optimizer)
+        last = _resume(checkpoints, config, settings, model, optimizer, team)
         if last is not None:  # whoever listens may have died before hearing of it
             yield last
 
@@ -126,8 +130,10 @@ def train(
                 compiled=compiled,
                 frozen=freeze_layers(model, num_trained),
                 check_time=check_time,
+                team=team,
             )
-            val_loss, probabilities = evaluate(model, val_pixels, val_labels, device=device)
+            val_loss, probabilities = evaluate(model, val_pixels, val_labels, device=device, team=team)
+            team.meet()  # before anything is kept of an epoch that a rank may have left
             if not math.isfinite(val_loss):
                 raise FloatingPointError(f"the validation loss is {val_loss} after epoch {epoch}")
             metrics = {
@@ -143,7 +149,7 @@ def train(
             yield last
 
 
-def _check(config: TrialConfig, settings: TrialSettings, data: TrainingData) -> None:
+def _check(config: TrialConfig, settings: TrialSettings, data: TrainingData, team: Team) -> None:
     check_image_size(config, settings.image_size)
     if data.image_size != settings.image_size or data.classes != settings.classes:
         raise ValueError(
@@ -154,6 +160,12 @@ def _check(config: TrialConfig, settings: TrialSettings, data: TrainingData) -> 
         counts = np.bincount(data.labels[rows], minlength=len(data.classes))
         if empty := [name for name, count in zip(data.classes, counts, strict=True) if count == 0]:
             raise ValueError(f"split {split} has no picture of {', '.join(empty)}; every class needs some there")
+    num_val = int(data.is_val.sum())
+    if min(config.batch_size, num_val, len(data.is_val) - num_val) < team.size:
+        raise ValueError(
+            f"batches of {config.batch_size} and {num_val} validation pictures cannot be divided among {team.size} "
+            "GPUs: lower --trial-gpus, or raise --range batch_size"
+        )
 
 
 def _name_metrics(
@@ -209,32 +221,43 @@ def _save(
 
 
 def _resume(
-    checkpoints: CheckpointWriter,
+    checkpoints: CheckpointWriter | None,
     config: TrialConfig,
     settings: TrialSettings,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
+    team: Team,
 ) -> EpochReport | None:
-    """Fill model and optimiser from the newest checkpoint; return its epoch's report, None without any."""
-    loaded = checkpoints.store.load("newest")
+    """Fill model and optimiser from the newest checkpoint; return its epoch's report, None without any.
+
+    Rank 0 alone has `checkpoints`; the others hear from it what they hold.
+    """
+    loaded, best = team.share(_load(checkpoints, config))
     if loaded is None:
         return None
     state, facts = loaded
-    if TrialConfig.from_params(facts["config"]) != config:
-        raise ValueError(
-            f"the checkpoint in {checkpoints.store.uri} is of another configuration, {facts['config']}: "
-            "give this trial a folder of its own"
-        )
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     report = EpochReport(**{field.name: facts[field.name] for field in fields(EpochReport) if field.name in facts})
     # Either may be the older one: `newest` is written now and then, `best` beside the epoch that follows it.
-    best = checkpoints.store.facts("best")
     if best is not None and _is_better(best["value"], report.best_value, settings):
         report = replace(report, best_value=best["value"], best_epoch=best["epoch"], is_best=False)
-    elif report.is_best and (best is None or best["epoch"] != report.epoch):
+    elif checkpoints is not None and report.is_best and (best is None or best["epoch"] != report.epoch):
         checkpoints.write_best({"model": state["model"]}, facts)
     return report
+
+
+def _load(checkpoints: CheckpointWriter | None, config: TrialConfig) -> tuple[Any, Any]:
+    """What is stored: state and facts of `newest`, facts of `best`; None for what is not there."""
+    if checkpoints is None:
+        return None, None
+    loaded = checkpoints.store.load("newest")
+    if loaded is not None and TrialConfig.from_params(loaded[1]["config"]) != config:
+        raise ValueError(
+            f"the checkpoint in {checkpoints.store.uri} is of another configuration, {loaded[1]['config']}: "
+            "give this trial a folder of its own"
+        )
+    return loaded, checkpoints.store.facts("best")
 
 
 @contextmanager

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import tune
+from ray.exceptions import RayActorError
 
 from trainable.config import StepPlan, TrialConfig
+from trainable.distributed import OtherRanks
 from trainable.node import DrainWatch, bring_pixels, choose_node_dir
 from trainable.task import TrialTask, locate_trial
 from trainable.worker_memory import WorkerMemory, keep_freed_memory, read_resident_bytes
@@ -42,6 +44,7 @@ class Trial(tune.Trainable):
     def setup(self, config: dict[str, Any], task: TrialTask | None = None) -> None:
         assert task is not None
         self.timings_s: dict[str, float] = {}
+        self.others = OtherRanks(task) if task.settings.num_ranks > 1 else None
         with self._timed("imports on the worker"):
             import trainable.checkpoint_writer
             import trainable.run_log
@@ -65,13 +68,17 @@ class Trial(tune.Trainable):
         """
         try:
             return self._train_epoch()
+        except RayActorError:  # another rank's process is gone: as if this one were
+            self.cleanup()
+            ray.actor.exit_actor()
+            raise
         except Exception as error:
             return {"value": math.nan, "error": f"{type(error).__name__}: {error}", "traceback": format_exc()}
 
     def _train_epoch(self) -> dict[str, Any]:
         if self.reports is None:
             self.reports = self._begin()
-        report = next(self.reports)
+        report = next(self.reports) if self.others is None else self.others.train_epoch(self.reports)
         ended_at_s = time.time()
         timestamp_ms = int(ended_at_s * 1000)
         if self.run_log is not None:
@@ -86,7 +93,7 @@ class Trial(tune.Trainable):
             "timestamp_ms": timestamp_ms,
             "began_at_s": ended_at_s - report.metrics["epoch_s"],
             "ended_at_s": ended_at_s,
-            "device": self.device_name,
+            "device": self.device_name if self.others is None else f"{self.others.size} x {self.device_name}",
             "node_id": ray.get_runtime_context().get_node_id(),
             "plan": {"precision": self.plan.precision, "memory_format": self.plan.memory_format},
             "plan_key": self.plan_key,
@@ -117,6 +124,8 @@ class Trial(tune.Trainable):
         if self.drain_watch is not None:
             self.drain_watch.close()
         self._end()
+        if self.others is not None:
+            self.others.close()
         if self.closing_log is not None:
             self.closing_log.close()
 
@@ -125,9 +134,10 @@ class Trial(tune.Trainable):
         from trainable.checkpoint_writer import CheckpointWriter
         from trainable.run_log import RunLog
         from trainable.step_plan import measure_step_plan, name_step, pick_device
+        from trainable.team import ALONE
         from trainable.train import train
 
-        task, number = self.task, self.config["number"]
+        task, data, number = self.task, self.task.data, self.config["number"]
         config = TrialConfig.from_params(self.config["params"])
         device = pick_device()
         self.device_name, self.plan_key = name_step(
@@ -149,7 +159,7 @@ class Trial(tune.Trainable):
                     source=source,
                 )
         with self._timed("pixels"):
-            pixels_path = bring_pixels(task.data.pixels_path, self.node_dir, task.pixels_server)
+            data = replace(data, pixels_path=bring_pixels(data.pixels_path, self.node_dir, task.pixels_server))
         store = CheckpointStore(locate_trial(task.trials_uri, number))
         self.writer = CheckpointWriter(
             store, task.settings.checkpoint_interval_s, max_bytes=task.settings.checkpoint_bytes
@@ -157,14 +167,19 @@ class Trial(tune.Trainable):
         if task.tracking_uri and self.config["run_id"]:
             spool = self.node_dir / "spool" / task.search / f"{number:04d}.jsonl"
             self.run_log = RunLog(task.tracking_uri, self.config["run_id"], spool)
+        team = ALONE
+        if self.others is not None:
+            with self._timed("the other ranks"):
+                team = self.others.begin(config, data, self.plan)
         return train(
             config,
             task.settings,
-            replace(task.data, pixels_path=pixels_path),
+            data,
             plan=self.plan,
             weights=weights,
             source=source,
             checkpoints=self.writer,
+            team=team,
         )
 
     def _tag_memory(self, report: EpochReport) -> dict[str, str]:
@@ -179,6 +194,8 @@ class Trial(tune.Trainable):
         if self.reports is not None:
             self.reports.close()
             self.reports = None
+        if self.others is not None:
+            self.others.end()
         if self.run_log is not None:
             self.run_log.close(wait=False)
             self.closing_log = self.run_log

@@ -106,6 +106,8 @@ def test_a_bad_duration_says_what_must_hold(text: str) -> None:
         ({"num_trials": 0}, "num_trials is 0"),
         ({"max_epochs": -1}, "max_epochs is -1"),
         ({"trial_gpus": -1.0}, "--trial-gpus"),
+        ({"trial_gpus": 1.5}, "a whole number of GPUs"),
+        ({"trial_gpus": 2.0, "compile": True}, "drop one of them"),
         ({"patience": -1}, "--patience"),
         ({"bad_nodes": "shoot"}, "must be one of refuse"),
         ({"image_size": 8}, "between 32 and 1024"),

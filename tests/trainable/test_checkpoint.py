@@ -264,6 +264,21 @@ def test_newest_is_throttled_and_best_is_not(store: CheckpointStore) -> None:
     writer.close()
 
 
+def test_a_newest_that_waits_is_durable_at_once_when_the_node_is_about_to_go(store: CheckpointStore) -> None:
+    def wait_for(epoch: int) -> None:
+        while store.facts("newest") != {"epoch": epoch}:
+            threading.Event().wait(0.01)
+
+    with CheckpointWriter(store, min_interval_s=3600) as writer:
+        writer.write_newest(make_state(1), {"epoch": 1})
+        wait_for(1)
+        writer.write_newest(make_state(2), {"epoch": 2})
+        writer.hurry()
+        wait_for(2)
+        writer.write_newest(make_state(3), {"epoch": 3})
+        wait_for(3)
+
+
 def test_close_can_drop_what_waits(store: CheckpointStore) -> None:
     writer = CheckpointWriter(store, min_interval_s=3600)
     writer.write_newest(make_state(1), {"epoch": 1})

@@ -28,15 +28,15 @@ def take_rows(pixels: np.ndarray, mask: np.ndarray, device: torch.device) -> Ten
     return taken.to(device) if taken.nbytes <= RESIDENT_SHARE * num_free_bytes else taken.pin_memory()
 
 
-def draw_batches(num_images: int, batch_size: int, generator: torch.Generator) -> list[Tensor]:
+def draw_batches(num_images: int, batch_size: int, generator: torch.Generator, *, least: int = 2) -> list[Tensor]:
     """Indices int64 of an epoch's batches: every picture once, in an order drawn from `generator`.
 
-    A last batch of one picture is left out, since batch norm cannot be trained on it, unless it is the only
-    one.
+    A last batch of fewer than `least` pictures is left out, since batch norm cannot be trained on a single one, unless
+    all are as small or it is the only one.
     """
     order = torch.randperm(num_images, generator=generator)
     batches = list(order.split(batch_size))
-    if len(batches) > 1 and len(batches[-1]) == 1 < batch_size:
+    if len(batches) > 1 and len(batches[-1]) < min(least, batch_size):
         batches.pop()
     return batches
 
