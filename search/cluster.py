@@ -78,7 +78,8 @@ class Cluster:
         from ray import tune
 
         cpus, gpus = self.trial_cpus / self.num_ranks, self.trial_gpus / self.num_ranks
-        part = {"CPU": int(cpus) if cpus > 1 else cpus} | ({"GPU": gpus} if gpus else {})  # above 1 Ray wants whole ones
+        cpus = int(cpus) if cpus > 1 else cpus  # above 1 Ray wants whole ones
+        part = {"CPU": cpus} | ({"GPU": gpus} if gpus else {})
         where: dict[str, Any] = {}
         if self.left_out:
             elsewhere = {"ray.io/node-id": f"!in({','.join(sorted(self.left_out))})"}
@@ -126,9 +127,9 @@ def connect(address: str | None, *, trial_cpus: float | None = None, trial_gpus:
     if address and Path(BOOTSTRAP_CONFIG).expanduser().exists() and not growth:
         wait_for_workers()
     nodes = [node["Resources"] for node in alive_nodes()]
-    if growth:  # every trial that waits asks for a node
-        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(10 * len(growth))
     cluster = fit_trials(nodes, trial_cpus=trial_cpus, trial_gpus=trial_gpus, growth=growth)
+    if address:  # every trial that waits asks for a node; one whose node has died must not hold up the others
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(10 * len(growth), 2 * cluster.num_slots))
     return replace(cluster, is_joined=bool(address), grows=bool(growth))
 
 

@@ -13,7 +13,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -27,12 +28,13 @@ FOLDER = "preflight"
 @dataclass(frozen=True, kw_only=True)
 class Demand:
     """What a node is asked to show. `token` lies in the storage, written by the driver; without a storage or a
-    tracking URI that part is left out."""
+    tracking URI that part is left out. `tracking_login` holds MLflow's own variables (search/services.py)."""
 
     storage: str | None
     token: str
     node_dir: str
     tracking_uri: str | None
+    tracking_login: Mapping[str, str] = field(default_factory=dict, repr=False)
     num_gpus: float = 0
 
 
@@ -65,7 +67,7 @@ def inspect_node(demand: Demand) -> NodeFacts:
         free_bytes=shutil.disk_usage(existing).free,
         shm_bytes=shutil.disk_usage(shm).total if shm.is_dir() else None,
         storage=try_storage(demand.storage, demand.token) if demand.storage else "",
-        tracking=try_tracking(demand.tracking_uri) if demand.tracking_uri else "",
+        tracking=try_tracking(demand.tracking_uri, demand.tracking_login) if demand.tracking_uri else "",
     )
 
 
@@ -130,10 +132,10 @@ def sees(folder: str, name: str, content: bytes) -> bool:
     return False
 
 
-def try_tracking(uri: str) -> str:
-    """Ask the tracking server for one experiment, with the user and password that MLflow's own variables give."""
+def try_tracking(uri: str, login: Mapping[str, str]) -> str:
+    """Ask the tracking server for one experiment, with the user and password in `login`, by MLflow's names for them."""
     request = urllib.request.Request(f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search?max_results=1")
-    user, password = (os.environ.get(f"MLFLOW_TRACKING_{name}") for name in ("USERNAME", "PASSWORD"))
+    user, password = (login.get(f"MLFLOW_TRACKING_{name}") for name in ("USERNAME", "PASSWORD"))
     if user and password:
         request.add_header("Authorization", "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode())
     try:

@@ -16,6 +16,7 @@ from search.cluster import Cluster, alive_nodes
 from search.config import SearchConfig
 from search.home import SearchHome
 from search.node_facts import FOLDER, Demand, NodeFacts, inspect_node
+from search.services import read_login
 from trainable.storage import delete_file, join, write_file
 
 MAX_CLOCK_S = 5.0
@@ -109,6 +110,7 @@ def look(
 ) -> list[NodeReport]:
     """Compare these nodes with this machine; a Ray of our own is this machine."""
     demand = open_demand(config.storage, home.cache, cluster.reach(tracking_uri))
+    demand = replace(demand, tracking_login=read_login())
     try:
         own = inspect_node(demand)
         return check_nodes(nodes, demand, own) if cluster.is_joined else [check_here(demand, own)]

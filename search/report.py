@@ -80,10 +80,8 @@ def write_report(
 
     `data_lines` say what was trained on (name, hash, audit), `budget_lines` what was spent, `importances`
     maps hyperparameters to shares in [0, 1] where Optuna could compute them, `recipe_lines` say how the champion
-    stands against published recipes. Without `crowning` the page says
-    that there is no champion.
-    maps hyperparameters to shares in [0, 1] where Optuna could compute them. Without `crowning` the page says
-    that there is no champion. Given pictures lie in `folder` already.
+    stands against published recipes. Without `crowning` the page says that there is no champion. Given pictures lie in
+    `folder` already.
     """
     from trainable.pictures import draw_importances, draw_learning_curves, save_picture
 
@@ -104,9 +102,9 @@ def write_report(
         _list_lines([f"{len(trials)} trials: {counts}", *budget_lines]),
         "## Champion",
         _describe_champion(crowning),
+        *_show_pictures(champion_pictures),
         "## Recipes" if recipe_lines else "",
         _list_lines(recipe_lines),
-        *_show_pictures(champion_pictures),
         "## Data",
         "\n".join(["```", *data_lines, "```"]) if data_lines else "",
         *_show_pictures(data_pictures),

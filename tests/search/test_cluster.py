@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from search.cluster import fit_trials
@@ -32,7 +34,7 @@ def test_several_gpus_a_trial_are_as_many_processes_on_one_node() -> None:
 
 
 @pytest.mark.parametrize(("options", "bundle"), [({}, {"CPU": 1.0}), ({"trial_cpus": 0.5}, {"CPU": 0.5})])
-def test_one_process_a_trial_is_one_bundle(options: dict[str, float], bundle: dict[str, float]) -> None:
+def test_one_process_a_trial_is_one_bundle(options: dict[str, Any], bundle: dict[str, float]) -> None:
     cluster = fit_trials([{"CPU": 2.0}], **options)
     assert cluster.num_ranks == 1
     assert cluster.place_trial().bundles == [bundle]

@@ -83,19 +83,16 @@ def guarded() -> Iterator[int]:
         server.shutdown()
 
 
-def test_a_refused_password_a_foreign_host_name_and_a_dead_server_are_told_apart(
-    guarded: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "user")
-    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "good")
-    assert try_tracking(f"http://127.0.0.1:{guarded}") == ""
-    assert "host not allowed" in try_tracking(f"http://localhost:{guarded}")
-    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "bad")
-    assert "password refused" in try_tracking(f"http://127.0.0.1:{guarded}/")
+def test_a_refused_password_a_foreign_host_name_and_a_dead_server_are_told_apart(guarded: int) -> None:
+    login = {"MLFLOW_TRACKING_USERNAME": "user", "MLFLOW_TRACKING_PASSWORD": "good"}
+    assert try_tracking(f"http://127.0.0.1:{guarded}", login) == ""
+    assert "host not allowed" in try_tracking(f"http://localhost:{guarded}", login)
+    wrong = login | {"MLFLOW_TRACKING_PASSWORD": "bad"}
+    assert "password refused" in try_tracking(f"http://127.0.0.1:{guarded}/", wrong)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    assert "refused" in try_tracking(f"http://127.0.0.1:{port}")
+    assert "refused" in try_tracking(f"http://127.0.0.1:{port}", {})
 
 
 def test_a_storage_that_this_machine_cannot_write_is_refused_before_anything_begins(tmp_path: Path) -> None:
