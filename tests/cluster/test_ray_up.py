@@ -19,7 +19,7 @@ from tests.cluster.conftest import ROOT, S3_KEYS
 from tests.cluster.hosts import IPS, NAMES, Hosts, start_hosts
 from tests.search.test_resume import read_trials
 
-NUM_TRIALS, NUM_EPOCHS = 4, 60
+NUM_TRIALS, NUM_EPOCHS = 4, 30
 OPTIONS = (
     *("--arch", "small_cnn", "--range", "cnn_filters=8", "--range", "cnn_depth=2", "--range", "batch_size=8"),
     *("--range", "cnn_kernel=3", "--image-size", "64", "--deterministic", "--num-trials", str(NUM_TRIALS)),
@@ -62,7 +62,7 @@ class Laptop:
 
     def wait_for_job(self, job: str) -> tuple[str, str]:
         """Its last state and its log, as its user reads them."""
-        until_s = time.monotonic() + 150
+        until_s = time.monotonic() + 240
         while True:
             status = self.ray("exec", f"ray job status {job}")
             found = re.findall(r"SUCCEEDED|FAILED|STOPPED", status.upper())
