@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -87,13 +88,16 @@ class Record:
     def importances(self) -> dict[str, float]:
         """Each hyperparameter's share in the spread of the results, where enough trials completed to tell.
 
-        fANOVA over the hyperparameters that all completed trials share (optuna.importance).
+        PED-ANOVA (optuna.importance) over the hyperparameters that all completed trials share, or that at least two of
+        them have and two have not: fewer tell nothing.
         """
         completed = [trial for trial in self.trials() if trial.state == TrialState.COMPLETE]
         if len(completed) < 4 or len({trial.value for trial in completed}) < 2:
             return {}
+        num_with = Counter(name for trial in completed for name in trial.params)
+        told = [name for name, num in num_with.items() if num == len(completed) or 2 <= num <= len(completed) - 2]
         try:
-            return dict(optuna.importance.get_param_importances(self.study))
+            return dict(optuna.importance.get_param_importances(self.study, params=told))
         except (ValueError, RuntimeError):
             return {}
 
