@@ -1,6 +1,6 @@
 """The recipes on real slices: each trained on COVID-CT's published split, beside what its project reported.
 
-    python benchmarks/recipes.py --data ../shared/data [--home recipes-home] [--share 0.5]
+    python benchmarks/recipes.py --data ../shared/data [--home recipes-home] [--share 0.5] [--only ROW]
 
 Each recipe goes through `ctsearch train` at 96 px for `--share` of its epochs, at least 10; its stages are fractions
 of them. There are no weights for ResNet and VGG here: those rows are from scratch. The frozen and the staged recipe are
@@ -110,6 +110,7 @@ def main() -> None:
     parser.add_argument("--home", type=Path, default=Path("recipes-home"))
     parser.add_argument("--share", type=float, default=0.5, help="of each recipe's epochs (default: 0.5)")
     parser.add_argument("--image-size", type=int, default=96, metavar="PIXELS")
+    parser.add_argument("--only", choices=[training.name for training in TRAININGS], help="this row alone")
     args = parser.parse_args()
     data, home = args.data.absolute(), args.home.absolute()
     home.mkdir(parents=True, exist_ok=True)
@@ -117,7 +118,7 @@ def main() -> None:
     lines = file.read_text().splitlines() if file.exists() else []
     rows = {row["training"]: row for row in map(json.loads, lines)}
     for training in TRAININGS:
-        if training.name in rows:
+        if training.name in rows or args.only not in (None, training.name):
             continue
         row = train(training, data=data, home=home, share=args.share, image_size=args.image_size)
         if row is None:
