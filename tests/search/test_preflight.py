@@ -95,12 +95,20 @@ def test_a_refused_password_a_foreign_host_name_and_a_dead_server_are_told_apart
     assert "refused" in try_tracking(f"http://127.0.0.1:{port}", {})
 
 
-def test_a_storage_that_this_machine_cannot_write_is_refused_before_anything_begins(tmp_path: Path) -> None:
+def test_a_storage_that_this_machine_cannot_write_is_refused_before_anything_begins(
+    tmp_path: Path, guarded: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "user")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "good")
+    uri = f"http://127.0.0.1:{guarded}"
     (tmp_path / "file").touch()
     config = SearchConfig(home=tmp_path, storage=str(tmp_path / "file"))
     home = create_search(tmp_path, "first", {})
     with pytest.raises(ValueError, match="this machine cannot write there"):
-        check_cluster(config, home, OWN, "http://127.0.0.1:5000")
+        check_cluster(config, home, OWN, uri)
     config = replace(config, storage=str(tmp_path / "folder"))
-    assert check_cluster(config, home, OWN, "http://127.0.0.1:5000") is OWN
+    assert check_cluster(config, home, OWN, uri) is OWN, "with the driver's login"
     assert not list((tmp_path / "folder" / "preflight").iterdir())
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "bad")
+    with pytest.raises(ValueError, match="user or password refused"):
+        check_cluster(config, home, OWN, uri)
