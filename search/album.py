@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -25,7 +23,7 @@ def draw_data(
     Only train slices are shown, and no patient is named.
     """
     from trainable.pictures import save_picture
-    from trainable.slice_pictures import draw_augmented, draw_counts, draw_samples
+    from trainable.slice_pictures import draw_counts, draw_training_slices
 
     data = prepared.training
     kept = [row for row in rows if row.kept]
@@ -34,12 +32,9 @@ def draw_data(
     groups = {name: {split: len(set(_groups(kept, name, split))) for split in splits} for name in data.classes}
     group_name = "patients" if prepared.grouped_by == "patient" else "groups of near-duplicates"
 
-    pixels, train = np.load(data.pixels_path, mmap_mode="r"), np.flatnonzero(~data.is_val)
-    some = np.random.default_rng(0).permutation(train)[:8]
     drawn = {
         "counts": draw_counts(slices, groups, group_name=group_name),
-        "samples": draw_samples(pixels[train], data.labels[train], data.groups[train], data.classes),
-        "augmentation": draw_augmented(pixels[some], chosen=strength),
+        **draw_training_slices(data, chosen=strength),
     }
     return [save_picture(figure, folder / f"{name}.png") for name, figure in drawn.items()]
 

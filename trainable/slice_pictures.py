@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from matplotlib.figure import Figure
 
 from trainable.augment import augment
+from trainable.images.cache import open_pixels
 from trainable.pictures import CLASS_HUES, GREEN, INK, RED, dress, show_names_literally
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
+
+    from trainable.images.prepare import TrainingData
 
 NUM_COLUMNS, MAX_ROWS = 8, 12
 STRENGTHS = (0.0, 0.25, 0.5, 1.0)
@@ -62,6 +66,16 @@ def draw_counts(
     )
     show_names_literally(legend.get_texts())
     return figure
+
+
+def draw_training_slices(data: TrainingData, *, chosen: float | None = None) -> dict[str, Figure]:
+    """`samples` of each class and `augmentation` of a few, from the train split alone; `chosen` is the champion's."""
+    pixels, train = open_pixels(Path(data.pixels_path)), np.flatnonzero(~data.is_val)
+    some = np.random.default_rng(0).permutation(train)[:NUM_COLUMNS]
+    return {
+        "samples": draw_samples(pixels[train], data.labels[train], data.groups[train], data.classes),
+        "augmentation": draw_augmented(pixels[some], chosen=chosen),
+    }
 
 
 def draw_samples(
