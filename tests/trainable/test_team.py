@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.trainable.squares import make_squares
 from tests.trainable.test_train import SETTINGS as SMALLER
 from tests.trainable.test_train import curve
 from trainable.checkpoint import CheckpointStore
@@ -85,24 +85,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> TrainingData:
-    """49 pictures of noise, those of class 1 with a bright square; of 32 for training the last batch is smaller."""
-    rng = np.random.default_rng(0)
-    labels = np.arange(49) % 2
-    pixels = rng.integers(0, 120, (49, 32, 32), dtype=np.uint8)
-    pixels[labels == 1, 8:16, 8:16] += 90
-    path = tmp_path_factory.mktemp("pixels") / "pixels.npy"
-    np.save(path, pixels)
-    return TrainingData(
-        name="squares",
-        data_hash="none",
-        classes=SETTINGS.classes,
-        positive=1,
-        image_size=32,
-        pixels_path=str(path),
-        labels=labels.astype(np.int64),
-        is_val=np.arange(49) % 3 == 0,
-        groups=np.arange(49),
-    )
+    """Of 32 pictures for training the last batch is smaller."""
+    return make_squares(tmp_path_factory.mktemp("pixels"), count=49, size=32)
 
 
 def assert_alike(ours: tuple[Any, Any], expected: tuple[Any, Any]) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.trainable.squares import make_squares
 from trainable.checkpoint import CheckpointStore
 from trainable.checkpoint_writer import CheckpointWriter
 from trainable.config import LR_SCHEDULES, OPTIMIZERS, StepPlan, TrialConfig, TrialSettings
@@ -29,24 +30,7 @@ SETTINGS = TrialSettings(
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> TrainingData:
-    """48 pictures of noise, those of class 1 with a bright square; every third is for validation."""
-    rng = np.random.default_rng(0)
-    labels = np.arange(48) % 2
-    pixels = rng.integers(0, 120, (48, 24, 24), dtype=np.uint8)
-    pixels[labels == 1, 8:16, 8:16] += 90
-    path = tmp_path_factory.mktemp("pixels") / "pixels.npy"
-    np.save(path, pixels)
-    return TrainingData(
-        name="squares",
-        data_hash="none",
-        classes=SETTINGS.classes,
-        positive=1,
-        image_size=24,
-        pixels_path=str(path),
-        labels=labels.astype(np.int64),
-        is_val=np.arange(48) % 3 == 0,
-        groups=np.arange(48),
-    )
+    return make_squares(tmp_path_factory.mktemp("pixels"), count=48, size=24)
 
 
 def run(data: TrainingData, num_epochs: int | None = None, **options: Any) -> list[EpochReport]:
