@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,7 +18,6 @@ QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-    "TUNE_MAX_PENDING_TRIALS_PG": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -26,6 +25,8 @@ QUIET = {
 NO_IDLE_WORKERS = {"RAY_prestart_worker_first_driver": "0"}
 """Ray would start one idle worker a core and then give none of them to a trial (benchmarks/LOG.md)."""
 
+FEW_ARENAS = {"MALLOC_ARENA_MAX": "2"}
+"""glibc would give each thread of a warm worker the next of many heaps, and each keeps what a checkpoint once took."""
 
 FORWARDED = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION")
 """Set for the driver, they hold for the workers too. A node's right to the storage is its own: a role, or a file."""
@@ -39,7 +40,7 @@ class Cluster:
 
     `num_ranks` processes share what a trial gets, one for each of its GPUs. `is_joined` tells a cluster from a Ray that
     was started for this search, `grows` that it starts nodes when trials wait for them; `left_out` are ids of nodes
-    that shall run no trial.
+    that shall run no trial: more of them where nodes that join late fail the preflight.
     """
 
     trial_cpus: float
@@ -50,7 +51,7 @@ class Cluster:
     num_ranks: int = 1
     is_joined: bool = False
     grows: bool = False
-    left_out: frozenset[str] = frozenset()
+    left_out: set[str] = field(default_factory=set)
 
     @property
     def has_gpu(self) -> bool:
@@ -92,7 +93,7 @@ def connect(address: str | None, *, trial_cpus: float | None = None, trial_gpus:
 
     Raises ConnectionError for a cluster that does not answer or refuses our token, ValueError where not one trial fits.
     """
-    for name, value in (QUIET | NO_IDLE_WORKERS).items():
+    for name, value in (QUIET | NO_IDLE_WORKERS | FEW_ARENAS).items():
         os.environ.setdefault(name, value)
     address = address or os.environ.get("RAY_ADDRESS")
     # Workers started here import this code and no other checkout that may be installed.
@@ -128,8 +129,8 @@ def connect(address: str | None, *, trial_cpus: float | None = None, trial_gpus:
         wait_for_workers()
     nodes = [node["Resources"] for node in alive_nodes()]
     cluster = fit_trials(nodes, trial_cpus=trial_cpus, trial_gpus=trial_gpus, growth=growth)
-    if address:  # every trial that waits asks for a node; one whose node has died must not hold up the others
-        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(10 * len(growth), 2 * cluster.num_slots))
+    # The searcher knows how many trials fit. Every one that waits asks for a node, or for a worker while others start.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(10 * len(growth), 2 * cluster.num_slots))
     return replace(cluster, is_joined=bool(address), grows=bool(growth))
 
 
@@ -189,7 +190,7 @@ def choose_runtime_env() -> dict[str, Any]:
     is_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
     code = {"working_dir": str(ROOT), "excludes": [".git"]} if is_checkout and not is_job else {}
     given = {name: os.environ[name] for name in FORWARDED if name in os.environ}
-    return {**code, "env_vars": given}
+    return {**code, "env_vars": FEW_ARENAS | given}
 
 
 def fit_trials(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +25,8 @@ class Pace:
     """Where the time before the first step went, and every turn-round since.
 
     `began_at_s` is Unix time: of the command, or of the call that began the search. A turn-round is the time from the
-    end of a trial to the first training step of the one that follows on its slot, whichever process that runs in.
+    end of a trial to the first training step of the one that follows on its slot: in the same process, or, where that
+    has ended, in a new one. `num_slots` tells the first processes of a search from those.
     """
 
     def __init__(self, began_at_s: float | None = None) -> None:
@@ -35,8 +36,10 @@ class Pace:
         self.start_s: float | None = None
         self.turn_rounds_s: list[float] = []
         self.resident_bytes: dict[int, int] = {}
-        self._free_since_s: dict[str, deque[float]] = defaultdict(deque)
-        self._under_way: set[int] = set()
+        self.num_slots = 1
+        self._free_since_s: dict[str, dict[int, float]] = defaultdict(dict)  # by host and process, the longest first
+        self._under_way: dict[int, int] = {}  # a trial's process
+        self._num_processes = 0
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
@@ -50,9 +53,14 @@ class Pace:
         self.resident_bytes[number] = result["resident_bytes"]
         if number in self._under_way:
             return False
-        self._under_way.add(number)
-        if free := self._free_since_s[result["hostname"]]:
-            self.turn_rounds_s.append(result["began_at_s"] - free.popleft())
+        process, free = result["pid"], self._free_since_s[result["hostname"]]
+        self._under_way[number] = process
+        if process not in free and self._num_processes >= self.num_slots:
+            process = next(iter(free), process)
+        if process in free:
+            self.turn_rounds_s.append(result["began_at_s"] - free.pop(process))
+        else:
+            self._num_processes += 1
         if self.start_s is not None:
             return False
         self.start_s = result["began_at_s"] - self.began_at_s
@@ -63,8 +71,8 @@ class Pace:
 
     def end(self, number: int, hostname: str, ended_at_s: float) -> None:
         """A trial's slot is free."""
-        self._under_way.discard(number)
-        self._free_since_s[hostname].append(ended_at_s)
+        if (process := self._under_way.pop(number, None)) is not None:
+            self._free_since_s[hostname][process] = ended_at_s
 
     def lines(self) -> list[str]:
         """The way to the first step, for the terminal."""

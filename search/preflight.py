@@ -92,13 +92,13 @@ def check_cluster(
         show(draw_table(reports))
         for fault in faults:
             show(fault)
-    bad = frozenset(report.node_id for report in reports if report.faults)
+    bad = {report.node_id for report in reports if report.faults}
     if not bad:
         return cluster
     if config.bad_nodes == "refuse" or not cluster.is_joined:
         leave_out = "; or leave such nodes out by --bad-nodes leave-out" if cluster.is_joined else ""
         raise ValueError("\n".join(["the preflight found:", *faults]) + leave_out)
-    cluster = replace(cluster, left_out=bad)
+    cluster.left_out.update(bad)
     num_slots = cluster.count_slots_now()
     if not num_slots and not cluster.grows:
         raise ValueError("\n".join(["no node that trials fit on passed the preflight:", *faults]))

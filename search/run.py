@@ -11,7 +11,6 @@ import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 if __name__ == "__main__":  # as a script, search/ comes first on the path: the root must
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -29,7 +28,7 @@ from search.listener import Listener
 from search.mirror import fetch, holds, mirror_records
 from search.nodes import NodeWatch
 from search.pace import Pace
-from search.preflight import check_cluster, look, tell_faults
+from search.preflight import check_cluster, look
 from search.preparation import (
     choose_first_points,
     describe_data,
@@ -185,6 +184,7 @@ def conduct(config: SearchConfig, home: SearchHome, pace: Pace) -> int:
         tracking.log_dict("space.json", describe_space(space, home))
 
         # Who decides what.
+        pace.num_slots = cluster.num_slots
         budget = Budget(
             home.spent_file,
             devices_per_trial=cluster.trial_gpus or cluster.trial_cpus,
@@ -198,7 +198,7 @@ def conduct(config: SearchConfig, home: SearchHome, pace: Pace) -> int:
             higher_is_better=higher_is_better,
             history=book.history(),
         )
-        scheduler = Scheduler(rungs)
+        scheduler = Scheduler(rungs, cluster.place_trial)
         board = Board(
             console,
             book,
@@ -246,8 +246,13 @@ def conduct(config: SearchConfig, home: SearchHome, pace: Pace) -> int:
             plans=plans,
         )
 
-        def check_late(nodes: list[dict[str, Any]]) -> list[str]:
-            return tell_faults(look(config, home, cluster, tracking.uri, nodes))
+        watch = NodeWatch(
+            cluster,
+            searcher,
+            board.say,
+            inspect=partial(look, config, home, cluster, tracking.uri),
+            give_up=partial(setattr, budget, "stop_reason"),
+        )
 
         # The search.
         say(f"MLflow       {tracking.search_url()}")
@@ -262,7 +267,7 @@ def conduct(config: SearchConfig, home: SearchHome, pace: Pace) -> int:
                     listener=listener,
                     cluster=cluster,
                     home=home,
-                    callbacks=[NodeWatch(cluster, searcher, board.say, check_late)] if cluster.is_joined else [],
+                    callbacks=[watch] if cluster.is_joined else [],
                 )
         say(board.headline())
         if budget.stop_reason == TERMINATED:

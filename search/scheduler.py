@@ -7,13 +7,14 @@ of those that have reached this rung so far.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from ray.tune.schedulers import TrialScheduler
 
 if TYPE_CHECKING:
+    from ray.tune import PlacementGroupFactory
     from ray.tune.execution.tune_controller import TuneController
     from ray.tune.experiment import Trial
 
@@ -89,18 +90,25 @@ class Rungs:
 
 
 class Scheduler(TrialScheduler):
-    """Tune's view of the rungs. `outcomes` maps a trial's number to its outcome once it has one."""
+    """Tune's view of the rungs. `outcomes` maps a trial's number to its outcome once it has one.
+
+    `place_trial` says anew for every trial that is added or goes on elsewhere where it may run.
+    """
 
     _supports_buffered_results = False
 
-    def __init__(self, rungs: Rungs) -> None:
+    def __init__(self, rungs: Rungs, place_trial: Callable[[], PlacementGroupFactory] | None = None) -> None:
         super().__init__()
         self.rungs = rungs
+        self.place_trial = place_trial
         self.outcomes: dict[int, str] = {}
+        self.chosen: set[int] = set()  # of the trials that wait for a worker
 
     def on_trial_add(self, tune_controller: TuneController, trial: Trial) -> None:
         """A new trial, or one whose worker was lost and that goes on elsewhere."""
         self.outcomes.pop(trial.config["number"], None)
+        self.chosen.discard(trial.config["number"])
+        self._place(trial)
 
     def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:
         number = trial.config["number"]
@@ -116,7 +124,9 @@ class Scheduler(TrialScheduler):
         return TrialScheduler.STOP if number in self.outcomes else TrialScheduler.CONTINUE
 
     def on_trial_error(self, tune_controller: TuneController, trial: Trial) -> None:
+        """A failure, or a lost worker: then the trial is queued again, for where it may run now."""
         self.outcomes[trial.config["number"]] = FAILED
+        self._place(trial)
 
     def on_trial_complete(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> None:
         self.outcomes.setdefault(trial.config["number"], INTERRUPTED)
@@ -125,8 +135,24 @@ class Scheduler(TrialScheduler):
         self.outcomes.setdefault(trial.config["number"], INTERRUPTED)
 
     def choose_trial_to_run(self, tune_controller: TuneController) -> Trial | None:
-        waiting = (t for t in tune_controller.get_live_trials() if t.status == t.PENDING)
-        return next(waiting, None)
+        """A trial that has not been chosen yet, the first of them.
+
+        Tune asks at every step, and would end the worker that starts for a trial which is chosen once more as soon as
+        another worker is free: where trials are shorter than that start, one slot would do all the work.
+        """
+        waiting = [trial for trial in tune_controller.get_live_trials() if trial.status == trial.PENDING]
+        fresh = [trial for trial in waiting if trial.config["number"] not in self.chosen]
+        if not fresh:
+            return None
+        trial = min(fresh, key=lambda trial: trial.config["number"])
+        self.chosen.add(trial.config["number"])
+        return trial
+
+    def _place(self, trial: Trial) -> None:
+        if self.place_trial is None or trial.status == trial.RUNNING:
+            return
+        if (place := self.place_trial()) != trial.placement_group_factory:
+            trial.update_resources(place)
 
     def debug_string(self) -> str:
         return "ASHA, " + ", ".join(f"rung {level}: {len(rung)}" for level, rung in self.rungs.records.items())

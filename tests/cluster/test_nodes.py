@@ -1,4 +1,6 @@
-"""A search on real Ray nodes with folders of their own and S3 storage: one is left out, one is lost, one joins late."""
+"""A search on real Ray nodes with folders of their own and S3 storage: one is left out, one is lost, and of two that
+join late one is left out as well.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +83,7 @@ def story(
     tmp_path_factory: pytest.TempPathFactory, made_folder: Path, mlflow_server: ServerHandle, s3: dict[str, str]
 ) -> Iterator[Story]:
     folder = tmp_path_factory.mktemp("nodes")
-    home, dirs = folder / "home", {name: folder / name for name in ("early", "lost", "old", "late")}
+    home, dirs = folder / "home", {name: folder / name for name in ("early", "lost", "old", "late-old", "late")}
     with Nodes() as nodes:
         nodes.add(s3 | {"CTSEARCH_NODE_DIR": str(dirs["early"])})
         doomed = nodes.add(s3 | {"CTSEARCH_NODE_DIR": str(dirs["lost"])})
@@ -100,6 +102,7 @@ def story(
             assert set(before.values()) <= {1}, "between two of them lie 30 s, unless the node is about to go"
             assert nodes.drain(doomed, deadline_s=60)
             lost = wait_for(lambda: [n for n, at in newest_epochs(s3).items() if at > 1], search, 20)[0]
+            nodes.add(s3 | old | {"CTSEARCH_NODE_DIR": str(dirs["late-old"])})
             nodes.add(s3 | {"CTSEARCH_NODE_DIR": str(dirs["late"])})
             killed_s = time.time()
             nodes.kill(doomed)
@@ -138,6 +141,12 @@ def test_a_node_that_joins_late_is_used(story: Story) -> None:
     assert len(list(story.dirs["late"].glob("*.npy"))) == 1
 
 
+def test_a_node_that_joins_late_with_another_torch_loses_its_trials_to_others(story: Story) -> None:
+    assert re.search(r"preflight: .*torch is 1\.0\.0", story.output), story.output
+    assert re.search(r"node \S+ is left out; trials that fit at once: [12]", story.output)
+    assert re.search(r"trial +\d is not to blame: its node failed the preflight", story.output), story.output
+
+
 def test_pixels_come_once_to_every_node_that_trains_and_lie_in_its_own_folder(story: Story) -> None:
     known = {file.name: file.read_bytes() for file in (story.home / "cache").glob("*-64px.npy")}
     for name in ("early", "lost", "late"):
@@ -158,7 +167,7 @@ def test_a_node_with_another_torch_is_named_and_gets_no_trial(story: Story) -> N
     assert done.returncode == 2
     assert f"torch is 1.0.0, the head has {read_versions()['torch']}; install what the head has" in done.stderr
     assert "the preflight found:" in done.stderr and "--bad-nodes leave-out" in done.stderr
-    assert len(re.findall(r"^\d+\.\d+\.\d+\.\d+ \S+ +3\.\d+", done.stdout, re.MULTILINE)) == 4, done.stdout
+    assert len(re.findall(r"^\d+\.\d+\.\d+\.\d+ \S+ +3\.\d+", done.stdout, re.MULTILINE)) == 5, done.stdout
     assert [folder.name for folder in (story.home / "searches").iterdir()] == ["first"]
 
 

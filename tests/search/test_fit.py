@@ -29,9 +29,10 @@ from search.terminal import Board
 
 
 class Toy(tune.Trainable):
-    """Its value rises with the epochs towards `height`; `fails_at`, `dies_at` and `sleep_s` make it misbehave."""
+    """Its value rises with the epochs towards `height`; `fails_at`, `dies_at`, `sleep_s` and `start_s` make it misbehave."""
 
     def setup(self, config: dict[str, Any]) -> None:
+        time.sleep(config["params"].get("start_s", 0))
         self.epoch = 0
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -127,6 +128,8 @@ def play(cluster: Cluster, tmp_path: Path) -> Play:
         record = Record(home.journal_file, sampler="random", seed=1, higher_is_better=True)
         book, memory, deleted, started = Book(), Memory(), [], []
         record.fill(book)
+        pace = Pace()
+        pace.num_slots = slots
         scheduler = Scheduler(Rungs(rung_levels(9), history=book.history()))
         budget = Budget(home.spent_file, devices_per_trial=1, **limits)
 
@@ -162,7 +165,7 @@ def play(cluster: Cluster, tmp_path: Path) -> Play:
             scheduler=scheduler,
             tracking=memory,  # type: ignore[arg-type]
             board=board,
-            pace=(pace := Pace()),
+            pace=pace,
             kept_bytes=kept_bytes,
             plans={},
             trial_tags={},
@@ -199,6 +202,15 @@ def test_every_trial_ends_as_completed_or_stopped_and_optuna_knows(play: Play) -
         assert sorted(trial.intermediate_values) == list(range(1, last + 1)) == played.memory.heard[trial.number]
         if outcome == "completed":
             assert trial.value == pytest.approx(trial.params["height"] * 0.9)
+
+
+def test_every_slot_works_where_trials_are_shorter_than_the_start_of_a_worker(play: Play) -> None:
+    def space(trial: Any) -> dict[str, Any]:
+        return {**heights(trial), "start_s": 2.0, "sleep_s": 0.1, "max_epochs": 1}
+
+    played = play(space, num_trials=50)
+    num_first_of_a_process = 50 - len(played.pace.turn_rounds_s)
+    assert num_first_of_a_process == 2
 
 
 def test_the_best_trial_is_never_stopped_and_keeps_its_checkpoint(play: Play) -> None:

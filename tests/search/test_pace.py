@@ -9,9 +9,15 @@ from search.pace import Pace, process_began_at_s
 
 
 def result(
-    began_at_s: float, *, node: str = "a", resident: int = 2**20, timings_s: dict[str, float] | None = None
+    began_at_s: float,
+    *,
+    node: str = "a",
+    pid: int = 1,
+    resident: int = 2**20,
+    timings_s: dict[str, float] | None = None,
 ) -> dict[str, Any]:
-    return {"hostname": node, "began_at_s": began_at_s, "resident_bytes": resident, "timings_s": timings_s or {}}
+    where = {"hostname": node, "pid": pid}
+    return where | {"began_at_s": began_at_s, "resident_bytes": resident, "timings_s": timings_s or {}}
 
 
 def test_the_start_is_told_in_parts_that_add_up() -> None:
@@ -29,19 +35,32 @@ def test_the_start_is_told_in_parts_that_add_up() -> None:
     assert not pace.note(0, result(50.0)), "only the first report of a search tells its start"
 
 
-def test_a_turn_round_is_from_a_slots_end_to_its_next_first_step() -> None:
+def test_a_turn_round_is_from_a_processs_end_to_its_next_first_step() -> None:
     pace = Pace()
-    for number, began_at_s in ((0, 10.0), (1, 10.0)):
-        pace.note(number, result(began_at_s))
-    pace.note(0, result(11.0))
+    pace.num_slots = 2
+    pace.note(0, result(10.0, pid=1))
+    pace.note(0, result(11.0, pid=1))
     pace.end(0, "a", 12.0)
-    pace.note(2, result(12.3))
-    pace.note(2, result(13.0))
+    pace.note(1, result(12.1, pid=2))  # the first of the other slot, which came up late
+    pace.note(2, result(12.3, pid=1))
+    pace.note(2, result(13.0, pid=1))
     pace.end(1, "a", 14.0)
     pace.end(2, "a", 14.5)
-    pace.note(3, result(14.2))
-    pace.note(4, result(15.5))
-    assert pace.turn_rounds_s == pytest.approx([0.3, 0.2, 1.0])
+    pace.note(4, result(15.5, pid=1))
+    pace.note(3, result(14.2, pid=2))
+    assert pace.turn_rounds_s == pytest.approx([0.3, 1.0, 0.2])
+
+
+def test_a_fresh_process_follows_the_one_that_ended_first() -> None:
+    pace = Pace()
+    pace.num_slots = 2
+    for number, began_at_s in ((0, 10.0), (1, 11.0)):
+        pace.note(number, result(began_at_s, pid=number))
+    pace.end(1, "a", 12.0)
+    pace.end(0, "a", 13.0)
+    pace.note(2, result(15.0, pid=2))
+    pace.note(3, result(15.5, pid=3))
+    assert pace.turn_rounds_s == pytest.approx([3.0, 2.5])
 
 
 def test_slots_of_another_node_do_not_count() -> None:
