@@ -36,11 +36,24 @@ def back_up(stores: Stores, folder: Path, *, with_artifacts: bool = True) -> str
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True, mode=0o700)
-    rows = dump_database(stores, part / _database_name(stores))
+    try:
+        record = _fill_backup(stores, part, with_artifacts=with_artifacts)
+        part.replace(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    rows, files = record["rows"], record["files"]
+    size = sum(num_bytes for num_bytes, _ in files.values())
+    what = f"{rows.get('runs', 0)} runs and {sum(name.startswith('artifacts/') for name in files)} files"
+    return f"{what if with_artifacts else 'the database alone'}, {size / 1e6:.1f} MB, in {folder}"
+
+
+def _fill_backup(stores: Stores, folder: Path, *, with_artifacts: bool) -> dict[str, Any]:
+    """Both stores, and the record of what they hold, which is returned."""
+    rows = dump_database(stores, folder / _database_name(stores))
     if with_artifacts:
-        (part / "artifacts").mkdir()
-        _download_artifacts(stores, part / "artifacts")
-    files = {path.relative_to(part).as_posix(): _digest(path) for path in sorted(part.rglob("*")) if path.is_file()}
+        (folder / "artifacts").mkdir()
+        _download_artifacts(stores, folder / "artifacts")
+    files = {path.relative_to(folder).as_posix(): _digest(path) for path in sorted(folder.rglob("*")) if path.is_file()}
     record = {
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "mlflow": importlib.metadata.version("mlflow"),
@@ -49,11 +62,8 @@ def back_up(stores: Stores, folder: Path, *, with_artifacts: bool = True) -> str
         "rows": rows,
         "files": files,
     }
-    (part / RECORD).write_text(json.dumps(record, indent=1) + "\n")
-    part.replace(folder)
-    size = sum(num_bytes for num_bytes, _ in files.values())
-    what = f"{rows.get('runs', 0)} runs and {sum(name.startswith('artifacts/') for name in files)} files"
-    return f"{what if with_artifacts else 'the database alone'}, {size / 1e6:.1f} MB, in {folder}"
+    (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n")
+    return record
 
 
 def restore(stores: Stores, folder: Path) -> str:

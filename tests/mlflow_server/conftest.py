@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
-import getpass
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 import pytest
 
+from tests.postgres import Postgres, start_postgres
+
 ROOT = Path(__file__).resolve().parents[2]
-DATABASE_PASSWORD = "p@ss/w%rd 'of' the:database"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Postgres:
-    """A cluster on a port of this machine; its superuser needs DATABASE_PASSWORD."""
-
-    port: int
-    user: str
-
-    def make_database(self, name: str) -> str:
-        """An empty database; its URI without the password."""
-        command = ["createdb", "--host=127.0.0.1", f"--port={self.port}", f"--username={self.user}", name]
-        subprocess.run(command, check=True, env=os.environ | {"PGPASSWORD": DATABASE_PASSWORD})
-        return f"postgresql://{self.user}@127.0.0.1:{self.port}/{name}"
-
-    def with_password(self, uri: str) -> str:
-        return uri.replace(f"{self.user}@", f"{self.user}:{quote(DATABASE_PASSWORD, safe='')}@")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,28 +100,8 @@ def team_server(
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """Debian's PostgreSQL, in a temporary folder, as a user who is not root: it refuses to run as one."""
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    assert programs, "the server tests need Debian's postgresql (.ci/packages.txt)"
-    folder = Path(tempfile.mkdtemp(prefix="ctsearch-pg-"))
-    user = "nobody" if os.getuid() == 0 else getpass.getuser()
-    as_user = ["runuser", "-u", user, "--"] if os.getuid() == 0 else []
-    (folder / "password").write_text(DATABASE_PASSWORD)
-    if as_user:
-        for path in (folder, folder / "password"):
-            shutil.chown(path, user)
-    data, port = folder / "data", free_port()
-    initdb = ["--no-sync", "--auth=scram-sha-256", "--username=mlflow", f"--pwfile={folder / 'password'}"]
-    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off -c shared_buffers=16MB"
-    pg_ctl = [*as_user, str(programs[-1] / "pg_ctl"), "--pgdata", str(data), "--wait"]
-    quiet = {"cwd": folder, "check": True, "stdout": subprocess.DEVNULL}
-    subprocess.run([*as_user, str(programs[-1] / "initdb"), "--pgdata", str(data), *initdb], **quiet)  # type: ignore[call-overload]
-    subprocess.run([*pg_ctl, "--log", str(folder / "log"), "--options", options, "start"], **quiet)  # type: ignore[call-overload]
-    try:
-        yield Postgres(port=port, user="mlflow")
-    finally:
-        subprocess.run([*pg_ctl, "--mode=immediate", "stop"], **quiet)  # type: ignore[call-overload]
-        shutil.rmtree(folder)
+    with start_postgres(free_port()) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

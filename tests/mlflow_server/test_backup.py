@@ -16,7 +16,8 @@ from mlflow_server.locks import alone_in
 from mlflow_server.serve import ServerHandle
 from mlflow_server.stores import SQLITE, Stores, local_artifacts
 from tests.conftest import FinishedSearch
-from tests.mlflow_server.conftest import Postgres, TeamServer, make_bucket, server_command, team_server
+from tests.mlflow_server.conftest import TeamServer, make_bucket, server_command, team_server
+from tests.postgres import DATABASE_PASSWORD, Postgres
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader")  # MLflow 3.17's own models under SQLAlchemy 2.1
 
@@ -132,8 +133,6 @@ def test_an_older_schema_is_upgraded_after_a_backup_of_it(
         monkeypatch.setenv("PGPASSWORD", "")
         backend = postgres.make_database("older")
         environment = {"MLFLOW_BACKEND_STORE_URI": postgres.with_password(backend)}
-        from tests.mlflow_server.conftest import DATABASE_PASSWORD
-
         monkeypatch.setenv("PGPASSWORD", DATABASE_PASSWORD)
         uri = backend.replace("postgresql", "postgresql+psycopg2", 1)
         stores = Stores(folder=tmp_path / "mlflow", backend=uri, artifacts=stores.artifacts)

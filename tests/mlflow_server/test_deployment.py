@@ -151,7 +151,7 @@ def test_the_containers_are_described_as_compose_wants_it_and_show_the_proxy_alo
     assert done.returncode != 0 and "see the head of compose.yaml" in done.stderr
 
 
-def test_the_image_installs_pinned_packages_and_the_server_needs_no_others() -> None:
+def test_the_image_installs_pinned_packages_and_the_server_needs_no_others(tmp_path: Path) -> None:
     text = (SHIPPED / "Dockerfile").read_text()
     (installed,) = re.findall(r"pip install --no-cache-dir -c /srv/constraints.txt (.*)", text)
     pinned = {line.partition("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines()}
@@ -163,7 +163,8 @@ for name in ("torch", "ray", "optuna", "search", "trainable", "rich", "filelock"
     sys.modules[name] = None
 import mlflow_server.backup, mlflow_server.clean, mlflow_server.team
 from mlflow_server.cli import main
-sys.exit(main(["backup", "/nowhere", "--home", "/nowhere"]))
+sys.exit(main(["backup", sys.argv[1] + "/backup", "--home", sys.argv[1]]))
 """
-    done = subprocess.run([sys.executable, "-c", without], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2 and "there is no /nowhere/mlflow/mlflow.db" in done.stderr, done.stderr
+    done = subprocess.run([sys.executable, "-c", without, tmp_path], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and f"there is no {tmp_path}/mlflow/mlflow.db" in done.stderr, done.stderr
+    assert not list(tmp_path.iterdir())  # and leaves nothing behind

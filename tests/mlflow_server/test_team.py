@@ -12,14 +12,8 @@ import pytest
 
 from mlflow_server.cli import build_parser, main
 from search.cli import main as ctsearch
-from tests.mlflow_server.conftest import (
-    DATABASE_PASSWORD,
-    Postgres,
-    TeamServer,
-    free_port,
-    server_command,
-    team_server,
-)
+from tests.mlflow_server.conftest import TeamServer, free_port, server_command, team_server
+from tests.postgres import DATABASE_PASSWORD, Postgres
 
 
 def ask(uri: str, path: str, *, login: str | None = None, host: str | None = None, **headers: str) -> tuple[int, str]:
