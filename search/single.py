@@ -29,7 +29,7 @@ from search.tracking import Tracking
 from search.version import code_version
 from trainable.config import StepPlan
 from trainable.recipes import Recipe
-from trainable.task import TrialTask, locate_trial
+from trainable.task import TrialTask
 
 if TYPE_CHECKING:
     from trainable.train import EpochReport
@@ -148,15 +148,12 @@ def conduct(recipe: Recipe, config: SearchConfig, home: SearchHome, pace: Pace) 
 
 def train_one(recipe: Recipe, task: TrialTask, book: Book, tracking: Tracking, console: Console) -> None:
     """Train with a progress bar; every epoch reaches the book and MLflow. Ctrl-C ends it with the best epoch so far."""
-    from trainable.checkpoint import CheckpointStore
-    from trainable.checkpoint_writer import CheckpointWriter
-    from trainable.run_log import RunLog
     from trainable.step_plan import measure_step_plan, pick_device
-    from trainable.train import train
+    from trainable.training import Training
     from trainable.worker_memory import keep_freed_memory
 
     keep_freed_memory()
-    config, settings, entry = recipe.config, task.settings, book.entries[0]
+    config, settings, entry, node_dir = recipe.config, task.settings, book.entries[0], Path(task.node_dir)
     plan = StepPlan()
     if not settings.deterministic:
         plan = measure_step_plan(
@@ -164,29 +161,14 @@ def train_one(recipe: Recipe, task: TrialTask, book: Book, tracking: Tracking, c
             image_size=settings.image_size,
             device=pick_device(),
             num_threads=settings.num_threads,
-            cache_file=Path(task.node_dir) / "step_plans.json",
+            cache_file=node_dir / "step_plans.json",
         )
     entry.tags = {"precision": plan.precision, "memory_format": plan.memory_format}
-    log = RunLog(task.tracking_uri, entry.run_id or "", Path(task.node_dir) / "spool" / f"{task.search}.jsonl")
-    writer = CheckpointWriter(
-        CheckpointStore(locate_trial(task.trials_uri, 0)),
-        settings.checkpoint_interval_s,
-        max_bytes=settings.checkpoint_bytes,
-    )
-    reports = train(
-        config,
-        settings,
-        task.data,
-        plan=plan,
-        weights=task.weights.get(config.architecture),
-        checkpoints=writer,
-    )
+    training = Training(task, 0, config, data=task.data, plan=plan, node_dir=node_dir, run_id=entry.run_id)
     try:
         with show_progress(console, settings.max_epochs) as show:
-            for report in reports:
-                now_ms = int(time.time() * 1000)
-                log.log_epoch(report.epoch, report.metrics, now_ms)
-                tracking.hear(0, report.epoch, now_ms, report.metrics)
+            for report in training.reports:
+                tracking.hear(0, report.epoch, training.log(report), report.metrics)
                 book.note(0, report.epoch, report.value)
                 show(report)
         entry.outcome = COMPLETED
@@ -198,9 +180,7 @@ def train_one(recipe: Recipe, task: TrialTask, book: Book, tracking: Tracking, c
         tracking.close_search(FAILED)
         raise
     finally:
-        reports.close()
-        writer.close(keep_newest=False)
-        log.close()
+        training.close(keep_newest=False)
     tracking.close_trial(0, entry.outcome, tags=entry.tags)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections import defaultdict
 from functools import partial
@@ -11,20 +10,23 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
 from mlflow import MlflowClient
-from mlflow.entities import Experiment, Metric, Param, Run, RunTag
-from mlflow.exceptions import MlflowException
+from mlflow.entities import Metric, Run
 
 from search.config import check_tracking_uri
-from search.outbox import Outbox, TrackingError, ask
+from search.mlflow_runs import (
+    MAX_TAG_CHARS,
+    STATUSES,
+    Runs,
+    as_tags,
+    find_or_create_experiment,
+    set_running,
+)
+from search.outbox import Outbox, ask
 from trainable.run_log import send_missing
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
-
-STATUSES = {"completed": "FINISHED", "stopped": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
-
-_MAX_PARAM_CHARS, _MAX_TAG_CHARS, _MAX_BATCH = 6000, 8000, 100  # of MLflow's REST interface
 
 
 class Tracking:
@@ -54,9 +56,12 @@ class Tracking:
         self.parent_run_id = parent_run_id
         self.search_name = search_name
         self._client = MlflowClient(uri)
+        self._runs = Runs(
+            self._client, experiment_id=experiment_id, parent_run_id=parent_run_id, search_name=search_name
+        )
         self._outbox = Outbox(uri)
         self._metric = metric
-        self._sign = 1 if higher_is_better else -1
+        self._higher_is_better = higher_is_better
         self._is_resumed = is_resumed
         self._open: dict[int, str] = {}  # trial number -> run id
         self._closed: set[int] = set()
@@ -86,9 +91,9 @@ class Tracking:
         all_tags = {"search": search_name, "mlflow.note.content": description, **(tags or {})}
 
         def find_or_create() -> Run:
-            found = _find_or_create_experiment(client, experiment)
+            found = find_or_create_experiment(client, experiment)
             if parent_run_id is not None:
-                return _set_running(client, parent_run_id)
+                return set_running(client, parent_run_id)
             return client.create_run(found.experiment_id, run_name=search_name, tags=all_tags)
 
         run = ask(uri, find_or_create, patience_s=cls.patience_s)
@@ -112,13 +117,13 @@ class Tracking:
 
         def find_or_create() -> str:
             nonlocal may_exist
-            run = self._find_trial(number) if may_exist else None
+            run = self._runs.find_trial(number) if may_exist else None
             may_exist = True
             if run is None:
-                run = self._create_trial(number, tags or {})
+                run = self._runs.create_trial(number, tags or {})
             else:
-                _set_running(self._client, run.info.run_id)
-            self._log_params(run, params)
+                set_running(self._client, run.info.run_id)
+            self._runs.log_params(run, params)
             return run.info.run_id
 
         run_id = ask(self.uri, find_or_create, patience_s=self.patience_s)
@@ -133,7 +138,7 @@ class Tracking:
         """
         self._open[number] = run_id
         self._closed.discard(number)
-        self._outbox.tell(f"that trial {number} goes on", lambda: _set_running(self._client, run_id))
+        self._outbox.tell(f"that trial {number} goes on", lambda: set_running(self._client, run_id))
 
     def hear(self, number: int, epoch: int, timestamp_ms: int, metrics: Mapping[str, float]) -> None:
         """Remember what a trial reported; `close_trial` sends what its own log did not. The first stays.
@@ -165,13 +170,13 @@ class Tracking:
         all_tags = {
             **(tags or {}),
             "outcome": outcome,
-            **({"error": error[-_MAX_TAG_CHARS:]} if error else {}),
+            **({"error": error[-MAX_TAG_CHARS:]} if error else {}),
         }
         now_ms = _now_ms()
         self._outbox.tell(f"epochs of trial {number}", lambda: send_missing(self._client, run_id, heard))
         self._outbox.tell(
             f"the end of trial {number}",
-            lambda: self._end_run(run_id, outcome, all_tags, self._summarize(run_id), now_ms),
+            lambda: self._runs.end(run_id, outcome, all_tags, self._summarize(run_id), now_ms),
         )
 
     def mend(self, outcomes: Mapping[int, str], *, keep: Collection[int] = ()) -> list[int]:
@@ -180,9 +185,7 @@ class Tracking:
         `outcomes` says what is known of how they ended, by trial number; the others were interrupted. What
         was heard of them is sent. Returns the numbers of the trials that were mended.
         """
-        running = f"tags.`mlflow.parentRunId` = '{self.parent_run_id}' AND attributes.status = 'RUNNING'"
-        found = ask(self.uri, lambda: list(self._search(running)), patience_s=self.patience_s)
-        runs = {int(run.data.tags["trial"]): run.info.run_id for run in found if "trial" in run.data.tags}
+        runs = ask(self.uri, self._runs.find_running, patience_s=self.patience_s)
         mended = sorted(set(runs) - set(keep) - set(self._open))
         for number in mended:
             self._open[number] = runs[number]
@@ -211,7 +214,7 @@ class Tracking:
         all_tags = {**(tags or {}), "outcome": outcome}
         self._outbox.tell(
             "the end of the search",
-            lambda: self._end_run(self.parent_run_id, outcome, all_tags, summary, now_ms),
+            lambda: self._runs.end(self.parent_run_id, outcome, all_tags, summary, now_ms),
         )
         return self._outbox.empty(timeout_s)
 
@@ -221,7 +224,7 @@ class Tracking:
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags of the parent run."""
-        run_id, entries = self.parent_run_id, _as_tags(tags)
+        run_id, entries = self.parent_run_id, as_tags(tags)
         self._outbox.tell("tags", lambda: self._client.log_batch(run_id, tags=entries, synchronous=True))
 
     def log_text(self, path: str, text: str) -> None:
@@ -252,75 +255,8 @@ class Tracking:
         )
         return f"{self.uri}/#/compare-runs?runs={runs}&experiments={experiments}"
 
-    def _find_trial(self, number: int) -> Run | None:
-        child = f"tags.`mlflow.parentRunId` = '{self.parent_run_id}' AND tags.trial = '{number}'"
-        return next(self._search(child), None)
-
-    def _search(self, condition: str) -> Iterator[Run]:
-        token = None
-        while True:
-            page = self._client.search_runs([self.experiment_id], condition, page_token=token)
-            yield from page
-            if not (token := page.token):
-                return
-
-    def _create_trial(self, number: int, tags: Mapping[str, str]) -> Run:
-        ours = {"mlflow.parentRunId": self.parent_run_id, "search": self.search_name, "trial": str(number)}
-        name = f"{self.search_name}-{number:04d}"
-        return self._client.create_run(self.experiment_id, run_name=name, tags={**tags, **ours})
-
-    def _log_params(self, run: Run, params: Mapping[str, Any]) -> None:
-        """Log those that the run does not have yet: once set, a parameter cannot be changed."""
-        missing = [
-            Param(key, str(value)[:_MAX_PARAM_CHARS]) for key, value in params.items() if key not in run.data.params
-        ]
-        for i in range(0, len(missing), _MAX_BATCH):
-            self._client.log_batch(run.info.run_id, params=missing[i : i + _MAX_BATCH], synchronous=True)
-
     def _summarize(self, run_id: str) -> list[Metric]:
-        """Best value and epoch, from all that the server holds; the first of equals, as in training."""
-        history = self._client.get_metric_history(run_id, self._metric)
-        numbers = [metric for metric in history if not math.isnan(metric.value)]
-        if not numbers:
-            return []
-        best = max(numbers, key=lambda metric: (self._sign * metric.value, -metric.step))
-        summary = {f"best_{self._metric}": best.value, "best_epoch": float(best.step)}
-        return [Metric(key, value, best.timestamp, best.step) for key, value in summary.items()]
-
-    def _end_run(self, run_id: str, outcome: str, tags: Mapping[str, str], metrics: list[Metric], now_ms: int) -> None:
-        self._client.log_batch(run_id, metrics=metrics, tags=_as_tags(tags), synchronous=True)
-        self._client.set_terminated(run_id, STATUSES[outcome], now_ms)
-
-
-def _find_or_create_experiment(client: MlflowClient, name: str) -> Experiment:
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        try:
-            return client.get_experiment(client.create_experiment(name))
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-            found = client.get_experiment_by_name(name)  # another search was faster
-    if found.lifecycle_stage != "active":
-        raise TrackingError(
-            f"the experiment {name!r} was deleted in MLflow; restore it (mlflow experiments restore "
-            f"--experiment-id {found.experiment_id}) or take another name"
-        )
-    return found
-
-
-def _set_running(client: MlflowClient, run_id: str) -> Run:
-    run = client.get_run(run_id)
-    if run.info.lifecycle_stage != "active":
-        raise TrackingError(f"run {run_id} was deleted in MLflow; restore it there, or begin a new search")
-    if "outcome" in run.data.tags:
-        client.delete_tag(run_id, "outcome")
-    client.update_run(run_id, status="RUNNING")
-    return run
-
-
-def _as_tags(tags: Mapping[str, str]) -> list[RunTag]:
-    return [RunTag(key, str(value)[:_MAX_TAG_CHARS]) for key, value in tags.items()]
+        return self._runs.summarize(run_id, self._metric, higher_is_better=self._higher_is_better)
 
 
 def _check_outcome(outcome: str) -> None:

@@ -11,8 +11,7 @@ import torchinfo
 
 from trainable.architectures import ARCHITECTURES, build_model, check_image_size
 from trainable.config import StepPlan, TrialConfig
-from trainable.loop import train_epoch
-from trainable.optimizers import build_optimizer
+from trainable.rehearsal import Rehearsal
 from trainable.step_plan import measure_step_plan, pick_device
 from trainable.worker_memory import give_back, read_free_bytes
 
@@ -120,11 +119,7 @@ def _train_for_a_moment(
     config: TrialConfig, image_size: int, device: torch.device, plan: StepPlan, num_threads: int
 ) -> tuple[float, int]:
     """Images a second, and the most bytes of GPU memory in use (0 on a CPU)."""
-    num_images = 2 * config.batch_size
-    pixels = torch.zeros((num_images, image_size, image_size), dtype=torch.uint8, device=device)
-    labels = torch.arange(num_images, device=device) % 2
-    model = build_model(config, 2).to(device)
-    optimizer = build_optimizer(model, config)
+    rehearsal = Rehearsal(config, image_size=image_size, num_images=2 * config.batch_size, device=device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     threads_before = torch.get_num_threads()
@@ -133,18 +128,7 @@ def _train_for_a_moment(
         rates: list[float] = []
         began_s = time.perf_counter()
         while len(rates) < 2 or time.perf_counter() - began_s < MEASURE_S:
-            result = train_epoch(
-                model,
-                pixels,
-                labels,
-                optimizer=optimizer,
-                lr_at=lambda _: 1e-9,
-                plan=plan,
-                config=config,
-                epoch=1,
-                seed=0,
-                device=device,
-            )
+            result = rehearsal.train(plan)
             rates.append(result.num_images / result.seconds)
     finally:
         torch.set_num_threads(threads_before)

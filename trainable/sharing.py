@@ -143,44 +143,27 @@ def train_for_a_while(order: Mapping[str, Any]) -> float:
     """One of the processes: images a second over a window of real epochs on made-up pictures."""
     import torch
 
-    from trainable.architectures import build_model
-    from trainable.loop import train_epoch
-    from trainable.optimizers import build_optimizer
+    from trainable.rehearsal import Rehearsal
     from trainable.step_plan import measure_step_plan, pick_device
 
     config, image_size, device = TrialConfig.from_params(order["config"]), order["image_size"], pick_device()
     torch.set_num_threads(order["num_threads"])
     plan = measure_step_plan(config, image_size=image_size, device=device, num_threads=order["num_threads"])
-    num_images = 4 * config.batch_size
-    pixels = torch.randint(0, 256, (num_images, image_size, image_size), dtype=torch.uint8, device=device)
-    labels = torch.arange(num_images, device=device) % 2
-    model = build_model(config, 2).to(device)
-    optimizer = build_optimizer(model, config)
+    rehearsal = Rehearsal(config, image_size=image_size, num_images=4 * config.batch_size, device=device)
 
-    def train() -> None:
-        result = train_epoch(
-            model,
-            pixels,
-            labels,
-            optimizer=optimizer,
-            lr_at=lambda _: 1e-6,
-            plan=plan,
-            config=config,
-            epoch=1,
-            seed=0,
-            device=device,
-        )
+    def train() -> int:
+        result = rehearsal.train(plan)
         if result.micro_batch is not None:
             raise MemoryError("a batch does not fit beside the others")
+        return result.num_images
 
     train()
     print("ready", flush=True)
     sys.stdin.readline()
-    began_s, num_epochs = time.perf_counter(), 0
+    began_s, num_images = time.perf_counter(), 0
     while time.perf_counter() - began_s < order["window_s"]:
-        train()
-        num_epochs += 1
-    return num_epochs * num_images / (time.perf_counter() - began_s)
+        num_images += train()
+    return num_images / (time.perf_counter() - began_s)
 
 
 if __name__ == "__main__":

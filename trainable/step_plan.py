@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import torch
 from filelock import FileLock
 
-from trainable.architectures import build_model, check_image_size
+from trainable.architectures import check_image_size
 from trainable.config import MEMORY_FORMATS, StepPlan, TrialConfig
-from trainable.loop import train_epoch
+from trainable.rehearsal import Rehearsal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -100,29 +100,10 @@ def choose_plan(seconds: dict[StepPlan, float]) -> StepPlan:
 
 def _measure(config: TrialConfig, image_size: int, device: torch.device, source: str | None) -> StepPlan:
     batch_size = _BATCH_SIZES[device.type]
-    config = replace(config, batch_size=batch_size, optimizer="sgd", momentum=0, learning_rate=1e-9, augmentation=0)
+    config = replace(config, batch_size=batch_size, optimizer="sgd", momentum=0, augmentation=0)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        model = build_model(config, 2, source=source).to(device)
-        optimizer = torch.optim.SGD(model.parameters(), lr=config.learning_rate)
-        pixels = torch.randint(0, 256, (batch_size, image_size, image_size), dtype=torch.uint8, device=device)
-        labels = torch.arange(batch_size, device=device) % 2
-
-        def time_step(plan: StepPlan) -> float:
-            result = train_epoch(
-                model,
-                pixels,
-                labels,
-                optimizer=optimizer,
-                lr_at=lambda _: config.learning_rate,
-                plan=plan,
-                config=config,
-                epoch=1,
-                seed=0,
-                device=device,
-            )
-            return result.seconds
-
-        return choose_plan(_time_in_turns(list_candidates(device), time_step))
+        rehearsal = Rehearsal(config, image_size=image_size, num_images=batch_size, device=device, source=source)
+        return choose_plan(_time_in_turns(list_candidates(device), lambda plan: rehearsal.train(plan).seconds))
 
 
 def _time_in_turns(candidates: list[StepPlan], time_step: Callable[[StepPlan], float]) -> dict[StepPlan, float]:

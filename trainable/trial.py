@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from traceback import format_exc
@@ -21,13 +21,13 @@ from ray.exceptions import RayActorError
 from trainable.config import StepPlan, TrialConfig
 from trainable.distributed import OtherRanks
 from trainable.node import DrainWatch, bring_pixels, choose_node_dir
-from trainable.task import TrialTask, locate_trial
+from trainable.task import TrialTask
 from trainable.worker_memory import WorkerMemory, keep_freed_memory, read_resident_bytes
 
 if TYPE_CHECKING:
-    from trainable.checkpoint_writer import CheckpointWriter
     from trainable.run_log import RunLog
     from trainable.train import EpochReport
+    from trainable.training import Training
 
 
 _log = logging.getLogger(__name__)
@@ -46,15 +46,11 @@ class Trial(tune.Trainable):
         self.timings_s: dict[str, float] = {}
         self.others = OtherRanks(task) if task.settings.num_ranks > 1 else None
         with self._timed("imports on the worker"):
-            import trainable.checkpoint_writer
-            import trainable.run_log
             import trainable.step_plan
-            import trainable.train  # noqa: F401
+            import trainable.training  # noqa: F401
         keep_freed_memory()
         self.task = task
-        self.reports: Generator[EpochReport] | None = None
-        self.writer: CheckpointWriter | None = None
-        self.run_log: RunLog | None = None
+        self.training: Training | None = None
         self.closing_log: RunLog | None = None
         self.memory = WorkerMemory()
         self.node_dir = choose_node_dir(task.node_dir)
@@ -76,13 +72,11 @@ class Trial(tune.Trainable):
             return {"value": math.nan, "error": f"{type(error).__name__}: {error}", "traceback": format_exc()}
 
     def _train_epoch(self) -> dict[str, Any]:
-        if self.reports is None:
-            self.reports = self._begin()
-        report = next(self.reports) if self.others is None else self.others.train_epoch(self.reports)
-        ended_at_s = time.time()
-        timestamp_ms = int(ended_at_s * 1000)
-        if self.run_log is not None:
-            self.run_log.log_epoch(report.epoch, report.metrics, timestamp_ms)
+        if (training := self.training) is None:
+            training = self.training = self._begin()
+        report = next(training.reports) if self.others is None else self.others.train_epoch(training.reports)
+        timestamp_ms = training.log(report)
+        ended_at_s = timestamp_ms / 1000
         return {
             "epoch": report.epoch,
             "value": report.value,
@@ -98,7 +92,7 @@ class Trial(tune.Trainable):
             "plan": {"precision": self.plan.precision, "memory_format": self.plan.memory_format},
             "plan_key": self.plan_key,
             "memory_tags": self._tag_memory(report),
-            "checkpoint_bytes": dict(self.writer.sizes) if self.writer else {},
+            "checkpoint_bytes": dict(training.writer.sizes),
             "resident_bytes": read_resident_bytes(),
             "timings_s": self._take_timings(),
         }
@@ -109,11 +103,10 @@ class Trial(tune.Trainable):
         The driver deletes a `best` that nobody needs only when this has returned (search/listener.py).
         A worker whose memory does not come back ends itself; Tune then starts the trial on a new one.
         """
-        writer = self.writer
         with self._timed("end of the last trial"):
-            self._end(keep_newest=False)
-            if writer is not None:
-                writer.store.delete("newest")
+            ended = self._end(keep_newest=False)
+            if ended is not None:
+                ended.writer.store.delete("newest")
         with self._timed("proof of memory"):
             if not self.memory.comes_back():
                 self.cleanup()
@@ -129,13 +122,10 @@ class Trial(tune.Trainable):
         if self.closing_log is not None:
             self.closing_log.close()
 
-    def _begin(self) -> Generator[EpochReport]:
-        from trainable.checkpoint import CheckpointStore
-        from trainable.checkpoint_writer import CheckpointWriter
-        from trainable.run_log import RunLog
+    def _begin(self) -> Training:
         from trainable.step_plan import measure_step_plan, name_step, pick_device
         from trainable.team import ALONE
-        from trainable.train import train
+        from trainable.training import Training
 
         task, data, number = self.task, self.task.data, self.config["number"]
         config = TrialConfig.from_params(self.config["params"])
@@ -143,7 +133,6 @@ class Trial(tune.Trainable):
         self.device_name, self.plan_key = name_step(
             config, image_size=task.settings.image_size, device=device, num_threads=task.settings.num_threads
         )
-        weights, source = task.weights.get(config.architecture), task.sources.get(config.architecture)
         if task.settings.deterministic:
             self.plan = StepPlan()
         elif known := self.config["plans"].get(self.plan_key):
@@ -156,29 +145,22 @@ class Trial(tune.Trainable):
                     device=device,
                     num_threads=task.settings.num_threads,
                     cache_file=self.node_dir / "step_plans.json",
-                    source=source,
+                    source=task.sources.get(config.architecture),
                 )
         with self._timed("pixels"):
             data = replace(data, pixels_path=bring_pixels(data.pixels_path, self.node_dir, task.pixels_server))
-        store = CheckpointStore(locate_trial(task.trials_uri, number))
-        self.writer = CheckpointWriter(
-            store, task.settings.checkpoint_interval_s, max_bytes=task.settings.checkpoint_bytes
-        )
-        if task.tracking_uri and self.config["run_id"]:
-            spool = self.node_dir / "spool" / task.search / f"{number:04d}.jsonl"
-            self.run_log = RunLog(task.tracking_uri, self.config["run_id"], spool)
         team = ALONE
         if self.others is not None:
             with self._timed("the other ranks"):
                 team = self.others.begin(config, data, self.plan)
-        return train(
+        return Training(
+            task,
+            number,
             config,
-            task.settings,
-            data,
+            data=data,
             plan=self.plan,
-            weights=weights,
-            source=source,
-            checkpoints=self.writer,
+            node_dir=self.node_dir,
+            run_id=self.config["run_id"],
             team=team,
         )
 
@@ -189,27 +171,23 @@ class Trial(tune.Trainable):
         note = "gradients of parts were summed: the same step only for nets without batch normalisation"
         return {"micro_batch": str(report.micro_batch), "micro_batch_note": note}
 
-    def _end(self, *, keep_newest: bool = True) -> None:
-        """Give everything of the last trial back: its threads end, its tensors go."""
-        if self.reports is not None:
-            self.reports.close()
-            self.reports = None
-        if self.others is not None:
-            self.others.end()
-        if self.run_log is not None:
-            self.run_log.close(wait=False)
-            self.closing_log = self.run_log
-        if self.writer is not None:
+    def _end(self, *, keep_newest: bool = True) -> Training | None:
+        """Give everything of the last trial back: its threads end, its tensors go. Returns what has ended."""
+        training, self.training = self.training, None
+        if training is not None:
+            self.closing_log = training.run_log
             try:
-                self.writer.close(keep_newest=keep_newest)
+                training.close(keep_newest=keep_newest, wait_for_log=False)
             except RuntimeError as error:  # the trial has ended: the next one must not fail for it
                 _log.warning("trial %d: %s", self.config["number"], error)
-        self.run_log = self.writer = None
+        if self.others is not None:
+            self.others.end()
+        return training
 
     def _hurry(self) -> None:
-        """Called by the watch's thread: trials that end meanwhile have no writer any more."""
-        if (writer := self.writer) is not None:
-            writer.hurry()
+        """Called by the watch's thread: trials that end meanwhile train no more."""
+        if (training := self.training) is not None:
+            training.writer.hurry()
 
     @contextmanager
     def _timed(self, what: str) -> Iterator[None]:

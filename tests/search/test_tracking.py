@@ -13,7 +13,8 @@ import pytest
 from mlflow import MlflowClient
 
 from search.outbox import TrackingError
-from search.tracking import STATUSES, Tracking
+from search.mlflow_runs import STATUSES
+from search.tracking import Tracking
 from trainable.run_log import RunLog
 
 if TYPE_CHECKING:

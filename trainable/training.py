@@ -1,0 +1,75 @@
+"""A trial that trains: its epochs, with the checkpoints and the log that are written beside them"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainable.checkpoint import CheckpointStore
+from trainable.checkpoint_writer import CheckpointWriter
+from trainable.run_log import RunLog
+from trainable.task import locate_trial
+from trainable.team import ALONE
+from trainable.train import train
+
+if TYPE_CHECKING:
+    from trainable.config import StepPlan, TrialConfig
+    from trainable.images.prepare import TrainingData
+    from trainable.task import TrialTask
+    from trainable.team import Team
+    from trainable.train import EpochReport
+
+
+class Training:
+    """Trial `number` of `task`, which goes on from its newest checkpoint if it has one.
+
+    `reports` is the generator of `train`, and `log` is to be told what it gives. `run_id` is MLflow's; without it, or
+    without a tracking server, nothing is logged from here.
+    """
+
+    def __init__(
+        self,
+        task: TrialTask,
+        number: int,
+        config: TrialConfig,
+        *,
+        data: TrainingData,
+        plan: StepPlan,
+        node_dir: Path,
+        run_id: str | None,
+        team: Team = ALONE,
+    ) -> None:
+        settings = task.settings
+        store = CheckpointStore(locate_trial(task.trials_uri, number))
+        self.run_log: RunLog | None = None
+        if task.tracking_uri and run_id:
+            self.run_log = RunLog(task.tracking_uri, run_id, node_dir / "spool" / task.search / f"{number:04d}.jsonl")
+        self.writer = CheckpointWriter(store, settings.checkpoint_interval_s, max_bytes=settings.checkpoint_bytes)
+        self.reports = train(
+            config,
+            settings,
+            data,
+            plan=plan,
+            weights=task.weights.get(config.architecture),
+            source=task.sources.get(config.architecture),
+            checkpoints=self.writer,
+            team=team,
+        )
+
+    def log(self, report: EpochReport) -> int:
+        """Log an epoch that has just ended; its time in Unix milliseconds."""
+        timestamp_ms = int(time.time() * 1000)
+        if self.run_log is not None:
+            self.run_log.log_epoch(report.epoch, report.metrics, timestamp_ms)
+        return timestamp_ms
+
+    def close(self, *, keep_newest: bool = True, wait_for_log: bool = True) -> None:
+        """Give everything back; what waits to be written or sent is. Raises RuntimeError for a checkpoint that cannot.
+
+        Without `wait_for_log` the log's thread goes on by itself.
+        """
+        self.reports.close()
+        if self.run_log is not None:
+            self.run_log.close(wait=wait_for_log)
+        self.writer.close(keep_newest=keep_newest)
