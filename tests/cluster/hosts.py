@@ -5,6 +5,7 @@ sshd, process ids, host name, home and folder of Ray. Needs root, openssh-server
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -93,6 +94,12 @@ class Hosts:
         """Let a server run on the laptop until the end."""
         self._start("server.log", *self._on_laptop(command), environ=environ)
 
+    def on(self, name: str, *command: str, timeout_s: float = 120) -> str:
+        """Run a command on a host, over SSH from the laptop; its output."""
+        ssh = ["ssh", "-q", "-i", str(self.folder / "key"), "-o", "StrictHostKeyChecking=no"]
+        ssh += ["-o", "UserKnownHostsFile=/dev/null", f"root@{IPS[name]}", shlex.join(command)]
+        return self.call(*ssh, environ=os.environ, timeout_s=timeout_s)
+
     def find_ray(self, name: str) -> list[int]:
         """The process ids of Ray on a host."""
         listed = subprocess.run(["ip", "netns", "pids", self._ns(name)], capture_output=True, text=True, check=True)
@@ -157,19 +164,9 @@ def start_hosts(folder: Path) -> Iterator[Hosts]:
         hosts.begin()
         until_s = time.monotonic() + 30
         for name in NAMES:
-            ssh = [
-                "ssh",
-                "-i",
-                str(folder / "key"),
-                "-o",
-                "StrictHostKeyChecking=no",
-                "-o",
-                "UserKnownHostsFile=/dev/null",
-            ]
             while True:
                 try:
-                    answer = hosts.call(*ssh, f"root@{IPS[name]}", "hostname", environ=os.environ, timeout_s=20)
-                    assert answer.splitlines()[-1] == name
+                    assert hosts.on(name, "hostname", timeout_s=20).strip() == name
                     break
                 except AssertionError:
                     if time.monotonic() > until_s:

@@ -1,15 +1,18 @@
-"""`ray up` over real SSH: clusters/local.yaml on three hosts, a search that outlives a worker, and `ray down`."""
+"""`ray up` over real SSH: clusters/local.yaml on three hosts, a team's MLflow on the head, a search that outlives a
+worker, and `ray down`.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import shlex
 import shutil
-import sqlite3
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ import pytest
 
 from tests.cluster.conftest import ROOT, S3_KEYS
 from tests.cluster.hosts import IPS, NAMES, Hosts, start_hosts
+from tests.postgres import Postgres, start_postgres
 from tests.search.test_resume import read_trials
 
 NUM_TRIALS, NUM_EPOCHS = 4, 30
@@ -114,10 +118,48 @@ def tries(hosts: Hosts, code: str, s3: dict[str, str]) -> bool:
     return True
 
 
-def read_tags(head_home: Path, name: str) -> set[str]:
-    """The values of a tag over all runs, read where the head keeps them."""
-    with sqlite3.connect(f"file:{head_home}/.ctsearch/mlflow/mlflow.db?mode=ro", uri=True) as database:
-        return {row[0] for row in database.execute("select value from tags where key = ?", (name,))}
+def start_team_server(hosts: Hosts, postgres: Postgres, s3: dict[str, str]) -> dict[str, str]:
+    """A team's MLflow on the head, on PostgreSQL and S3, for all hosts; MLflow's variables of its user ana."""
+    stores = {
+        "MLFLOW_BACKEND_STORE_URI": postgres.with_password(postgres.make_database("mlflow")),
+        "MLFLOW_ARTIFACTS_DESTINATION": "s3://bucket/mlflow",
+    }
+    home = hosts.folder / "head" / "home"
+    variables = (f"{name}={shlex.quote(value)}" for name, value in (s3 | stores).items())
+    (home / "mlflow.env").write_text("\n".join([*variables, ""]))
+    serve = f"{sys.executable} {ROOT}/mlflow_server/serve.py --auth --host {IPS['head']}"
+    hosts.on("head", "bash", "-c", f"set -a; . ~/mlflow.env; nohup {serve} > ~/mlflow.out 2>&1 < /dev/null &")
+    told = home / "mlflow.out"
+    wait_for(lambda: told.exists() and "MLflow: http" in told.read_text(), "the team's server")
+    make_user = ("env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "mlflow_server.cli", "user", "ana")
+    password = hosts.on("head", *make_user).split()[3]
+    (home / ".mlflow").mkdir(mode=0o700)
+    lines = ("[mlflow]", "mlflow_tracking_username = ana", f"mlflow_tracking_password = {password}", "")
+    (home / ".mlflow" / "credentials").write_text("\n".join(lines))
+    login = {"MLFLOW_TRACKING_USERNAME": "ana", "MLFLOW_TRACKING_PASSWORD": password}
+    return login | {"MLFLOW_TRACKING_URI": f"http://{IPS['head']}:5000"}
+
+
+READ_RUNS = """
+import json
+from mlflow import MlflowClient
+client = MlflowClient()
+found = client.search_runs([found.experiment_id for found in client.search_experiments()])
+champion = client.get_model_version_by_alias("slices", "champion")
+runs = [{"status": run.info.status, "tags": run.data.tags, "who": run.info.user_id,
+         "num_epochs": len(client.get_metric_history(run.info.run_id, "val_auc"))} for run in found]
+artifacts = [entry.path for entry in client.list_artifacts(champion.run_id)]
+print(json.dumps({"runs": runs, "champion": champion.run_id, "artifacts": artifacts}))
+"""
+
+
+ASK = """
+import sys, urllib.error, urllib.request
+try:
+    urllib.request.urlopen(urllib.request.Request(sys.argv[1], headers={"Host": sys.argv[2]}), timeout=10)
+except urllib.error.HTTPError as error:
+    print(error.code)
+"""
 
 
 @pytest.mark.slow
@@ -128,8 +170,9 @@ def test_hosts_of_ones_own_from_ray_up_to_ray_down(
     if os.geteuid() != 0:
         pytest.fail("this test makes network namespaces: run it as root")
     monkeypatch.chdir(ROOT)  # the paths of clusters/local.yaml are those of the checkout
-    with start_hosts(tmp_path) as hosts:
-        furnish(hosts, made_folder)
+    with start_hosts(tmp_path) as hosts, start_postgres(5432, partial(hosts.on, "head")) as postgres:
+        s3 = furnish(hosts, made_folder)
+        mlflow = start_team_server(hosts, postgres, s3)
         laptop = Laptop(hosts)
         head_home = tmp_path / "head" / "home"
         laptop.ray("up", "-y", "--no-config-cache")
@@ -150,18 +193,26 @@ def test_hosts_of_ones_own_from_ray_up_to_ray_down(
         assert f"node {IPS['worker2']} is gone" in log and "goes on from its newest checkpoint" in log, log
         trials = read_trials(folder)
         assert [trial.state.name for trial in trials] == ["COMPLETE"] * NUM_TRIALS
-        assert read_tags(head_home, "node") >= {"worker1"} and "head" not in read_tags(head_home, "node")
+        told = hosts.call(sys.executable, "-W", "ignore", "-c", READ_RUNS, environ=laptop.environ | mlflow)
+        logged = json.loads(told.splitlines()[-1])
+        children = [run for run in logged["runs"] if "trial" in run["tags"]]
+        assert [(run["status"], run["num_epochs"]) for run in children] == [("FINISHED", NUM_EPOCHS)] * NUM_TRIALS
+        nodes = {run["tags"]["node"] for run in children}
+        assert "worker1" in nodes and "head" not in nodes
+        assert "report.md" in logged["artifacts"], logged
         wait_for(lambda: hosts.find_ray("worker2"), "the killed worker")
         record = json.loads((folder / "result.json").read_text())
         assert (record["model_name"], record["alias"]) == ("slices", "champion")
 
-        # Who has no token is not let in, and nothing but SSH answers from outside the head.
+        # Who has no token is not let in; from outside answer SSH and, to who has a password, the team's server.
         token = (head_home / ".ray" / "auth_token").read_text()
         assert token.strip() == (tmp_path / "worker1" / "home" / ".ray" / "auth_token").read_text().strip()
         assert token.strip() not in laptop.file.read_text()
         knock = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 3)"
-        for port in ("8265", "5000"):
-            with pytest.raises(AssertionError, match="refused"):
-                hosts.call(sys.executable, "-c", knock, IPS["head"], port, environ=laptop.environ)
+        with pytest.raises(AssertionError, match="refused"):
+            hosts.call(sys.executable, "-c", knock, IPS["head"], "8265", environ=laptop.environ)
+        asked = (sys.executable, "-c", ASK, f"{mlflow['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/users/get")
+        assert hosts.call(*asked, IPS["head"], environ=laptop.environ).strip() == "401"
+        assert hosts.call(*asked, "evil.example.org", environ=laptop.environ).strip() == "403"
         laptop.ray("down", "-y")
         wait_for(lambda: not hosts.find_ray("head"), "the end of Ray on the head")
