@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -39,8 +40,9 @@ def test_the_setup_commands_make_a_bare_root_a_head_that_searches(tmp_path: Path
             root.run(command)
 
         # What is installed is what was tested, and the second time changes nothing.
-        pinned = dict(re.findall(r"^(\S+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
-        found = json.loads(root.run(f"python -c {json.dumps(VERSIONS)}"))
+        lines = re.findall(r"^(\S+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+        pinned = {name.lower().replace("_", "-"): version for name, version in lines}
+        found = json.loads(root.run(f"python -c {shlex.quote(VERSIONS)}"))
         assert {"ray", "torch", "optuna", "mlflow", "boto3"} <= set(found)
         assert {name: version for name, version in found.items() if pinned.get(name, version) != version} == {}
         assert "No broken requirements" in root.run("pip check")

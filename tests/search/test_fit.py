@@ -29,7 +29,7 @@ from search.terminal import Board
 
 
 class Toy(tune.Trainable):
-    """Its value rises with the epochs towards `height`; `fails_at`, `dies_at`, `sleep_s` and `start_s` make it misbehave."""
+    """Its value rises with the epochs towards `height`; `fails_at`, `dies_at` and so on do what they say."""
 
     def setup(self, config: dict[str, Any]) -> None:
         time.sleep(config["params"].get("start_s", 0))

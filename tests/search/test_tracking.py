@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from mlflow import MlflowClient
 
-from search.outbox import TrackingError
 from search.mlflow_runs import STATUSES
+from search.outbox import TrackingError
 from search.tracking import Tracking
 from trainable.run_log import RunLog
 
