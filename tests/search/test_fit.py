@@ -121,6 +121,7 @@ def play(cluster: Cluster, tmp_path: Path) -> Play:
         slots: int = 2,
         stop_after: int | None = None,
         kept_bytes: float = math.inf,
+        place_trial: Callable[[], tune.PlacementGroupFactory] | None = None,
         **limits: Any,
     ) -> Played:
         home = reopen_search(tmp_path, "toy") if homes else create_search(tmp_path, "toy", {})
@@ -130,7 +131,7 @@ def play(cluster: Cluster, tmp_path: Path) -> Play:
         record.fill(book)
         pace = Pace()
         pace.num_slots = slots
-        scheduler = Scheduler(Rungs(rung_levels(9), history=book.history()))
+        scheduler = Scheduler(Rungs(rung_levels(9), history=book.history()), place_trial)
         budget = Budget(home.spent_file, devices_per_trial=1, **limits)
 
         def begin_trial(number: int, params: dict[str, Any], run_id: str | None) -> str:
@@ -211,6 +212,26 @@ def test_every_slot_works_where_trials_are_shorter_than_the_start_of_a_worker(pl
     played = play(space, num_trials=50)
     num_first_of_a_process = 50 - len(played.pace.turn_rounds_s)
     assert num_first_of_a_process == 2
+
+
+def test_trials_that_come_or_lose_their_worker_later_keep_off_nodes_that_are_left_out_by_then(play: Play) -> None:
+    left_out = {"f" * 56}
+    places: list[dict[str, str]] = []
+
+    def place_trial() -> tune.PlacementGroupFactory:
+        if len(places) > 8:
+            left_out.add("e" * 56)
+        elsewhere = {"ray.io/node-id": f"!in({','.join(sorted(left_out))})"}
+        places.append(elsewhere)
+        return tune.PlacementGroupFactory([{"CPU": 1}], strategy="STRICT_PACK", bundle_label_selector=[elsewhere])
+
+    def space(trial: Any) -> dict[str, Any]:
+        is_third = trial.number == 3
+        return {"height": 100 if is_third else 1 + trial.number, "dies_at": 5 if is_third else None}
+
+    played = play(space, num_trials=8, place_trial=place_trial)
+    assert len(left_out) == 2
+    assert [outcome == "failed" for _, outcome in sorted(played.memory.outcomes.items())] == [n == 3 for n in range(8)]
 
 
 def test_the_best_trial_is_never_stopped_and_keeps_its_checkpoint(play: Play) -> None:

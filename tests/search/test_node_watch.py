@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import os
 import time
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray
 
 from search.cluster import Cluster
-from search.nodes import NodeWatch
+from search.nodes import NodeWatch, end_process
 from search.preflight import NodeReport
 
 
@@ -86,3 +88,16 @@ def test_nodes_that_join_late_and_fail_are_left_out_and_three_of_them_end_a_sear
     assert "node a is left out; trials that fit at once: 4" in said and "preflight: a: torch is 1.0.0" in said
     assert reasons == ["the first 3 nodes that joined all failed the preflight"]
     assert "!in(a,b,c)" in str(cluster.place_trial())
+
+
+def test_a_worker_is_ended_on_its_node(cluster: Cluster) -> None:
+    class Worker:
+        def tell(self) -> tuple[str, int]:
+            return ray.get_runtime_context().get_node_id(), os.getpid()
+
+    worker = ray.remote(Worker).remote()
+    end_process(*ray.get(worker.tell.remote()))
+    with pytest.raises(ray.exceptions.RayActorError):
+        for _ in range(200):
+            ray.get(worker.tell.remote())
+            time.sleep(0.1)
