@@ -89,10 +89,11 @@ def crown(
     """
     # torch is loaded when a search ends, not when the driver starts
     from trainable.checkpoint import CheckpointStore
-    from trainable.export import ModelFacts, images_name, log_models, rebuild_model, score_validation
+    from trainable.export import ModelFacts, images_name, log_models
     from trainable.images.likeness import LIKENESS_FILE, fit_likeness
     from trainable.images.prepare import open_sealed_test
     from trainable.images.splits import read_splits
+    from trainable.served_model import rebuild_model, score_validation
 
     assert champion.best_value is not None, "choose_champion gives a trial with a value"
     checkpoint = CheckpointStore(checkpoint_uri).load("best")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainable.config import CPU_ARCHITECTURES, GPU_ARCHITECTURES, is_own_net
+from trainable.config import CPU_ARCHITECTURES, GPU_ARCHITECTURES, TrialConfig, is_own_net
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,6 +84,22 @@ def read_own_net(name: str) -> str:
             f"--arch is {name!r}; {file} must define {function}(num_classes), it has: {', '.join(defined) or 'nothing'}"
         )
     return text
+
+
+def check_own_nets(sources: Mapping[str, str], *, num_classes: int, image_size: int) -> None:
+    """Raise ValueError for a net that takes no such pictures, or that could not be registered once it has won."""
+    if not sources:
+        return
+    from trainable.architectures import build_model, check_output
+    from trainable.served_model import check_exportable
+
+    for name, source in sources.items():
+        net = build_model(TrialConfig(architecture=name), num_classes, source=source)
+        try:
+            check_output(net, num_classes, image_size)
+            check_exportable(net, image_size=image_size)
+        except ValueError as error:
+            raise ValueError(f"--arch is {name!r}: {error}") from error
 
 
 def read_weights(

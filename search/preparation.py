@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from search.cluster import connect
 from search.config import SearchConfig
 from search.home import SearchHome
-from search.nets import Nets, choose_nets
+from search.nets import Nets, check_own_nets, choose_nets
 from search.ranges import parse_range
 from search.recipe_points import ChosenRecipes, find_points, fine_tuned_by
 from search.searcher import check_space
@@ -24,7 +24,7 @@ from trainable.sharing import COUNTS, choose_count, measure_sharing, pick_extrem
 
 if TYPE_CHECKING:
     from search.cluster import Cluster
-    from trainable.images.prepare import PreparedData
+    from trainable.images.prepare import PreparedData, TrainingData
 
 MADE_SET = "ctsearch-demo"
 MADE_SIZE, CPU_SIZE, GPU_SIZE = 64, 128, 224
@@ -65,10 +65,16 @@ def describe_data(config: SearchConfig, prepared: PreparedData) -> str:
     return "; ".join(parts)
 
 
-def prepare_nets(config: SearchConfig, home: SearchHome, cluster: Cluster, recipes: ChosenRecipes = NO_RECIPES) -> Nets:
-    """The nets and what travels with them. A user's own net is kept as it was when the search began."""
+def prepare_nets(
+    config: SearchConfig,
+    home: SearchHome,
+    cluster: Cluster,
+    data: TrainingData,
+    recipes: ChosenRecipes = NO_RECIPES,
+) -> Nets:
+    """The nets and what travels with them. A user's own net is tried, and kept as it was when the search began."""
     kept = home.read_record().get("nets", {})
-    return choose_nets(
+    nets = choose_nets(
         tuple(kept.get("architectures", config.architectures)),
         config.weights,
         has_gpu=cluster.has_gpu,
@@ -76,6 +82,9 @@ def prepare_nets(config: SearchConfig, home: SearchHome, cluster: Cluster, recip
         of_recipes=recipes.nets,
         forgone=recipes.forgone_nets,
     )
+    if not kept:
+        check_own_nets(nets.sources, num_classes=len(data.classes), image_size=data.image_size)
+    return nets
 
 
 def prepare_space(config: SearchConfig, home: SearchHome, nets: Nets, recipes: ChosenRecipes) -> Space:

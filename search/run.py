@@ -137,7 +137,7 @@ def conduct(config: SearchConfig, home: SearchHome, pace: Pace) -> int:
         say(f"Cluster      {cluster.description}")
         with pace.part("nets and weights"):
             recipes = choose_recipes(config, home, cluster, data.image_size)
-            nets = prepare_nets(config, home, cluster, recipes)
+            nets = prepare_nets(config, home, cluster, data, recipes)
         for line in recipes.lines(joined=nets.joined, pretrained=nets.weights, max_epochs=config.max_epochs):
             say(f"Recipes      {line}")
         if nets.left_out and config.space is None:

@@ -127,7 +127,7 @@ def score_sealed_test(
     net: Any, sealed: SealedTest, data: TrainingData, *, folder: Path, seed: int, num_resamples: int = 1000
 ) -> SealedScore:
     """Score a trained net on the opened test; curves, confusion matrix and worst mistakes are drawn into `folder`."""
-    from trainable.export import predict
+    from trainable.served_model import predict
 
     if len(sealed.labels) == 0:
         note = "the test split is empty: there are no test figures"

@@ -86,7 +86,7 @@ def conduct(recipe: Recipe, config: SearchConfig, home: SearchHome, pace: Pace) 
         for line in prepared.audit.lines():
             say(line)
         say(f"Machine      {machine.description}")
-        nets = prepare_nets(config, home, machine)
+        nets = prepare_nets(config, home, machine, data)
         home.update_record(nets={"architectures": nets.architectures, "sources": nets.sources})
         if recipe.wants_weights and not nets.weights:
             say(f"Weights      none: from scratch (--weights {recipe.config.architecture}=FILE gives some)")

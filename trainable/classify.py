@@ -165,7 +165,7 @@ def load_checkpoint(path: Path) -> Classifier:
     from trainable.architectures import build_model
     from trainable.checkpoint import CheckpointStore
     from trainable.config import TrialConfig, is_own_net
-    from trainable.export import ServedModel
+    from trainable.served_model import ServedModel
 
     folder = (path if path.is_dir() else path.parent).absolute()
     loaded = CheckpointStore(folder).load("best")

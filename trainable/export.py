@@ -21,84 +21,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import torch
 from PIL import Image
-from torch import Tensor, nn
 
-from trainable import metrics
-from trainable.architectures import build_model
-from trainable.config import TrialConfig, TrialSettings
 from trainable.images.decode import DECODER_VERSION
 from trainable.images.likeness import LIKENESS_FILE
-from trainable.loop import evaluate, to_input
-from trainable.step_plan import pick_device
+from trainable.served_model import ServedModel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from mlflow import MlflowClient
+    from torch import nn
 
     from trainable.images.likeness import Likeness
-    from trainable.images.prepare import TrainingData
 
 PIXEL_REQUIREMENTS = ("mlflow", "torch", "numpy")
 IMAGE_REQUIREMENTS = (*PIXEL_REQUIREMENTS, "pandas", "pillow", "pydicom")
-
-
-class ServedModel(nn.Module):
-    """A net as it is served: uint8 pixels (N, S, S) in, probabilities float32 (N, C) out.
-
-    It takes the net over: to the CPU, in fp32, the stock layout and evaluation mode.
-    """
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-        self.to("cpu", torch.float32).to(memory_format=torch.contiguous_format).eval()
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        return self.net(to_input(pixels)).softmax(dim=1)
-
-
-def rebuild_model(
-    params: Mapping[str, Any], settings: TrialSettings, state: Mapping[str, Any], *, source: str | None = None
-) -> nn.Module:
-    """The net of a checkpoint's `state`. `source` is the text of a user's own net file."""
-    net = build_model(TrialConfig.from_params(params), len(settings.classes), source=source)
-    net.load_state_dict(state["model"])
-    return net.eval()
-
-
-def predict(net: nn.Module, pixels: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
-    """The trial's own evaluation: uint8 (N, S, S) and int64 (N,) -> loss and probabilities float32 (N, C)."""
-    device = pick_device()
-    return evaluate(net.to(device), torch.from_numpy(pixels), torch.from_numpy(labels), device=device)
-
-
-def score_validation(net: nn.Module, data: TrainingData, metric: str) -> float:
-    """The net's value of `metric` on the validation split, as a trial reports it."""
-    pixels = np.load(data.pixels_path, mmap_mode="c")[data.is_val]
-    labels = data.labels[data.is_val]
-    loss, probabilities = predict(net, pixels, labels)
-    return loss if metric == "loss" else metrics.score(labels, probabilities, data.positive)[metric]
-
-
-def check_exportable(net: nn.Module, *, image_size: int) -> None:
-    """Raise ValueError unless torch.export takes `net`, with any batch size: ask before a user's net trains.
-
-    Takes `net` over, as ServedModel does.
-    """
-    pixels = torch.zeros((3, image_size, image_size), dtype=torch.uint8)
-    any_batch_size = ({0: torch.export.Dim.AUTO},)
-    try:
-        exported = torch.export.export(ServedModel(net), (pixels[:2],), dynamic_shapes=any_batch_size).module()
-        for count in (1, 3):
-            exported(pixels[:count])
-    except Exception as error:  # the exporter raises many types
-        raise ValueError(
-            f"the net cannot be exported: {str(error).partition(chr(10))[0]} Its forward must not branch on the "
-            "values of tensors, and must take any batch size (see torch.export)"
-        ) from error
 
 
 @dataclass(frozen=True, kw_only=True)

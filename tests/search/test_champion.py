@@ -18,8 +18,8 @@ from trainable import metrics
 from trainable.checkpoint import CheckpointStore
 from trainable.checkpoint_writer import CheckpointWriter
 from trainable.config import TrialConfig, TrialSettings
-from trainable.export import predict, rebuild_model
 from trainable.images.prepare import SealedTest, TrainingData, prepare_data
+from trainable.served_model import predict, rebuild_model
 from trainable.train import train
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from trainable.architectures import build_model
 from trainable.classify import Classifier
 from trainable.config import TrialConfig
 from trainable.explain import export
-from trainable.export import ServedModel
 from trainable.images.decode import decode_slice
+from trainable.served_model import ServedModel
 from trainable.to_onnx import write_onnx
 
 SIZE = 64
