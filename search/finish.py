@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from search.tracking import Tracking
     from trainable.images.prepare import PreparedData
 
+NUM_COMPARED = 10
+
 
 def summarise(book: Book) -> list[TrialSummary]:
     """The book's entries as the champion and the report read them."""
@@ -122,6 +124,7 @@ def report_search(
         budget_lines=[budget_line],
         importances=importances,
         recipe_lines=recipe_lines,
+        compare_url=tracking.compare_url(entry.run_id for entry in book.ranked()[:NUM_COMPARED] if entry.run_id),
         crowning=crowning,
         data_pictures=data_pictures,
         champion_pictures=champion_pictures,

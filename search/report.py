@@ -72,6 +72,7 @@ def write_report(
     budget_lines: Sequence[str] = (),
     importances: Mapping[str, float] | None = None,
     recipe_lines: Sequence[str] = (),
+    compare_url: str | None = None,
     crowning: Crowning | None = None,
     data_pictures: Sequence[Path] = (),
     champion_pictures: Sequence[Path] = (),
@@ -80,8 +81,8 @@ def write_report(
 
     `data_lines` say what was trained on (name, hash, audit), `budget_lines` what was spent, `importances`
     maps hyperparameters to shares in [0, 1] where Optuna could compute them, `recipe_lines` say how the champion
-    stands against published recipes. Without `crowning` the page says that there is no champion. Given pictures lie in
-    `folder` already.
+    stands against published recipes, `compare_url` leads to the best trials in MLflow. Without `crowning` the page says
+    that there is no champion. Given pictures lie in `folder` already.
     """
     from trainable.pictures import draw_importances, draw_learning_curves, save_picture
 
@@ -109,7 +110,8 @@ def write_report(
         "\n".join(["```", *data_lines, "```"]) if data_lines else "",
         *_show_pictures(data_pictures),
         "## Trials",
-        f"Sorted by validation {metric} at the best epoch.",
+        f"Sorted by validation {metric} at the best epoch."
+        + (f" [The first side by side in MLflow]({compare_url})" if compare_url else ""),
         _tabulate(*_leaderboard(ranked, metric)),
         "![Learning curves](learning_curves.png)",
     ]

@@ -17,7 +17,6 @@ from search.mlflow_runs import (
     MAX_TAG_CHARS,
     STATUSES,
     Runs,
-    as_tags,
     find_or_create_experiment,
     set_running,
 )
@@ -221,11 +220,6 @@ class Tracking:
     def flush(self, timeout_s: float = 60.0) -> bool:
         """Return when MLflow knows all that it was told; False, after a warning, when it stayed away."""
         return self._outbox.empty(timeout_s)
-
-    def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Set tags of the parent run."""
-        run_id, entries = self.parent_run_id, as_tags(tags)
-        self._outbox.tell("tags", lambda: self._client.log_batch(run_id, tags=entries, synchronous=True))
 
     def log_text(self, path: str, text: str) -> None:
         """Keep a text as an artifact of the parent run, under `path`."""
