@@ -129,8 +129,10 @@ def connect(address: str | None, *, trial_cpus: float | None = None, trial_gpus:
         wait_for_workers()
     nodes = [node["Resources"] for node in alive_nodes()]
     cluster = fit_trials(nodes, trial_cpus=trial_cpus, trial_gpus=trial_gpus, growth=growth)
-    # The searcher knows how many trials fit. Every one that waits asks for a node, or for a worker while others start.
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(10 * len(growth), 2 * cluster.num_slots))
+    # On a cluster every trial that waits asks for a node. Here more workers that start at once than cores for them would
+    # leave none for MLflow, but one must not wait for another that starts: the searcher knows how many fit.
+    most = max(10 * len(growth), 2 * cluster.num_slots)
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(most if address else min(most, 2 * (os.cpu_count() or 1)))
     return replace(cluster, is_joined=bool(address), grows=bool(growth))
 
 
