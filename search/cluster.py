@@ -132,7 +132,7 @@ def connect(address: str | None, *, trial_cpus: float | None = None, trial_gpus:
     # The searcher knows how many trials fit. On a cluster every one that waits asks for a node. On one machine too many
     # workers that start at once would starve MLflow, but one that is ready must not wait for them.
     most = max(10 * len(growth), 2 * cluster.num_slots)
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(most if address else min(most, 2 * (os.cpu_count() or 1)))
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(most if address else min(most, max(2, os.cpu_count() or 1)))
     return replace(cluster, is_joined=bool(address), grows=bool(growth))
 
 
