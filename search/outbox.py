@@ -85,12 +85,15 @@ class Outbox:
             self._changed.wait(_HURRY_S if self._is_awaited else _AWAY_S)
 
 
-def ask(uri: str, question: Callable[[], _T], *, patience_s: float) -> _T:
-    """The answer of the server at `uri`, asked again with growing pauses while it is away.
+TOLD_AFTER_S = 20.0
 
-    Raises TrackingError when it stays away for `patience_s`, or refuses.
+
+def ask(uri: str, question: Callable[[], _T], *, patience_s: float, is_over: Callable[[], bool] = lambda: False) -> _T:
+    """The answer of the server at `uri`, asked again with growing pauses while it is away; a long absence is told.
+
+    Raises TrackingError when it stays away for `patience_s` or until `is_over`, or refuses.
     """
-    end, wait_s = time.monotonic() + patience_s, 0.25
+    began, wait_s, is_told = time.monotonic(), 0.25, False
     while True:
         try:
             with IMPATIENCE:
@@ -100,10 +103,14 @@ def ask(uri: str, question: Callable[[], _T], *, patience_s: float) -> _T:
         except Exception as error:
             if not is_lost_connection(error):
                 raise TrackingError(f"MLflow at {uri} refused: {explain_refusal(error)}") from error
-            if time.monotonic() + wait_s > end:
+            away_s = time.monotonic() - began
+            if is_over() or away_s + wait_s > patience_s:
                 raise TrackingError(
-                    f"MLflow at {uri} has not answered for {patience_s:g} s; is it running? {error}"
+                    f"MLflow at {uri} has not answered for {away_s + wait_s:.0f} s; is it running? {error}"
                 ) from error
+            if away_s > TOLD_AFTER_S and not is_told:
+                is_told = True
+                _log.warning("MLflow at %s is away: what needs its answer waits for up to %.0f s", uri, patience_s)
             time.sleep(wait_s)
             wait_s = min(2 * wait_s, 5.0)
 

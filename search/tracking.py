@@ -24,7 +24,7 @@ from search.outbox import Outbox, ask
 from trainable.run_log import send_missing
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from pathlib import Path
 
 
@@ -33,11 +33,13 @@ class Tracking:
 
     What tells MLflow something (`close_trial`, `log_...`) is sent by a thread, in order, while the search goes on;
     `flush` and `close_search` wait for it. While the server is away it is kept in memory. What needs an answer
-    (`open`, `open_trial`, `mend`) is tried for `patience_s` seconds, then TrackingError is raised. What the server
-    refuses for good is dropped with a warning.
+    (`open`, `open_trial`, `mend`) is tried for `patience_s` seconds, in the middle of a search for `trial_patience_s`,
+    unless `is_over` says that the search ends: a server that is started anew shall end no search. Then TrackingError is
+    raised. What the server refuses for good is dropped with a warning.
     """
 
     patience_s = 30.0
+    trial_patience_s = 600.0
 
     def __init__(
         self,
@@ -65,6 +67,7 @@ class Tracking:
         self._open: dict[int, str] = {}  # trial number -> run id
         self._closed: set[int] = set()
         self.speaks_for_trials = False
+        self.is_over: Callable[[], bool] = lambda: False
         self._heard: dict[int, dict[int, tuple[int, dict[str, float]]]] = defaultdict(dict)
 
     @classmethod
@@ -110,7 +113,7 @@ class Tracking:
         """Make the child run of a trial and log its configuration; returns the run's id.
 
         A trial number has one run: one that exists already (resume, or an answer that was lost) goes on.
-        Raises TrackingError when the server stays away for `patience_s`.
+        Raises TrackingError when the server stays away for `trial_patience_s`.
         """
         may_exist = self._is_resumed
 
@@ -125,7 +128,7 @@ class Tracking:
             self._runs.log_params(run, params)
             return run.info.run_id
 
-        run_id = ask(self.uri, find_or_create, patience_s=self.patience_s)
+        run_id = ask(self.uri, find_or_create, patience_s=self.trial_patience_s, is_over=self.is_over)
         self._open[number] = run_id
         self._closed.discard(number)
         return run_id

@@ -232,11 +232,25 @@ def test_a_server_that_stays_away_is_an_error_where_an_answer_is_needed(
 ) -> None:
     monkeypatch.setattr(Tracking, "patience_s", 0.5)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "77")
-    with pytest.raises(TrackingError, match=r"http://127.0.0.1:9 has not answered for 0.5 s"):
+    with pytest.raises(TrackingError, match=r"http://127.0.0.1:9 has not answered for \d s"):
         Tracking.open(NOWHERE, "tracking-tests", name)
     with pytest.raises(ValueError, match="http"):
         Tracking.open("sqlite:///mlflow.db", "tracking-tests", name)
     assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "77", "the rest of the process keeps its patience"
+
+
+def test_a_trial_waits_long_for_a_server_that_is_away_unless_the_search_ends(
+    tracking: Tracking, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("search.outbox.TOLD_AFTER_S", 0.3)
+    monkeypatch.setattr(tracking, "_client", MlflowClient(NOWHERE))
+    monkeypatch.setattr(tracking._runs, "_client", MlflowClient(NOWHERE))
+    asked = count()
+    tracking.is_over = lambda: next(asked) >= 3
+    with pytest.raises(TrackingError, match="has not answered for"):
+        tracking.open_trial(0, PARAMS)
+    assert next(asked) > 3 and "waits for up to 600 s" in caplog.text
+    tracking.close_search("interrupted", timeout_s=0)
 
 
 def test_what_cannot_be_delivered_at_the_end_is_named(
