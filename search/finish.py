@@ -111,6 +111,7 @@ def report_search(
     champion_pictures = list(crowning.pictures) if crowning else []
     if champion is not None:
         champion_pictures.append(draw_champion(MlflowClient(tracking.uri), champion, home.folder, metric=metric))
+    compared = [entry.run_id for entry in book.ranked()[:NUM_COMPARED] if entry.run_id]
     files = write_report(
         home.folder,
         search=home.name,
@@ -124,7 +125,7 @@ def report_search(
         budget_lines=[budget_line],
         importances=importances,
         recipe_lines=recipe_lines,
-        compare_url=tracking.compare_url(entry.run_id for entry in book.ranked()[:NUM_COMPARED] if entry.run_id),
+        compare_url=tracking.compare_url(compared) if len(compared) > 1 else None,
         crowning=crowning,
         data_pictures=data_pictures,
         champion_pictures=champion_pictures,

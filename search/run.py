@@ -191,7 +191,7 @@ def conduct(config: SearchConfig, home: SearchHome, pace: Pace) -> int:
             time_budget_s=config.time_budget_s,
             device_hours=config.device_hours,
         )
-        tracking.is_over = lambda: budget.stop_reason is not None
+        tracking.is_over = budget.stop_all
         levels = rung_levels(config.max_epochs, first=config.first_rung, reduction_factor=config.reduction_factor)
         rungs = Rungs(
             levels,

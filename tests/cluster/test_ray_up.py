@@ -212,7 +212,7 @@ def test_hosts_of_ones_own_from_ray_up_to_ray_down(
         with pytest.raises(AssertionError, match="refused"):
             hosts.call(sys.executable, "-c", knock, IPS["head"], "8265", environ=laptop.environ)
         asked = (sys.executable, "-c", ASK, f"{mlflow['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/users/get")
-        assert hosts.call(*asked, IPS["head"], environ=laptop.environ).strip() == "401"
+        assert hosts.call(*asked, f"{IPS['head']}:5000", environ=laptop.environ).strip() == "401"
         assert hosts.call(*asked, "evil.example.org", environ=laptop.environ).strip() == "403"
         laptop.ray("down", "-y")
         wait_for(lambda: not hosts.find_ray("head"), "the end of Ray on the head")
