@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 LOOPBACK = "127.0.0.1"
 EVERYWHERE = ("0.0.0.0", "::")
 
+ONE_CONNECTION_A_SESSION = {"MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool"}
+MANY_CONNECTIONS = {"MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": "40", "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": "40"}
+"""PostgreSQL allows a hundred unless told otherwise."""
+
 
 class ServerError(ConnectionError):
     """The tracking server did not start; the message says why."""
@@ -38,6 +42,7 @@ def start_mlflow(
 
     `backend` and `artifacts` are URIs. The former may hold a password, and a command line can be read by every
     user of the machine: it goes through the environment. One worker answers faster than the default of four.
+    It serves forty requests at a time; with the default of fifteen connections sixty-four clients on SQLite hang it.
     """
     command = [sys.executable, "-m", "mlflow", "server", "--serve-artifacts", "--workers", "1"]
     command += ["--host", host, "--port", str(port), "--artifacts-destination", artifacts]
@@ -46,6 +51,7 @@ def start_mlflow(
         "MLFLOW_BACKEND_STORE_URI": backend,
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        **(ONE_CONNECTION_A_SESSION if backend.startswith("sqlite:") else MANY_CONNECTIONS),
         "PYTHONSAFEPATH": "1",  # no folder of the user's can pass for a library
         "PYTHONUNBUFFERED": "1",
     }

@@ -10,11 +10,14 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Metric
 
 from mlflow_server.locks import try_lock, unlock
 from mlflow_server.mlflow_process import ServerError, is_healthy
@@ -173,3 +176,19 @@ def test_a_server_that_cannot_start_is_an_error_with_its_last_words(tmp_path: Pa
         with pytest.raises(ServerError, match=r"(?s)ended as it started.*address already in use.*server\.log"):
             ensure_server(tmp_path, port=taken.getsockname()[1])
     wait_until(lambda: not processes_of(tmp_path), "all its processes have ended")
+
+
+@pytest.mark.timeout(200)
+def test_sixty_four_clients_at_once_are_all_answered(mlflow_server: ServerHandle) -> None:
+    client = MlflowClient(mlflow_server.uri)
+    experiment = client.create_experiment("many clients")
+    run_ids = [client.create_run(experiment).info.run_id for _ in range(64)]
+
+    def log(run_id: str) -> None:
+        for epoch in range(5):
+            metrics = [Metric(name, epoch, 1000 * epoch, epoch) for name in "abcdefgh"]
+            MlflowClient(mlflow_server.uri).log_batch(run_id, metrics=metrics, synchronous=True)
+
+    with ThreadPoolExecutor(len(run_ids)) as clients:
+        list(clients.map(log, run_ids))
+    assert {len(client.get_metric_history(run_id, "h")) for run_id in run_ids} == {5}
