@@ -129,8 +129,8 @@ def connect(address: str | None, *, trial_cpus: float | None = None, trial_gpus:
         wait_for_workers()
     nodes = [node["Resources"] for node in alive_nodes()]
     cluster = fit_trials(nodes, trial_cpus=trial_cpus, trial_gpus=trial_gpus, growth=growth)
-    # The searcher knows how many trials fit. On a cluster every one that waits asks for a node. On one machine too many
-    # workers that start at once would starve MLflow, but one that is ready must not wait for them.
+    # The searcher knows how many trials fit. On a cluster every one that waits asks for a node; on one machine no more
+    # workers start at once than it has cores, and a worker that is ready waits for none of them.
     most = max(10 * len(growth), 2 * cluster.num_slots)
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(most if address else min(most, max(2, os.cpu_count() or 1)))
     return replace(cluster, is_joined=bool(address), grows=bool(growth))
