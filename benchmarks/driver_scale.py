@@ -13,6 +13,8 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
+import statistics
 import sys
 import tempfile
 import time
@@ -39,6 +41,7 @@ from search.listener import Listener
 from search.pace import Pace
 from search.scheduler import Rungs, Scheduler, rung_levels
 from search.searcher import OptunaSearcher, Record
+from search.services import QUIET_MLFLOW
 from search.space import DefaultSpace
 from search.terminal import Board
 from search.tracking import Tracking
@@ -50,6 +53,7 @@ class Clock:
     def __init__(self, record: Record) -> None:
         self.sampler_s = 0.0
         self.starts: list[tuple[float, float, float]] = []
+        self.turn_rounds_s: list[float] = []
         self.epochs: dict[int, list[tuple[float, float]]] = defaultdict(list)
         sampler = record.study.sampler
         for name in ("infer_relative_search_space", "sample_relative", "sample_independent", "after_trial"):
@@ -78,10 +82,22 @@ class ListenerWithClock(Listener):
 
 
 def run_stubs(
-    name: str, *, home_folder: Path, uri: str, num_trials: int, epoch_s: float, cluster: Cluster | None = None
+    name: str,
+    *,
+    home_folder: Path,
+    uri: str,
+    num_trials: int,
+    epoch_s: float,
+    cluster: Cluster | None = None,
+    num_workers: int = 0,
 ) -> Clock:
-    """One search of stub trials on the Ray that runs, or on `cluster`; what its clock saw."""
+    """One search of stub trials on the Ray that runs, or on `cluster`; what its clock saw.
+
+    With `num_workers`, no trial begins before all of them are up, and as many may start at once as on a cluster.
+    """
     cluster = cluster or connect(None, trial_cpus=1)
+    if num_workers:
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(2 * num_workers)
     home = create_search(home_folder, name, {})
     record = Record(home.journal_file, sampler="tpe", seed=0, higher_is_better=True)
     clock = Clock(record)
@@ -100,6 +116,8 @@ def run_stubs(
         is_gpu=False,
     )
     board.note_end = lambda entry: None  # type: ignore[method-assign]
+    pace = Pace()
+    pace.num_slots = cluster.num_slots
     listener = ListenerWithClock(
         home=home,
         book=book,
@@ -107,7 +125,7 @@ def run_stubs(
         scheduler=scheduler,
         tracking=tracking,
         board=board,
-        pace=Pace(),
+        pace=pace,
         plans=plans,
         trial_tags={},
         delete_checkpoint=lambda number, kind: None,
@@ -128,7 +146,7 @@ def run_stubs(
         plans=plans,
     )
     fit(
-        tune.with_parameters(Stub, uri=uri, folder=str(home.folder), epoch_s=epoch_s),
+        tune.with_parameters(Stub, uri=uri, folder=str(home.folder), epoch_s=epoch_s, num_workers=num_workers),
         searcher=searcher,
         scheduler=scheduler,
         budget=budget,
@@ -139,6 +157,7 @@ def run_stubs(
     clock.note_start()
     assert tracking.close_search("completed", timeout_s=600)
     assert book.counts()["completed"] == num_trials
+    clock.turn_rounds_s = pace.turn_rounds_s
     return clock
 
 
@@ -160,15 +179,25 @@ def describe_thousand(clock: Clock, *, window: int) -> dict[str, Any]:
 
 
 def describe_wide(clock: Clock, *, num_slots: int, num_trials: int) -> dict[str, Any]:
-    """The share of all slots' time that epochs fill, from the moment when every slot trains until trials run out."""
+    """The share of all slots' time that epochs fill, from the moment when every slot trains until trials run out.
+
+    And where the rest went: median seconds between two epochs of a trial, and between two trials of a slot.
+    """
     first_began_s = [clock.epochs[number][0][0] for number in range(num_trials)]
     begin_s, end_s = max(first_began_s[:num_slots]), max(first_began_s)
     spans = [span for spans in clock.epochs.values() for span in spans]
+    gaps_s = [
+        after[0] - before[1]
+        for spans_of_trial in clock.epochs.values()
+        for before, after in itertools.pairwise(spans_of_trial)
+        if begin_s < before[1] < end_s
+    ]
     trained_s = sum(max(0.0, min(ended_s, end_s) - max(began_s, begin_s)) for began_s, ended_s in spans)
     return {
         "num_trials": num_trials,
         "window_s": round(end_s - begin_s, 1),
-        "workers_up_after_s": round(begin_s - min(first_began_s), 1),
+        "epoch_gap_s": round(statistics.median(gaps_s), 3),
+        "turn_round_s": round(statistics.median(clock.turn_rounds_s), 3),
         "training_share": round(trained_s / (num_slots * (end_s - begin_s)), 4),
     }
 
@@ -181,6 +210,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=4, help="trials a slot in the wide search; 0 leaves it out")
     parser.add_argument("--epoch-s", type=float, default=5.0)
     args = parser.parse_args()
+    os.environ.update(QUIET_MLFLOW)
     line: dict[str, Any] = {"benchmark": "driver_scale"}
     with tempfile.TemporaryDirectory() as folder:
         home, num_wide = Path(folder), args.num_slots * args.rounds
@@ -197,7 +227,14 @@ def main() -> None:
                     include_dashboard=False,
                     log_to_driver=False,
                 )
-                clock = run_stubs("wide", home_folder=home, uri=server.uri, num_trials=num_wide, epoch_s=args.epoch_s)
+                clock = run_stubs(
+                    "wide",
+                    home_folder=home,
+                    uri=server.uri,
+                    num_trials=num_wide,
+                    epoch_s=args.epoch_s,
+                    num_workers=args.num_slots,
+                )
                 line["wide"] = describe_wide(clock, num_slots=args.num_slots, num_trials=num_wide)
                 ray.shutdown()
     print(json.dumps(line))

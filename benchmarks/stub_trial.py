@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +17,25 @@ METRICS = ("val_auc", "val_loss", "val_accuracy", "val_f1", "train_loss", "train
 
 
 class Stub(tune.Trainable):
-    """Nine epochs of `epoch_s` seconds each. All trials have the same values: ASHA stops no tie."""
+    """Nine epochs of `epoch_s` seconds each. All trials have the same values: ASHA stops no tie.
 
-    def setup(self, config: dict[str, Any], uri: str = "", folder: str = "", epoch_s: float = 0.0) -> None:
+    With `num_workers`, a worker is up when so many are, and each has imported all that it will: MLflow's client too,
+    which a real one imports beside its first epoch. Their first trials begin one after another, over a trial's length.
+    """
+
+    def setup(
+        self, config: dict[str, Any], uri: str = "", folder: str = "", epoch_s: float = 0.0, num_workers: int = 0
+    ) -> None:
         self.uri, self.folder, self.epoch_s = uri, folder, epoch_s
         self.log: RunLog | None = None
+        if num_workers:
+            import mlflow  # noqa: F401
+
+            (up := Path(folder, "up")).mkdir(exist_ok=True)
+            (up / str(os.getpid())).touch()
+            while len(os.listdir(up)) < num_workers:
+                time.sleep(0.5)
+            time.sleep(config["number"] % num_workers / num_workers * NUM_REPORTS * epoch_s)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         if self.log is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -137,24 +138,26 @@ def load_registered(uri: str) -> Classifier:
     from mlflow.artifacts import download_artifacts
     from mlflow.models import get_model_info
 
-    info = get_model_info(uri)
-    facts = info.metadata or {}
-    if "pytorch" not in info.flavors or not {"classes", "image_size", "decoder_version"} <= set(facts):
-        raise ValueError(
-            f"{uri} is no pixel model of ctsearch; give NAME, models:/NAME@champion or a checkpoint folder"
+    with tempfile.TemporaryDirectory(prefix="ctsearch-model-") as aside:  # MLflow's own copies would stay for ever
+        folder = download_artifacts(uri, dst_path=aside)
+        info = get_model_info(folder)
+        facts = info.metadata or {}
+        if "pytorch" not in info.flavors or not {"classes", "image_size", "decoder_version"} <= set(facts):
+            raise ValueError(
+                f"{uri} is no pixel model of ctsearch; give NAME, models:/NAME@champion or a checkpoint folder"
+            )
+        if facts["decoder_version"] != decode.DECODER_VERSION:
+            raise ValueError(
+                f"{uri} was trained on pictures of decoder version {facts['decoder_version']}, this ctsearch decodes "
+                f"version {decode.DECODER_VERSION}: train it again, or classify with the ctsearch that trained it"
+            )
+        return Classifier(
+            label=f"{uri}, trial {facts['trial']} of {facts['search']}",
+            classes=tuple(facts["classes"]),
+            image_size=facts["image_size"],
+            predict=mlflow.pytorch.load_model(folder),
+            likeness=Likeness.load(Path(folder) / "extra_files" / LIKENESS_FILE),
         )
-    if facts["decoder_version"] != decode.DECODER_VERSION:
-        raise ValueError(
-            f"{uri} was trained on pictures of decoder version {facts['decoder_version']}, this ctsearch decodes "
-            f"version {decode.DECODER_VERSION}: train it again, or classify with the ctsearch that trained it"
-        )
-    return Classifier(
-        label=f"{uri}, trial {facts['trial']} of {facts['search']}",
-        classes=tuple(facts["classes"]),
-        image_size=facts["image_size"],
-        predict=mlflow.pytorch.load_model(folder := download_artifacts(uri)),
-        likeness=Likeness.load(Path(folder) / "extra_files" / LIKENESS_FILE),
-    )
 
 
 def load_checkpoint(path: Path) -> Classifier:

@@ -29,13 +29,20 @@ def classify(search: FinishedSearch, *arguments: str) -> int:
 
 
 def test_the_champion_and_its_checkpoint_say_the_same_of_every_file(
-    finished_search: FinishedSearch, made_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    finished_search: FinishedSearch,
+    made_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    (aside := tmp_path / "aside").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(aside))
     folder = str(next(made_folder.glob("covid/*")))
     table, lines = tmp_path / "found.csv", tmp_path / "found.json"
     assert (
         classify(finished_search, folder, "--model", "finished-model", "--csv", str(table), "--json", str(lines)) == 0
     )
+    assert not list(aside.iterdir()), "no copy of the model is left behind"
     assert "MLFLOW_TRACKING_URI" not in os.environ, "what follows in this process is not sent elsewhere"
     shown = capsys.readouterr().out
     assert "Model        models:/finished-model/1, trial " in shown
