@@ -129,6 +129,7 @@ def run_stubs(
         plans=plans,
         trial_tags={},
         delete_checkpoint=lambda number, kind: None,
+        read_best=lambda number: None,
     )
     listener.clock = clock
 

@@ -33,7 +33,7 @@ class Stub(tune.Trainable):
 
             (up := Path(folder, "up")).mkdir(exist_ok=True)
             (up / str(os.getpid())).touch()
-            while len(os.listdir(up)) < num_workers:
+            while len(list(up.iterdir())) < num_workers:
                 time.sleep(0.5)
             time.sleep(config["number"] % num_workers / num_workers * NUM_REPORTS * epoch_s)
 

@@ -269,19 +269,13 @@ def run_train(args: argparse.Namespace) -> int:
 
 def run_search(args: argparse.Namespace) -> int:
     from search.pace import process_began_at_s
-    from search.run import preflight, resume, run
+    from search.run import resume, run
 
     began_at_s = process_began_at_s()
 
     if args.resume:
-        given = {k for k, v in vars(args).items() if v is not None} - {
-            "command",
-            "home",
-            "resume",
-            "ray_address",
-            "storage",
-        }
-        if given:
+        free = {"command", "home", "resume", "ray_address", "storage"}
+        if given := {name for name, value in vars(args).items() if value is not None} - free:
             raise ValueError(
                 f"--resume goes on as the search began; it takes no other option than --home, --ray-address and "
                 f"--storage, got: {', '.join(sorted(given))}"
@@ -294,6 +288,8 @@ def run_search(args: argparse.Namespace) -> int:
             began_at_s=began_at_s,
         )
     if args.preflight:
+        from search.preflight import preflight
+
         return preflight(read_config(args))
     return run(read_config(args), began_at_s=began_at_s)
 

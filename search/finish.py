@@ -19,7 +19,7 @@ from search.scheduler import INTERRUPTED
 from search.sealed import read_opening
 from search.terminal import describe_params
 from trainable.images.splits import read_splits
-from trainable.task import TrialTask, has_best, locate_trial
+from trainable.task import TrialTask, locate_trial, read_best
 
 if TYPE_CHECKING:
     from search.tracking import Tracking
@@ -61,7 +61,8 @@ def crown_champion(
     if opened is None:
 
         def is_kept(trial: TrialSummary) -> bool:
-            return has_best(task.trials_uri, trial.number, trial.best_epoch)
+            facts = read_best(task.trials_uri, trial.number)
+            return facts is not None and facts["epoch"] == trial.best_epoch
 
         champion = choose_champion(trials, higher_is_better=book.higher_is_better, is_kept=is_kept)
         best = book.ranked()[0]

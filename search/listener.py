@@ -31,8 +31,9 @@ class Listener(tune.Callback):
     """Translates Tune's events; it decides nothing.
 
     `trial_tags` go to every trial's run, `copy_records` keeps the search's records beside its checkpoints,
-    `delete_checkpoint(number, kind)` frees a trial's files. The five best trials that have ended keep their best
-    checkpoints while these take no more than `kept_bytes`, the very best one always.
+    `delete_checkpoint(number, kind)` frees a trial's files, `read_best(number)` gives the facts of its best checkpoint.
+    The five best trials that have ended keep their best checkpoints while these take no more than `kept_bytes`, the
+    very best one always.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Listener(tune.Callback):
         plans: dict[str, dict[str, str]],
         trial_tags: Mapping[str, str],
         delete_checkpoint: Callable[[int, str], None],
+        read_best: Callable[[int], Mapping[str, Any] | None],
         kept_bytes: float = math.inf,
         shows_timings: bool = False,
         copy_records: Callable[[], None] = lambda: None,
@@ -62,6 +64,7 @@ class Listener(tune.Callback):
         self.plans = plans
         self.trial_tags = trial_tags
         self.delete_checkpoint = delete_checkpoint
+        self.read_best = read_best
         self.kept_bytes = kept_bytes
         self.shows_timings = shows_timings
         self.copy_records = copy_records
@@ -133,6 +136,8 @@ class Listener(tune.Callback):
 
     def end(self, entry: TrialEntry, outcome: str) -> None:
         """Write a trial's outcome everywhere, and free the checkpoints that nobody needs any more."""
+        if outcome in (INTERRUPTED, FAILED):
+            self._hear_last(entry)
         entry.outcome = outcome
         tags = entry.tags | {"rung": str(self.scheduler.rungs.rung_of(entry.number))}
         error = self.tracebacks.pop(entry.number, entry.error)
@@ -155,6 +160,13 @@ class Listener(tune.Callback):
 
     def __reduce__(self) -> tuple[type[object], tuple[()]]:
         return object, ()
+
+    def _hear_last(self, entry: TrialEntry) -> None:
+        """A worker ends its epoch while the search ends around it, or dies before it has told: it may be the best."""
+        facts = self.read_best(entry.number)
+        if facts is not None and facts["epoch"] > entry.num_epochs:
+            self.book.note(entry.number, facts["epoch"], facts["value"])
+            self.tracking.hear(entry.number, facts["epoch"], int(time.time() * 1000), facts["metrics"])
 
     def _free_checkpoints(self) -> None:
         """Of the trials that have ended only the best few keep their best checkpoint, as far as the room goes."""

@@ -6,22 +6,40 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.console import RenderableType
+from rich.console import Console, RenderableType
 from rich.table import Table
 
 from search.cluster import Cluster, alive_nodes
 from search.config import SearchConfig
-from search.home import SearchHome
+from search.home import SearchHome, create_search
 from search.node_facts import FOLDER, Demand, NodeFacts, inspect_node
-from search.services import read_login
+from search.pace import Pace
+from search.services import Services, read_login
 from trainable.storage import delete_file, join, write_file
 
 MAX_CLOCK_S = 5.0
 MIN_FREE_BYTES, MIN_SHM_BYTES = 2 * 10**9, 100 * 10**6
 ANSWER_S = 180.0  # a node that has just joined unpacks the code first
+
+
+def preflight(config: SearchConfig) -> int:
+    """Look at every node, show what was found, and end. Returns 0 where all is well, else raises ValueError."""
+    console = Console()
+    if not console.is_terminal:  # a job's log has room for the table
+        console = Console(width=160)
+    show = partial(console.print, markup=False, highlight=False)
+    home = create_search(config.home, config.name, {})
+    try:
+        with Services(config, home, Pace()) as services:
+            show(f"Cluster      {services.cluster.description}")
+            check_cluster(config, home, services.cluster, services.tracking_uri, show=show)
+    finally:
+        home.discard()
+    return 0
 
 
 @dataclass(kw_only=True)

@@ -49,7 +49,7 @@ from search.tracking import Tracking
 from search.version import code_version
 from trainable.node import serve_file
 from trainable.storage import join
-from trainable.task import TrialTask, delete_checkpoint
+from trainable.task import TrialTask, delete_checkpoint, read_best
 from trainable.trial import Trial
 
 
@@ -73,22 +73,6 @@ def run(config: SearchConfig, *, began_at_s: float | None = None) -> int:
         raise
     finally:
         home.release()
-
-
-def preflight(config: SearchConfig) -> int:
-    """Look at every node, show what was found, and end. Returns 0 where all is well, else raises ValueError."""
-    console = Console()
-    if not console.is_terminal:  # a job's log has room for the table
-        console = Console(width=160)
-    show = partial(console.print, markup=False, highlight=False)
-    home = create_search(config.home, config.name, {})
-    try:
-        with Services(config, home, Pace()) as services:
-            show(f"Cluster      {services.cluster.description}")
-            check_cluster(config, home, services.cluster, services.tracking_uri, show=show)
-    finally:
-        home.discard()
-    return 0
 
 
 def resume(
@@ -233,6 +217,7 @@ def conduct(config: SearchConfig, home: SearchHome, pace: Pace) -> int:
             plans=plans,
             trial_tags=tags,
             delete_checkpoint=partial(delete_checkpoint, task.trials_uri),
+            read_best=partial(read_best, task.trials_uri),
             kept_bytes=settings.checkpoint_bytes,
             shows_timings=config.timings,
             copy_records=copy_records,

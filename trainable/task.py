@@ -55,9 +55,8 @@ def delete_checkpoint(trials_uri: str, number: int, kind: Literal["newest", "bes
     CheckpointStore(locate_trial(trials_uri, number)).delete(kind)
 
 
-def has_best(trials_uri: str, number: int, epoch: int | None) -> bool:
-    """Whether the `best` checkpoint of a trial is of this epoch."""
+def read_best(trials_uri: str, number: int) -> dict[str, Any] | None:
+    """What the `best` checkpoint of a trial says of its epoch: `epoch`, `value` and `metrics`; None without one."""
     from trainable.checkpoint import CheckpointStore
 
-    facts = CheckpointStore(locate_trial(trials_uri, number)).facts("best")
-    return facts is not None and facts.get("epoch") == epoch
+    return CheckpointStore(locate_trial(trials_uri, number)).facts("best")

@@ -1,194 +1,17 @@
-"""Real Ray, real Optuna, our searcher, scheduler and listener; only the training is a toy with a known optimum."""
+"""Tune, Optuna and what stands between them; only the training is a toy with a known optimum."""
 
 from __future__ import annotations
 
-import math
-import os
-import signal
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 from optuna.trial import TrialState
 from ray import tune
-from rich.console import Console
 
-from search.book import Book
-from search.budget import Budget
-from search.cluster import Cluster
-from search.fit import fit
-from search.home import SearchHome, create_search, reopen_search
 from search.listener import Listener
-from search.pace import Pace
-from search.scheduler import Rungs, Scheduler, rung_levels
-from search.searcher import OptunaSearcher, Record
-from search.terminal import Board
-
-
-class Toy(tune.Trainable):
-    """Its value rises with the epochs towards `height`; `fails_at`, `dies_at` and so on do what they say."""
-
-    def setup(self, config: dict[str, Any]) -> None:
-        time.sleep(config["params"].get("start_s", 0))
-        self.epoch = 0
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self.epoch = 0
-        return True
-
-    def step(self) -> dict[str, Any]:
-        params = self.config["params"]
-        self.epoch += 1
-        if self.epoch == params.get("dies_at"):
-            os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(params.get("sleep_s", 0))
-        if self.epoch == params.get("fails_at"):
-            return {"value": math.nan, "error": f"the loss is nan at epoch {self.epoch}", "traceback": "Traceback"}
-        value = params["height"] * self.epoch / (self.epoch + 1)
-        return {
-            "epoch": self.epoch,
-            "value": value,
-            "best_value": value,
-            "best_epoch": self.epoch,
-            "finished": self.epoch == params.get("max_epochs", 9),
-            "metrics": {"val_auc": value},
-            "timestamp_ms": self.epoch,
-            "began_at_s": time.time(),
-            "ended_at_s": time.time(),
-            "device": "toy",
-            "plan": {"precision": "fp32", "memory_format": "contiguous"},
-            "plan_key": "toy",
-            "memory_tags": {},
-            "checkpoint_bytes": {"best": params.get("best_bytes", 1)},
-            "resident_bytes": 2**20,
-            "timings_s": {},
-            "process": os.getpid(),
-        }
-
-
-@dataclass
-class Memory:
-    """Stands for MLflow: this file is about Tune and Optuna."""
-
-    heard: dict[int, list[int]] = field(default_factory=dict)
-    outcomes: dict[int, str] = field(default_factory=dict)
-    errors: dict[int, str | None] = field(default_factory=dict)
-
-    def open_trial(self, number: int, params: dict[str, Any], tags: dict[str, str]) -> str:
-        return f"run-{number}"
-
-    def adopt_trial(self, number: int, run_id: str) -> None:
-        assert run_id == f"run-{number}"
-
-    def hear(self, number: int, epoch: int, timestamp_ms: int, metrics: dict[str, float]) -> None:
-        self.heard.setdefault(number, []).append(epoch)
-
-    def close_trial(self, number: int, outcome: str, *, tags: dict[str, str], error: str | None) -> None:
-        self.outcomes[number] = outcome
-        self.errors[number] = error
-
-
-@dataclass
-class Played:
-    record: Record
-    book: Book
-    budget: Budget
-    scheduler: Scheduler
-    memory: Memory
-    deleted: list[tuple[int, str]]
-    started: list[int]
-    pace: Pace
-
-    def states(self) -> list[TrialState]:
-        return [trial.state for trial in self.record.trials()]
-
-
-Play = Callable[..., Played]
-
-
-@pytest.fixture
-def play(cluster: Cluster, tmp_path: Path) -> Play:
-    """Run a toy search with `space`; called twice, the second call resumes the first."""
-    homes: list[SearchHome] = []
-
-    def run(
-        space: Any,
-        *,
-        num_trials: int | None = 12,
-        slots: int = 2,
-        stop_after: int | None = None,
-        kept_bytes: float = math.inf,
-        place_trial: Callable[[], tune.PlacementGroupFactory] | None = None,
-        **limits: Any,
-    ) -> Played:
-        home = reopen_search(tmp_path, "toy") if homes else create_search(tmp_path, "toy", {})
-        homes.append(home)
-        record = Record(home.journal_file, sampler="random", seed=1, higher_is_better=True)
-        book, memory, deleted, started = Book(), Memory(), [], []
-        record.fill(book)
-        pace = Pace()
-        pace.num_slots = slots
-        scheduler = Scheduler(Rungs(rung_levels(9), history=book.history()), place_trial)
-        budget = Budget(home.spent_file, devices_per_trial=1, **limits)
-
-        def begin_trial(number: int, params: dict[str, Any], run_id: str | None) -> str:
-            started.append(number)
-            if stop_after is not None and len(started) > stop_after:
-                budget.stop_reason = "enough"
-            return listener.begin(number, params, run_id)
-
-        searcher = OptunaSearcher(
-            record,
-            space,
-            num_slots=slots,
-            num_trials=num_trials,
-            begin_trial=begin_trial,
-            outcome_of=scheduler.outcomes.get,
-            plans={},
-        )
-        board = Board(
-            Console(quiet=True),
-            book,
-            budget,
-            name="toy",
-            metric="auc",
-            num_trials=num_trials,
-            tracking_url="",
-            is_gpu=False,
-        )
-        listener = Listener(
-            home=home,
-            book=book,
-            budget=budget,
-            scheduler=scheduler,
-            tracking=memory,  # type: ignore[arg-type]
-            board=board,
-            pace=pace,
-            kept_bytes=kept_bytes,
-            plans={},
-            trial_tags={},
-            delete_checkpoint=lambda number, kind: deleted.append((number, kind)),
-        )
-        fit(
-            Toy,
-            searcher=searcher,
-            scheduler=scheduler,
-            budget=budget,
-            listener=listener,
-            cluster=cluster,
-            home=home,
-        )
-        home.release()
-        return Played(record, book, budget, scheduler, memory, deleted, started, pace)
-
-    return run
-
-
-def heights(trial: Any) -> dict[str, Any]:
-    return {"height": trial.suggest_float("height", 0, 1)}
+from tests.search.toy import Play, heights
+from trainable.task import read_best
 
 
 def test_every_trial_ends_as_completed_or_stopped_and_optuna_knows(play: Play) -> None:
@@ -318,6 +141,25 @@ def test_a_time_budget_ends_the_search(play: Play) -> None:
     assert played.budget.stop_reason == "time budget spent"
     assert None not in played.memory.outcomes.values()
     assert set(played.memory.outcomes) == set(played.book.entries)
+
+
+def test_an_epoch_that_ends_while_the_search_does_is_not_lost(play: Play, tmp_path: Path) -> None:
+    trials = str(tmp_path / "searches" / "toy" / "trials")
+
+    def space(trial: Any) -> dict[str, Any]:
+        return {**heights(trial), "sleep_s": 0.7, "trials_uri": trials}
+
+    played = play(space, num_trials=None, time_budget_s=8)
+    told = {trial.number: max(trial.intermediate_values, default=0) for trial in played.record.trials()}
+    late = 0
+    for number, outcome in played.memory.outcomes.items():
+        best, entry = read_best(trials, number), played.book.entries[number]
+        if outcome == "interrupted" and best is not None:
+            assert entry.best_epoch == best["epoch"] == entry.num_epochs, "the champion may be this epoch"
+            assert entry.best_value == best["value"]
+            assert played.memory.heard[number][-1] == best["epoch"]
+            late += best["epoch"] > told[number]
+    assert late, "a worker was within an epoch when the time was over"
 
 
 def test_device_hours_end_the_search(play: Play) -> None:
