@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 NUM_KEPT_BEST = 5
 NUM_FAILURES_TO_END = 5
+_log = logging.getLogger(__name__)
 
 
 class Listener(tune.Callback):
@@ -163,7 +165,11 @@ class Listener(tune.Callback):
 
     def _hear_last(self, entry: TrialEntry) -> None:
         """A worker ends its epoch while the search ends around it, or dies before it has told: it may be the best."""
-        facts = self.read_best(entry.number)
+        try:
+            facts = self.read_best(entry.number)
+        except OSError as error:  # the outcome is written all the same
+            _log.warning("trial %d: its last checkpoint cannot be read: %s", entry.number, error)
+            return
         if facts is not None and facts["epoch"] > entry.num_epochs:
             self.book.note(entry.number, facts["epoch"], facts["value"])
             self.tracking.hear(entry.number, facts["epoch"], int(time.time() * 1000), facts["metrics"])

@@ -162,6 +162,16 @@ def test_an_epoch_that_ends_while_the_search_does_is_not_lost(play: Play, tmp_pa
     assert late, "a worker was within an epoch when the time was over"
 
 
+def test_a_checkpoint_that_cannot_be_read_keeps_no_outcome_from_being_written(play: Play, tmp_path: Path) -> None:
+    def space(trial: Any) -> dict[str, Any]:
+        (tmp_path / f"searches/toy/trials/{trial.number:04d}/best.json").mkdir(parents=True)
+        return {**heights(trial), "sleep_s": 0.3}
+
+    played = play(space, num_trials=8, stop_after=2)
+    assert set(played.memory.outcomes) == set(played.book.entries)
+    assert "interrupted" in played.memory.outcomes.values()
+
+
 def test_device_hours_end_the_search(play: Play) -> None:
     def space(trial: Any) -> dict[str, Any]:
         return {**heights(trial), "sleep_s": 0.05}
