@@ -137,7 +137,8 @@ def test_a_lost_node_costs_no_trial_and_counts_as_no_failure(story: Story) -> No
 
 
 def test_a_node_that_joins_late_is_used(story: Story) -> None:
-    assert re.search(r"node \S+ has joined; trials that fit at once: [23]", story.output)
+    slots = re.findall(r"node \S+ has joined; trials that fit at once: (\d)", story.output)
+    assert len(slots) == 2 and set(slots) <= set("234"), story.output  # 4: both came before Ray knew of the death
     assert len(list(story.dirs["late"].glob("*.npy"))) == 1
 
 
