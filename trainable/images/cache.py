@@ -46,8 +46,8 @@ def build_cache(paths: Sequence[Path], *, hashes: Sequence[str], size: int, fold
                 header = {"descr": "|u1", "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(file, header)
                 length = min(MAX_CHUNK, -(-len(paths) // (4 * num_workers)))
-                starts = range(0, len(paths), length)
-                chunks = [list(zip(paths[at : at + length], hashes[at : at + length], strict=True)) for at in starts]
+                jobs = list(zip(paths, hashes, strict=True))
+                chunks = [jobs[at : at + length] for at in range(0, len(jobs), length)]
                 with quiet, ThreadPoolExecutor(num_workers) as threads:
                     for pixels in threads.map(partial(_decode_chunk, size=size), chunks):
                         file.writelines(pixels)
