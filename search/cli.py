@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from search.core.config import BAD_NODES, SAMPLERS, SearchConfig, parse_bytes, parse_duration_s
 from search.core.folder import default_home, default_storage
 from trainable.config import METRICS
 from trainable.recipes import RECIPES
+
+if TYPE_CHECKING:
+    from search.result import SearchResult
 
 EXAMPLES = """examples:
   ctsearch search                                          the made set, on this machine
@@ -249,12 +254,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"ctsearch: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("ctsearch: ended at once; `ctsearch search --resume NAME` goes on", file=sys.stderr)
+        print("ctsearch: interrupted", file=sys.stderr)
         return 130
 
 
 def run_train(args: argparse.Namespace) -> int:
-    from search.commands.train import train_recipe
+    from search.observers.timings import process_began_at_s
+    from search.session import train
     from trainable.recipes import find_recipe
 
     recipe = find_recipe(args.recipe)
@@ -264,15 +270,13 @@ def run_train(args: argparse.Namespace) -> int:
         if getattr(args, option) is None:
             setattr(args, option, getattr(recipe, option))
     args.arch = None
-    return train_recipe(recipe, read_config(args))
+    return follow(partial(train, recipe, read_config(args)), process_began_at_s())
 
 
 def run_search(args: argparse.Namespace) -> int:
     from search.observers.timings import process_began_at_s
-    from search.run import resume, run
 
     began_at_s = process_began_at_s()
-
     if args.resume:
         free = {"command", "home", "resume", "ray_address", "storage"}
         if given := {name for name, value in vars(args).items() if value is not None} - free:
@@ -288,10 +292,45 @@ def run_search(args: argparse.Namespace) -> int:
             began_at_s=began_at_s,
         )
     if args.preflight:
-        from search.engine.preflight import preflight
+        from search.commands.preflight import preflight
 
         return preflight(read_config(args))
     return run(read_config(args), began_at_s=began_at_s)
+
+
+def run(config: SearchConfig, *, began_at_s: float | None = None) -> int:
+    """A search in this terminal; its exit status."""
+    from search.session import search
+
+    return follow(partial(search, config), began_at_s)
+
+
+def resume(name: str, *, began_at_s: float | None = None, **options: Any) -> int:
+    """Go on with a search in this terminal; its exit status."""
+    from search import session
+
+    return follow(partial(session.resume, name, **options), began_at_s)
+
+
+def follow(start: Callable[..., SearchResult], began_at_s: float | None) -> int:
+    """Call with this terminal as the caller: 0 with a champion, 1 without, 130 after Ctrl-C at once, 143 after SIGTERM.
+
+    Signals are handled where this is the main thread.
+    """
+    from rich.console import Console
+
+    from search.core.stop import StopReason
+    from search.runtime import Caller, Interrupted
+
+    is_main = threading.current_thread() is threading.main_thread()
+    caller = Caller(console=Console(), began_at_s=began_at_s, handles_signals=is_main)
+    try:
+        result = start(caller=caller)
+    except Interrupted as interrupted:
+        return 143 if interrupted.reason is StopReason.TERMINATED else 130
+    if caller.stop.reason is StopReason.TERMINATED:
+        return 143
+    return 0 if result.champion is not None else 1
 
 
 if __name__ == "__main__":

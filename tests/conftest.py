@@ -91,7 +91,7 @@ class FinishedSearch:
 def finished_search(
     cluster: Cluster, made_folder: Path, mlflow_server: ServerHandle, tmp_path_factory: pytest.TempPathFactory
 ) -> FinishedSearch:
-    from search.run import run
+    from search.cli import run
 
     home = tmp_path_factory.mktemp("home")
     config = SearchConfig(

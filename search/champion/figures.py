@@ -1,4 +1,4 @@
-"""The pictures of a search's data, and of how its champion trained, drawn into the search's folder."""
+"""The figures of a search's data, and of how its champion trained, drawn into the search's folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from mlflow import MlflowClient
 
-    from search.champion.report import TrialSummary
+    from search.core.ledger import TrialEntry
     from trainable.images.prepare import PreparedData
     from trainable.images.splits import SplitRow
 
@@ -39,14 +39,13 @@ def draw_data(
     return [save_picture(figure, folder / f"{name}.png") for name, figure in drawn.items()]
 
 
-def draw_champion(client: MlflowClient, champion: TrialSummary, folder: Path, *, metric: str) -> Path:
+def draw_champion(client: MlflowClient, champion: TrialEntry, folder: Path, *, metric: str) -> Path:
     """How the champion trained, from the metrics that its run holds."""
     from trainable.pictures import draw_training, save_picture
 
     names = dict.fromkeys(f"{split}_{name}" for name in ("loss", metric) for split in ("train", "val"))
-    curves = {
-        name: {point.step: point.value for point in client.get_metric_history(champion.run_id, name)} for name in names
-    }
+    run_id = champion.run_id or ""
+    curves = {name: {point.step: point.value for point in client.get_metric_history(run_id, name)} for name in names}
     title = f"Training of the champion, trial {champion.number}"
     figure = draw_training(curves, metric=metric, best_epoch=champion.best_epoch, title=title)
     return save_picture(figure, folder / "champion_training.png")

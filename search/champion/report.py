@@ -5,134 +5,91 @@ from __future__ import annotations
 import csv
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from trainable.report import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from search.champion.crowning import Crowning
-
-OUTCOMES = ("completed", "stopped", "failed", "interrupted")
+    from search.champion.crown import Champion
+    from search.core.ledger import Ledger, TrialEntry
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrialSummary:
-    """One trial as a report sees it. `values` is its validation metric by epoch (1-based).
-
-    `best_value` and `best_epoch` are None for a trial that finished no epoch.
-    """
-
-    number: int
-    params: Mapping[str, Any]
-    outcome: str
-    values: Mapping[int, float]
-    best_value: float | None
-    best_epoch: int | None
-    run_id: str
-
-    def __post_init__(self) -> None:
-        if self.outcome not in OUTCOMES:
-            raise ValueError(f"the outcome is {self.outcome!r}; it must be one of {', '.join(OUTCOMES)}")
-
-    @property
-    def has_value(self) -> bool:
-        return self.best_value is not None and not math.isnan(self.best_value)
-
-    @property
-    def num_epochs(self) -> int:
-        return max(self.values, default=0)
-
-
-def rank(trials: Sequence[TrialSummary], *, higher_is_better: bool = True) -> list[TrialSummary]:
-    """Best value first, of equals the lower number; trials without a value come last."""
-
-    def key(trial: TrialSummary) -> tuple[bool, float, int]:
-        value = trial.best_value if trial.best_value is not None and trial.has_value else 0.0
-        return not trial.has_value, -value if higher_is_better else value, trial.number
-
-    return sorted(trials, key=key)
-
-
-def count_outcomes(trials: Iterable[TrialSummary]) -> dict[str, int]:
-    """How many trials ended with each outcome, all four named."""
-    counts = Counter(trial.outcome for trial in trials)
-    return {outcome: counts[outcome] for outcome in OUTCOMES}
-
-
-def write_report(
-    folder: Path,
-    *,
-    search: str,
-    metric: str,
-    higher_is_better: bool,
-    trials: Sequence[TrialSummary],
-    data_lines: Sequence[str] = (),
-    budget_lines: Sequence[str] = (),
-    importances: Mapping[str, float] | None = None,
-    recipe_lines: Sequence[str] = (),
-    compare_url: str | None = None,
-    crowning: Crowning | None = None,
-    data_pictures: Sequence[Path] = (),
-    champion_pictures: Sequence[Path] = (),
-) -> list[Path]:
-    """Write leaderboard.csv, report.md and their pictures to `folder`; the files to log, in the order of the page.
+class ReportParts:
+    """What a report tells beside the trials.
 
     `data_lines` say what was trained on (name, hash, audit), `budget_lines` what was spent, `importances`
     maps hyperparameters to shares in [0, 1] where Optuna could compute them, `recipe_lines` say how the champion
-    stands against published recipes, `compare_url` leads to the best trials in MLflow. Without `crowning` the page says
-    that there is no champion. Given pictures lie in `folder` already.
+    stands against published recipes, `compare_url` leads to the best trials in MLflow. Without a `champion` the page
+    says that there is none. Given figures lie in the report's folder already.
     """
+
+    search: str
+    metric: str
+    champion: Champion | None = None
+    data_lines: Sequence[str] = ()
+    budget_lines: Sequence[str] = ()
+    importances: Mapping[str, float] = field(default_factory=dict)
+    recipe_lines: Sequence[str] = ()
+    compare_url: str | None = None
+    data_figures: Sequence[Path] = ()
+    champion_figures: Sequence[Path] = ()
+
+
+def write_report(folder: Path, ledger: Ledger, parts: ReportParts) -> list[Path]:
+    """Write leaderboard.csv, report.md and their figures to `folder`; the files to log, in the order of the page."""
     from trainable.pictures import draw_importances, draw_learning_curves, save_picture
 
-    ranked = rank(trials, higher_is_better=higher_is_better)
+    ranked = ledger.leaderboard()
     curves = draw_learning_curves(
-        {trial.number: trial.values for trial in ranked},
-        {trial.number: trial.outcome for trial in ranked},
-        metric=metric,
-        champion=crowning.number if crowning else None,
+        {entry.number: entry.values for entry in ranked},
+        {entry.number: str(entry.outcome or Outcome.INTERRUPTED) for entry in ranked},
+        metric=parts.metric,
+        champion=parts.champion.number if parts.champion else None,
     )
-    pictures = [save_picture(curves, folder / "learning_curves.png")]
-    if importances:
-        pictures.append(save_picture(draw_importances(importances), folder / "importances.png"))
+    figures = [save_picture(curves, folder / "learning_curves.png")]
+    if parts.importances:
+        figures.append(save_picture(draw_importances(parts.importances), folder / "importances.png"))
+    page = folder / "report.md"
+    page.write_text("\n\n".join(filter(None, _list_sections(ranked, parts))) + "\n", encoding="utf-8")
+    leaderboard = write_leaderboard(folder / "leaderboard.csv", ranked, parts.metric)
+    return [leaderboard, page, *parts.champion_figures, *parts.data_figures, *figures]
 
-    counts = ", ".join(f"{count} {outcome}" for outcome, count in count_outcomes(trials).items())
+
+def _list_sections(ranked: Sequence[TrialEntry], parts: ReportParts) -> list[str]:
+    counts = Counter(entry.outcome or Outcome.INTERRUPTED for entry in ranked)
+    outcomes = ", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome)
     sections = [
-        f"# Search {search}",
-        _list_lines([f"{len(trials)} trials: {counts}", *budget_lines]),
+        f"# Search {parts.search}",
+        _list_lines([f"{len(ranked)} trials: {outcomes}", *parts.budget_lines]),
         "## Champion",
-        _describe_champion(crowning),
-        *_show_pictures(champion_pictures),
-        "## Recipes" if recipe_lines else "",
-        _list_lines(recipe_lines),
+        _describe_champion(parts.champion),
+        *_show_figures(parts.champion_figures),
+        "## Recipes" if parts.recipe_lines else "",
+        _list_lines(parts.recipe_lines),
         "## Data",
-        "\n".join(["```", *data_lines, "```"]) if data_lines else "",
-        *_show_pictures(data_pictures),
+        "\n".join(["```", *parts.data_lines, "```"]) if parts.data_lines else "",
+        *_show_figures(parts.data_figures),
         "## Trials",
-        f"Sorted by validation {metric} at the best epoch."
-        + (f" [The first side by side in MLflow]({compare_url})" if compare_url else ""),
-        _tabulate(*_leaderboard(ranked, metric)),
+        f"Sorted by validation {parts.metric} at the best epoch."
+        + (f" [The first side by side in MLflow]({parts.compare_url})" if parts.compare_url else ""),
+        _tabulate(*_leaderboard(ranked, parts.metric)),
         "![Learning curves](learning_curves.png)",
     ]
-    if importances:
+    if parts.importances:
         sections += ["## Hyperparameter importances", "![Importances](importances.png)"]
-    page = folder / "report.md"
-    page.write_text("\n\n".join(section for section in sections if section) + "\n", encoding="utf-8")
-    return [
-        write_leaderboard(folder / "leaderboard.csv", ranked, metric),
-        page,
-        *champion_pictures,
-        *data_pictures,
-        *pictures,
-    ]
+    return sections
 
 
-def _show_pictures(pictures: Sequence[Path]) -> list[str]:
-    return [f"![{picture.stem.replace('_', ' ')}]({picture.name})" for picture in pictures]
+def _show_figures(figures: Sequence[Path]) -> list[str]:
+    return [f"![{figure.stem.replace('_', ' ')}]({figure.name})" for figure in figures]
 
 
-def write_leaderboard(path: Path, ranked: Sequence[TrialSummary], metric: str) -> Path:
+def write_leaderboard(path: Path, ranked: Sequence[TrialEntry], metric: str) -> Path:
     """All trials, best first, with every hyperparameter that any of them drew; numbers in full."""
     names = _hyperparameters(ranked)
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -145,23 +102,23 @@ def write_leaderboard(path: Path, ranked: Sequence[TrialSummary], metric: str) -
                 [
                     place,
                     trial.number,
-                    trial.outcome,
+                    trial.outcome or Outcome.INTERRUPTED,
                     value,
                     best_epoch,
                     trial.num_epochs,
-                    trial.run_id,
+                    trial.run_id or "",
                     *drawn,
                 ]
             )
     return path
 
 
-def _hyperparameters(trials: Sequence[TrialSummary]) -> list[str]:
+def _hyperparameters(trials: Sequence[TrialEntry]) -> list[str]:
     """Every name that was drawn, in the order of first appearance."""
     return list(dict.fromkeys(name for trial in trials for name in trial.params))
 
 
-def _leaderboard(ranked: Sequence[TrialSummary], metric: str) -> tuple[list[str], list[list[str]]]:
+def _leaderboard(ranked: Sequence[TrialEntry], metric: str) -> tuple[list[str], list[list[str]]]:
     names = _hyperparameters(ranked)
     rows = [
         [
@@ -169,7 +126,7 @@ def _leaderboard(ranked: Sequence[TrialSummary], metric: str) -> tuple[list[str]
             _show(trial.best_value),
             _show(trial.best_epoch),
             _show(trial.num_epochs),
-            trial.outcome,
+            trial.outcome or Outcome.INTERRUPTED,
             *(_show(trial.params.get(name)) for name in names),
         ]
         for trial in ranked
@@ -177,19 +134,19 @@ def _leaderboard(ranked: Sequence[TrialSummary], metric: str) -> tuple[list[str]
     return ["trial", metric, "best epoch", "epochs", "outcome", *names], rows
 
 
-def _describe_champion(crowning: Crowning | None) -> str:
-    if crowning is None:
+def _describe_champion(champion: Champion | None) -> str:
+    if champion is None:
         return "None: no trial finished an epoch."
     facts = [
-        f"trial {crowning.number}, validation {crowning.metric} {crowning.value:.4f}",
-        f"registered as {crowning.model_name} version {crowning.version} and {crowning.model_name}-images "
-        f"version {crowning.images_version}, alias `{crowning.alias}`",
-        f"the sealed test of this data has been opened {_times(crowning.num_openings)} in this home",
-        *(f"warning: {warning}" for warning in crowning.warnings),
+        f"trial {champion.number}, validation {champion.metric} {champion.value:.4f}",
+        f"registered as {champion.model_name} version {champion.version} and {champion.model_name}-images "
+        f"version {champion.images_version}, alias `{champion.alias}`",
+        f"the sealed test of this data has been opened {_times(champion.num_openings)} in this home",
+        *(f"warning: {warning}" for warning in champion.warnings),
     ]
-    if (test := crowning.test) is None:
+    if (test := champion.test) is None:
         return _list_lines(facts)
-    other = crowning.test_without_duplicates
+    other = champion.test_without_duplicates
     rows = []
     for name, value in test.metrics.items():
         row = [name, _show_interval(value, test.intervals[name])]

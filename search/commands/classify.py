@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.progress import track
 
 from mlflow_server.serve import ensure_server
-from search.engine.runtime import QUIET_MLFLOW
 from search.observers.outbox import explain_refusal
+from search.observers.server import QUIET_MLFLOW
 from trainable.images.likeness import NOT_CHEST_CT
 
 if TYPE_CHECKING:

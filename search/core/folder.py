@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import shutil
+import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
+RECORD_VERSION = 2
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
@@ -35,11 +40,21 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def list_searches(home: Path) -> list[str]:
-    return sorted(found.parent.name for found in home.glob("searches/*/search.json"))
+    found = (record.parent.name for record in home.glob("searches/*/search.json"))
+    return sorted(name for name in found if not name.startswith("."))
+
+
+class Phase(StrEnum):
+    """How far a search has come, as its record says."""
+
+    PREPARING = "preparing"
+    SEARCHING = "searching"
+    CONCLUDING = "concluding"
+    ENDED = "ended"
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchHome:
+class SearchFolder:
     """The folder of one search and, beside it, what all searches of this home share."""
 
     home: Path
@@ -80,6 +95,11 @@ class SearchHome:
         return self.folder / "sealed_test.json"
 
     @property
+    def models(self) -> Path:
+        """The champion's two models, as MLflow saves them."""
+        return self.folder / "models"
+
+    @property
     def trials(self) -> Path:
         return self.folder / "trials"
 
@@ -89,6 +109,22 @@ class SearchHome:
 
     def update_record(self, **entries: Any) -> None:
         write_json(self.record_file, {**self.read_record(), **entries})
+
+    @property
+    def phase(self) -> Phase:
+        """Of records of version 1, which had none, it is read off the files."""
+        record = self.read_record()
+        if "phase" in record:
+            return Phase(record["phase"])
+        if "champion" in record:
+            return Phase.ENDED
+        if self.sealed_test_file.exists():
+            return Phase.CONCLUDING
+        return Phase.SEARCHING if self.journal_file.exists() else Phase.PREPARING
+
+    def enter(self, phase: Phase) -> None:
+        """Note that the search has come to a phase."""
+        self.update_record(phase=phase.value, version=RECORD_VERSION)
 
     def release(self) -> None:
         self.lock.release()
@@ -103,32 +139,47 @@ def make_name(kind: str = "search") -> str:
     return datetime.now(UTC).strftime(f"{kind}-%Y%m%d-%H%M%S")
 
 
-def create_search(home: Path, name: str | None, record: Mapping[str, Any]) -> SearchHome:
-    """Make the folder of a new search. Raises ValueError for a name that is taken or cannot be a folder's name."""
+def create_search(home: Path, name: str | None, record: Mapping[str, Any]) -> SearchFolder:
+    """Make the folder of a new search. Raises ValueError for a name that is taken or cannot be a folder's name.
+
+    It is made aside, with its record in it, and then renamed: a search that is killed meanwhile leaves its name free.
+    """
     name = name or make_name()
     if not NAME.fullmatch(name):
         raise ValueError(f"--name is {name!r}; it must be letters, digits, '.', '_' or '-', at most 80 of them")
     folder = home / "searches" / name
+    taken = ValueError(
+        f"the search {name!r} exists in {folder}; go on with it by --resume {name}, or choose another --name"
+    )
+    if (folder / "search.json").exists():
+        raise taken
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if folder.is_dir() and any(folder.iterdir()):  # without a record no search can go on in it
+        folder.rename(folder.with_name(f".left-{name}-{time.time_ns()}"))
+    (home / "cache").mkdir(exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
     try:
-        folder.mkdir(parents=True)
-    except FileExistsError:
-        raise ValueError(
-            f"the search {name!r} exists in {folder}; go on with it by --resume {name}, or choose another --name"
-        ) from None
-    search_home = SearchHome(home=home, name=name, resumed=False, lock=_lock(folder, name))
-    search_home.cache.mkdir(exist_ok=True)
-    search_home.trials.mkdir()
-    write_json(search_home.record_file, record)
-    return search_home
+        aside.chmod(0o755)
+        (aside / "trials").mkdir()
+        lock = _lock(aside, name)
+        begun = {"version": RECORD_VERSION, "phase": Phase.PREPARING.value}
+        write_json(aside / "search.json", {**begun, **record})
+        aside.rename(folder)
+    except OSError as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise taken from None
+        raise
+    return SearchFolder(home=home, name=name, resumed=False, lock=lock)
 
 
-def reopen_search(home: Path, name: str) -> SearchHome:
+def reopen_search(home: Path, name: str) -> SearchFolder:
     """Open the folder of a search that began earlier. Raises ValueError where there is none, or it is running."""
     folder = home / "searches" / name
     if not (folder / "search.json").exists():
         known = ", ".join(list_searches(home)) or "none"
         raise ValueError(f"there is no search {name!r} in {home}; it must be one of: {known}")
-    return SearchHome(home=home, name=name, resumed=True, lock=_lock(folder, name))
+    return SearchFolder(home=home, name=name, resumed=True, lock=_lock(folder, name))
 
 
 def _lock(folder: Path, name: str) -> FileLock:

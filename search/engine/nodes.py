@@ -39,7 +39,7 @@ class NodeWatch(tune.Callback):
         searcher: OptunaSearcher,
         say: Callable[[list[str]], None],
         inspect: Callable[[list[dict[str, Any]]], list[NodeReport]] = lambda nodes: [],
-        give_up: Callable[[str], None] = lambda reason: None,
+        give_up: Callable[[str], object] = lambda reason: None,
     ) -> None:
         self.cluster = cluster
         self.searcher = searcher

@@ -1,24 +1,21 @@
-"""The checks of the cluster before anything is trained: one row a node, and for each fault its mend"""
+"""The checks of the cluster before anything is trained: one row a node, and for each fault its remedy"""
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.table import Table
 
 from search.core.config import SearchConfig
-from search.core.folder import SearchHome, create_search
+from search.core.folder import SearchFolder
 from search.engine.cluster import Cluster, alive_nodes
 from search.engine.node_facts import FOLDER, Demand, NodeFacts, inspect_node
-from search.engine.runtime import Services, read_login
-from search.observers.timings import Pace
 from trainable.storage import delete_file, join, write_file
 
 MAX_CLOCK_S = 5.0
@@ -26,20 +23,14 @@ MIN_FREE_BYTES, MIN_SHM_BYTES = 2 * 10**9, 100 * 10**6
 ANSWER_S = 180.0  # a node that has just joined unpacks the code first
 
 
-def preflight(config: SearchConfig) -> int:
-    """Look at every node, show what was found, and end. Returns 0 where all is well, else raises ValueError."""
-    console = Console()
-    if not console.is_terminal:  # a job's log has room for the table
-        console = Console(width=160)
-    show = partial(console.print, markup=False, highlight=False)
-    home = create_search(config.home, config.name, {})
-    try:
-        with Services(config, home, Pace()) as services:
-            show(f"Cluster      {services.cluster.description}")
-            check_cluster(config, home, services.cluster, services.tracking_uri, show=show)
-    finally:
-        home.discard()
-    return 0
+class ServerAddress(Protocol):
+    """Where MLflow's server is, and the variables by which its client logs in there."""
+
+    @property
+    def uri(self) -> str: ...
+
+    @property
+    def login(self) -> Mapping[str, str]: ...
 
 
 @dataclass(kw_only=True)
@@ -91,9 +82,9 @@ def judge(report: NodeReport, own: NodeFacts, demand: Demand, *, num_gpus: float
 
 def check_cluster(
     config: SearchConfig,
-    home: SearchHome,
+    home: SearchFolder,
     cluster: Cluster,
-    tracking_uri: str,
+    server: ServerAddress,
     *,
     show: Callable[[RenderableType], None] | None = None,
 ) -> Cluster:
@@ -104,7 +95,7 @@ def check_cluster(
     """
     if not cluster.is_joined and config.storage is None and show is None:
         return cluster
-    reports = look(config, home, cluster, tracking_uri, alive_nodes() if cluster.is_joined else [])
+    reports = look(config, home, cluster, server, alive_nodes() if cluster.is_joined else [])
     faults = tell_faults(reports)
     if show is not None:
         show(draw_table(reports))
@@ -124,11 +115,11 @@ def check_cluster(
 
 
 def look(
-    config: SearchConfig, home: SearchHome, cluster: Cluster, tracking_uri: str, nodes: Sequence[dict[str, Any]]
+    config: SearchConfig, home: SearchFolder, cluster: Cluster, server: ServerAddress, nodes: Sequence[dict[str, Any]]
 ) -> list[NodeReport]:
     """Compare these nodes with this machine; a Ray of our own is this machine."""
-    demand = open_demand(config.storage, home.cache, cluster.reach(tracking_uri))
-    demand = replace(demand, tracking_login=read_login())
+    demand = open_demand(config.storage, home.cache, cluster.reach(server.uri))
+    demand = replace(demand, tracking_login=server.login)
     try:
         own = inspect_node(demand)
         return check_nodes(nodes, demand, own) if cluster.is_joined else [check_here(demand, own)]

@@ -1,4 +1,4 @@
-"""Optuna seen by Tune: proposes configurations, and translates the four outcomes into Optuna's states.
+"""The only room that knows Optuna: the study as the record of a search, and Tune's searcher over it.
 
 Ray's own `OptunaSearch` tells a stopped trial as complete and leaves a failed one running; this one does neither
 (see DESIGN.md, "Four outcomes").
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,18 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 from ray.tune.search import Searcher
 
-from search.core.ledger import Book
+from search.core.events import Observer
+from search.core.ledger import Ledger, TrialEntry
 from search.core.space import Space, configuration_of
-from search.engine.scheduler import COMPLETED, FAILED, INTERRUPTED, STOPPED
 from trainable.config import TrialConfig
+from trainable.report import Direction, Outcome, TrialReport
 
 STUDY_NAME = "ctsearch"
-STATES = {TrialState.COMPLETE: COMPLETED, TrialState.PRUNED: STOPPED, TrialState.FAIL: FAILED}
+OUTCOMES = {
+    TrialState.COMPLETE: Outcome.COMPLETED,
+    TrialState.PRUNED: Outcome.STOPPED,
+    TrialState.FAIL: Outcome.FAILED,
+}
 
 
 def build_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
@@ -37,27 +42,26 @@ def build_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
         return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
 
 
-class Record:
+class Study(Observer):
     """The study in its journal file: what was tried, epoch by epoch, over all sessions of a search.
 
-    Trials that a dead driver left running wait to be handed out again. The sampler of a resumed search begins from
-    its seed plus the number of trials, so that it does not repeat its first draws.
+    It hears of every event before all other observers. Trials that a dead driver left running wait to be handed out
+    again. The sampler of a resumed search begins from its seed plus the number of trials, so that it does not repeat
+    its first draws.
     """
 
-    def __init__(self, journal: Path, *, sampler: str, seed: int, higher_is_better: bool) -> None:
+    def __init__(self, journal: Path, *, sampler: str, seed: int, direction: Direction) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.storage = JournalStorage(JournalFileBackend(str(journal)))
         self.study = optuna.create_study(
-            study_name=STUDY_NAME,
-            storage=self.storage,
-            direction="maximize" if higher_is_better else "minimize",
-            load_if_exists=True,
+            study_name=STUDY_NAME, storage=self.storage, direction=direction.value, load_if_exists=True
         )
+        self.live: dict[int, Trial] = {}  # handed out in this session
         trials = self.trials()
         self.study.sampler = build_sampler(sampler, seed + len(trials))
         for trial in trials:
             if trial.state == TrialState.RUNNING:
-                self.put_back(trial.number)
+                self._put_back(trial.number)
 
     def begin_with(self, points: Sequence[Mapping[str, Any]]) -> None:
         """Let a new study try these points first; a resumed one has them already."""
@@ -68,22 +72,56 @@ class Record:
     def trials(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False)
 
-    def trial(self, number: int) -> FrozenTrial:
-        return self.storage.get_trial(self._trial_id(number))
+    def restore(self, ledger: Ledger) -> None:
+        """Enter into the ledger what earlier sessions tried."""
+        _enter(self.trials(), ledger)
 
-    def put_back(self, number: int) -> None:
-        """Let a running trial wait: the next `ask` returns it with its number, parameters and values."""
-        self.storage.set_trial_state_values(self._trial_id(number), state=TrialState.WAITING)
+    def ask(self, space: Space) -> tuple[int, dict[str, Any], str | None]:
+        """The next trial: its number, its configuration, and its MLflow run if it goes on."""
+        trial = self.study.ask()
+        known = self.storage.get_trial(self._trial_id(trial.number)).user_attrs
+        if "params" in known:
+            params = json.loads(known["params"])
+        else:
+            params = self._draw(trial, space)
+            trial.set_user_attr("params", json.dumps(params))
+        self.live[trial.number] = trial
+        return trial.number, params, known.get("run_id")
 
-    def fill(self, book: Book) -> None:
-        """Enter into the book what earlier sessions tried."""
-        for trial in self.trials():
-            if "params" not in trial.user_attrs:
-                continue
-            entry = book.open(trial.number, json.loads(trial.user_attrs["params"]), trial.user_attrs.get("run_id"))
-            entry.outcome = STATES.get(trial.state, INTERRUPTED)
-            for epoch, value in sorted(trial.intermediate_values.items()):
-                entry.note(epoch, value)
+    def has_next(self, num_trials: int | None) -> bool:
+        """Whether a further trial may begin, or one waits to go on, where `num_trials` may begin in all."""
+        if num_trials is None:
+            return True
+        trials = self.trials()
+        waiting = [trial for trial in trials if trial.state == TrialState.WAITING]
+        num_put_back = sum("params" in trial.user_attrs for trial in waiting)  # the others are first points
+        return len(trials) - len(waiting) + num_put_back < num_trials or num_put_back > 0
+
+    def trial_began(self, entry: TrialEntry) -> None:
+        """Nothing: `ask` has begun it. Its run is noted when there is one (`note_run`)."""
+
+    def note_run(self, entry: TrialEntry) -> None:
+        """Remember the MLflow run of a trial."""
+        if entry.run_id is not None and (trial := self.live.get(entry.number)) is not None:
+            trial.set_user_attr("run_id", entry.run_id)
+
+    def epoch_reported(self, entry: TrialEntry, report: TrialReport) -> None:
+        if (trial := self.live.get(entry.number)) is not None:
+            trial.report(report.value, step=report.epoch)
+
+    def trial_ended(self, entry: TrialEntry) -> None:
+        """The four outcomes as Optuna's states: complete, pruned with its values, failed, waiting to go on."""
+        trial = self.live.pop(entry.number, None)
+        if trial is None:
+            return
+        if entry.outcome is Outcome.COMPLETED:
+            self.study.tell(trial, entry.best_value)
+        elif entry.outcome is Outcome.STOPPED:
+            self.study.tell(trial, state=TrialState.PRUNED)
+        elif entry.outcome is Outcome.FAILED:
+            self.study.tell(trial, state=TrialState.FAIL)
+        else:
+            self._put_back(entry.number)
 
     def importances(self) -> dict[str, float]:
         """Each hyperparameter's share in the spread of the results, where enough trials completed to tell.
@@ -101,9 +139,49 @@ class Record:
         except (ValueError, RuntimeError):
             return {}
 
+    def _draw(self, trial: Trial, space: Space) -> dict[str, Any]:
+        try:
+            return configuration_of(space(trial), trial.params)
+        except BaseException:
+            self.study.tell(trial, state=TrialState.FAIL)
+            raise
+
+    def _put_back(self, number: int) -> None:
+        """Let a running trial wait: the next `ask` returns it with its number, parameters and values."""
+        self.storage.set_trial_state_values(self._trial_id(number), state=TrialState.WAITING)
+
     def _trial_id(self, number: int) -> int:
         study_id = self.storage.get_study_id_from_name(STUDY_NAME)
         return self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
+
+
+def read_study(journal: Path, ledger: Ledger) -> None:
+    """Enter the trials of a study into a ledger, and change nothing: a search may be running on it."""
+    if not journal.exists():
+        return
+    storage = JournalStorage(JournalFileBackend(str(journal)))
+    if STUDY_NAME in {study.study_name for study in storage.get_all_studies()}:
+        _enter(storage.get_all_trials(storage.get_study_id_from_name(STUDY_NAME)), ledger)
+
+
+def _enter(trials: Sequence[FrozenTrial], ledger: Ledger) -> None:
+    for trial in trials:
+        if "params" in trial.user_attrs:
+            ledger.restore(
+                TrialEntry(
+                    number=trial.number,
+                    params=json.loads(trial.user_attrs["params"]),
+                    run_id=trial.user_attrs.get("run_id"),
+                    values=dict(sorted(trial.intermediate_values.items())),
+                    outcome=None
+                    if trial.state == TrialState.RUNNING
+                    else OUTCOMES.get(trial.state, Outcome.INTERRUPTED),
+                )
+            )
+
+
+def _outcome_of(trial: FrozenTrial) -> Outcome:
+    return OUTCOMES.get(trial.state, Outcome.INTERRUPTED)
 
 
 def check_space(space: Space, *, num_draws: int = 3) -> None:
@@ -115,86 +193,42 @@ def check_space(space: Space, *, num_draws: int = 3) -> None:
 
 
 class OptunaSearcher(Searcher):
-    """`begin_trial(number, params, run_id)` hears of every trial before it starts and returns its MLflow run, which
-    a resumed trial has already; `outcome_of(number)` is the scheduler's word.
+    """Hands the study's next trial to Tune; all else the study hears from the ledger.
 
     At most `num_slots` trials are under way, so that a configuration is proposed when it can start, with all that
-    is known by then. `num_trials` of None has no end.
+    is known by then. `num_trials` of None has no end. `step_plans` go to every trial.
     """
 
     def __init__(
-        self,
-        record: Record,
-        space: Space,
-        *,
-        num_slots: int,
-        num_trials: int | None,
-        begin_trial: Callable[[int, dict[str, Any], str | None], str],
-        outcome_of: Callable[[int], str | None],
-        plans: dict[str, dict[str, str]],
+        self, study: Study, space: Space, ledger: Ledger, *, num_slots: int, num_trials: int | None = None
     ) -> None:
-        super().__init__(metric="value", mode="max")
-        self.record = record
-        self.study = record.study
+        super().__init__()
+        self.study = study
         self.space = space
+        self.ledger = ledger
         self.num_slots = num_slots
         self.num_trials = num_trials
-        self.begin_trial = begin_trial
-        self.outcome_of = outcome_of
-        self.plans = plans
-        self.live: dict[str, Trial] = {}
-        self.reported: dict[str, set[int]] = {}
+        self.step_plans: dict[str, dict[str, str]] = {}
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
         return True
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        if len(self.live) >= self.num_slots:
+        if len(self.study.live) >= self.num_slots:
             return None
-        if self._is_spent():
+        if not self.study.has_next(self.num_trials):
             return Searcher.FINISHED
-        trial = self.study.ask()
-        frozen = self.record.trial(trial.number)
-        if "params" in frozen.user_attrs:
-            params = json.loads(frozen.user_attrs["params"])
-        else:
-            params = self._draw(trial)
-            trial.set_user_attr("params", json.dumps(params))
-        known_run_id = frozen.user_attrs.get("run_id")
-        run_id = self.begin_trial(trial.number, params, known_run_id)
-        if known_run_id is None:
-            trial.set_user_attr("run_id", run_id)
-        self.live[trial_id] = trial
-        self.reported[trial_id] = set(frozen.intermediate_values)
-        return {"number": trial.number, "params": params, "run_id": run_id, "plans": dict(self.plans)}
+        number, params, run_id = self.study.ask(self.space)
+        entry = self.ledger.begin(number, params, run_id)
+        if run_id is None:
+            self.study.note_run(entry)
+        return {"number": number, "params": params, "run_id": entry.run_id, "plans": dict(self.step_plans)}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        self._report(trial_id, result)
+        """Nothing: the ledger has it already."""
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        trial = self.live.pop(trial_id, None)
-        if trial is None:
-            return
-        outcome = FAILED if error else self.outcome_of(trial.number)
-        if result is not None and "epoch" in result and not error:
-            self._report(trial_id, result, trial)
-        self.reported.pop(trial_id, None)
-        if outcome == COMPLETED and result is not None:
-            self.study.tell(trial, result["best_value"])
-        elif outcome == STOPPED:
-            self.study.tell(trial, state=TrialState.PRUNED)
-        elif outcome == FAILED:
-            self.study.tell(trial, state=TrialState.FAIL)
-        else:
-            self.record.put_back(trial.number)
-
-    def put_back_live(self) -> list[int]:
-        """The search ended around these trials: they wait for a resumed session. Returns their numbers."""
-        numbers = [trial.number for trial in self.live.values()]
-        for number in numbers:
-            self.record.put_back(number)
-        self.live.clear()
-        return numbers
+        """Nothing: the study hears of it from the ledger."""
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the journal is the record."""
@@ -204,25 +238,3 @@ class OptunaSearcher(Searcher):
 
     def __reduce__(self) -> tuple[type[object], tuple[()]]:
         return object, ()
-
-    def _is_spent(self) -> bool:
-        if self.num_trials is None:
-            return False
-        waiting = [trial for trial in self.record.trials() if trial.state == TrialState.WAITING]
-        num_put_back = sum("params" in trial.user_attrs for trial in waiting)  # the others are first points
-        num_begun = len(self.record.trials()) - len(waiting) + num_put_back
-        return num_begun >= self.num_trials and not num_put_back
-
-    def _draw(self, trial: Trial) -> dict[str, Any]:
-        try:
-            return configuration_of(self.space(trial), trial.params)
-        except BaseException:
-            self.study.tell(trial, state=TrialState.FAIL)
-            raise
-
-    def _report(self, trial_id: str, result: dict[str, Any], trial: Trial | None = None) -> None:
-        trial = trial or self.live[trial_id]
-        reported = self.reported[trial_id]
-        if result["epoch"] not in reported:
-            reported.add(result["epoch"])
-            trial.report(result["value"], step=result["epoch"])

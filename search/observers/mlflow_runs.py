@@ -9,25 +9,57 @@ from mlflow.entities import Experiment, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from search.observers.outbox import TrackingError
+from trainable.report import Direction, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from mlflow import MlflowClient
 
-STATUSES = {"completed": "FINISHED", "stopped": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
+STATUSES = {
+    Outcome.COMPLETED: "FINISHED",
+    Outcome.STOPPED: "FINISHED",
+    Outcome.FAILED: "FAILED",
+    Outcome.INTERRUPTED: "KILLED",
+}
 MAX_TAG_CHARS = 8000
 _MAX_PARAM_CHARS, _MAX_BATCH = 6000, 100  # of MLflow's REST interface, as the one above
 
 
 class Runs:
-    """The child runs of one search, and its parent run."""
+    """The child runs of one search, and its parent run. `trial_tags` go to every child."""
 
-    def __init__(self, client: MlflowClient, *, experiment_id: str, parent_run_id: str, search_name: str) -> None:
-        self._client = client
-        self._experiment_id = experiment_id
-        self._parent_run_id = parent_run_id
-        self._search_name = search_name
+    def __init__(
+        self,
+        client: MlflowClient,
+        *,
+        experiment_id: str,
+        parent_run_id: str,
+        search_name: str,
+        is_resumed: bool = False,
+    ) -> None:
+        self.client = client
+        self.experiment_id = experiment_id
+        self.parent_run_id = parent_run_id
+        self.search_name = search_name
+        self.trial_tags: dict[str, str] = {}
+        self._may_exist: set[int | None] = {None} if is_resumed else set()
+
+    def open_trial(self, number: int, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+        """The id of the run of a trial, made if there is none yet, with the configuration as its parameters.
+
+        Called again after an answer that was lost, it finds the run that was made.
+        """
+        may_exist = bool({None, number} & self._may_exist)
+        self._may_exist.add(number)
+        run = self.find_trial(number) if may_exist else None
+        if run is None:
+            run = self.create_trial(number, {**self.trial_tags, **tags})
+        else:
+            set_running(self.client, run.info.run_id)
+        self.log_params(run, params)
+        self._may_exist.discard(number)
+        return run.info.run_id
 
     def find_trial(self, number: int) -> Run | None:
         return next(self._search(f"tags.trial = '{number}'"), None)
@@ -38,9 +70,9 @@ class Runs:
         return {int(run.data.tags["trial"]): run.info.run_id for run in found if "trial" in run.data.tags}
 
     def create_trial(self, number: int, tags: Mapping[str, str]) -> Run:
-        ours = {"mlflow.parentRunId": self._parent_run_id, "search": self._search_name, "trial": str(number)}
-        name = f"{self._search_name}-{number:04d}"
-        return self._client.create_run(self._experiment_id, run_name=name, tags={**tags, **ours})
+        ours = {"mlflow.parentRunId": self.parent_run_id, "search": self.search_name, "trial": str(number)}
+        name = f"{self.search_name}-{number:04d}"
+        return self.client.create_run(self.experiment_id, run_name=name, tags={**tags, **ours})
 
     def log_params(self, run: Run, params: Mapping[str, Any]) -> None:
         """Log those that the run does not have yet: once set, a parameter cannot be changed."""
@@ -48,28 +80,27 @@ class Runs:
             Param(key, str(value)[:_MAX_PARAM_CHARS]) for key, value in params.items() if key not in run.data.params
         ]
         for i in range(0, len(missing), _MAX_BATCH):
-            self._client.log_batch(run.info.run_id, params=missing[i : i + _MAX_BATCH], synchronous=True)
+            self.client.log_batch(run.info.run_id, params=missing[i : i + _MAX_BATCH], synchronous=True)
 
-    def summarize(self, run_id: str, metric: str, *, higher_is_better: bool) -> list[Metric]:
+    def summarize(self, run_id: str, metric: str, direction: Direction) -> list[Metric]:
         """Best value and epoch, from all that the server holds; the first of equals, as in training."""
-        sign = 1 if higher_is_better else -1
-        numbers = [entry for entry in self._client.get_metric_history(run_id, metric) if not math.isnan(entry.value)]
-        if not numbers:
+        history = {entry.step: entry for entry in self.client.get_metric_history(run_id, metric)}
+        epoch = direction.best_epoch({step: entry.value for step, entry in history.items()})
+        if epoch is None or math.isnan(history[epoch].value):
             return []
-        best = max(numbers, key=lambda entry: (sign * entry.value, -entry.step))
-        summary = {f"best_{metric}": best.value, "best_epoch": float(best.step)}
-        return [Metric(key, value, best.timestamp, best.step) for key, value in summary.items()]
+        summary = {f"best_{metric}": history[epoch].value, "best_epoch": float(epoch)}
+        return [Metric(key, value, history[epoch].timestamp, epoch) for key, value in summary.items()]
 
-    def end(self, run_id: str, outcome: str, tags: Mapping[str, str], metrics: list[Metric], now_ms: int) -> None:
-        self._client.log_batch(run_id, metrics=metrics, tags=as_tags(tags), synchronous=True)
-        self._client.set_terminated(run_id, STATUSES[outcome], now_ms)
+    def end(self, run_id: str, outcome: Outcome, tags: Mapping[str, str], metrics: list[Metric], now_ms: int) -> None:
+        self.client.log_batch(run_id, metrics=metrics, tags=as_tags(tags), synchronous=True)
+        self.client.set_terminated(run_id, STATUSES[outcome], now_ms)
 
     def _search(self, condition: str) -> Iterator[Run]:
         """The children that a condition in MLflow's words holds for."""
-        children = f"tags.`mlflow.parentRunId` = '{self._parent_run_id}' AND {condition}"
+        children = f"tags.`mlflow.parentRunId` = '{self.parent_run_id}' AND {condition}"
         token = None
         while True:
-            page = self._client.search_runs([self._experiment_id], children, page_token=token)
+            page = self.client.search_runs([self.experiment_id], children, page_token=token)
             yield from page
             if not (token := page.token):
                 return

@@ -34,6 +34,11 @@ class Outbox:
         self._is_away = False
         self._is_awaited = False
 
+    @property
+    def is_away(self) -> bool:
+        """Whether the server did not answer the last call."""
+        return self._is_away
+
     def tell(self, what: str, action: Callable[[], object]) -> None:
         """Carry out `action`, which may be repeated without harm, soon or when the server is back.
 

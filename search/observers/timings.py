@@ -6,10 +6,14 @@ import os
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from search.core.events import Observer
+from search.core.ledger import TrialEntry
+from trainable.report import TrialReport
 
 
 def process_began_at_s() -> float:
@@ -21,12 +25,13 @@ def process_began_at_s() -> float:
     return time.time() - (float(uptime.read_text().split()[0]) - ticks / os.sysconf("SC_CLK_TCK"))
 
 
-class Pace:
+class Timings(Observer):
     """Where the time before the first step went, and every turn-round since.
 
     `began_at_s` is Unix time: of the command, or of the call that began the search. A turn-round is the time from the
     end of a trial to the first training step of the one that follows on its slot: in the same process, or, where that
-    has ended, in a new one. `num_slots` tells the first processes of a search from those.
+    has ended, in a new one. `num_slots` tells the first processes of a search from those; `started` is called with the
+    lines that say where the time went, once the first epoch is known.
     """
 
     def __init__(self, began_at_s: float | None = None) -> None:
@@ -37,6 +42,7 @@ class Pace:
         self.turn_rounds_s: list[float] = []
         self.resident_bytes: dict[int, int] = {}
         self.num_slots = 1
+        self.started: Callable[[list[str]], None] = lambda lines: None
         self._free_since_s: dict[str, dict[int, float]] = defaultdict(dict)  # by host and process, the longest first
         self._under_way: dict[int, int] = {}  # a trial's process
         self._num_processes = 0
@@ -48,31 +54,31 @@ class Pace:
         yield
         self.parts_s[name] = self.parts_s.get(name, 0.0) + time.monotonic() - began_s
 
-    def note(self, number: int, result: Mapping[str, Any]) -> bool:
-        """A trial has reported an epoch. True for the search's first."""
-        self.resident_bytes[number] = result["resident_bytes"]
-        if number in self._under_way:
-            return False
-        process, free = result["pid"], self._free_since_s[result["hostname"]]
-        self._under_way[number] = process
+    def epoch_reported(self, entry: TrialEntry, report: TrialReport) -> None:
+        self.resident_bytes[entry.number] = report.resident_bytes
+        if entry.number in self._under_way:
+            return
+        process, free = report.pid, self._free_since_s[report.hostname]
+        self._under_way[entry.number] = process
         if process not in free and self._num_processes >= self.num_slots:
             process = next(iter(free), process)
         if process in free:
-            self.turn_rounds_s.append(result["began_at_s"] - free.pop(process))
+            self.turn_rounds_s.append(report.began_at_s - free.pop(process))
         else:
             self._num_processes += 1
-        if self.start_s is not None:
-            return False
-        self.start_s = result["began_at_s"] - self.began_at_s
-        on_worker = result["timings_s"]
-        self.parts_s |= on_worker
-        self.parts_s["other"] = self.start_s - sum(self.parts_s.values())
-        return True
+        if self.start_s is None:
+            self.start_s = report.began_at_s - self.began_at_s
+            self.parts_s |= report.timings_s
+            self.parts_s["other"] = self.start_s - sum(self.parts_s.values())
+            self.started(self.lines())
 
-    def end(self, number: int, hostname: str, ended_at_s: float) -> None:
+    def trial_ended(self, entry: TrialEntry) -> None:
         """A trial's slot is free."""
-        if (process := self._under_way.pop(number, None)) is not None:
-            self._free_since_s[hostname][process] = ended_at_s
+        if (process := self._under_way.pop(entry.number, None)) is None:
+            return
+        last = entry.reports[max(entry.reports)] if entry.reports else None
+        host = last.hostname if last else ""
+        self._free_since_s[host][process] = last.ended_at_s if last else time.time()
 
     def lines(self) -> list[str]:
         """The way to the first step, for the terminal."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
-from collections import defaultdict
-from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
@@ -13,62 +12,46 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
 
 from search.core.config import check_tracking_uri
-from search.observers.mlflow_runs import (
-    MAX_TAG_CHARS,
-    STATUSES,
-    Runs,
-    find_or_create_experiment,
-    set_running,
-)
-from search.observers.outbox import Outbox, ask
-from trainable.run_log import send_missing
+from search.core.events import Observer
+from search.observers.mlflow_runs import MAX_TAG_CHARS, Runs, find_or_create_experiment, set_running
+from search.observers.outbox import Outbox, TrackingError, ask
+from trainable.recipes import name_recipe
+from trainable.report import Direction, Outcome, TrialReport
+from trainable.run_log import is_lost_connection, send_missing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
+    from search.core.ledger import TrialEntry
 
-class Tracking:
+OPENING_S = 3.0
+"""How long a trial waits for its run; where the server is slower, the driver logs for it."""
+
+
+class Tracking(Observer):
     """One search's runs. Built by `open`; used from one thread.
 
-    What tells MLflow something (`close_trial`, `log_...`) is sent by a thread, in order, while the search goes on;
-    `flush` and `close_search` wait for it. While the server is away it is kept in memory. What needs an answer
-    (`open`, `open_trial`, `mend`) is tried for `patience_s` seconds, in the middle of a search for `trial_patience_s`,
-    unless `is_over` says that the search ends: a server that is started anew shall end no search. Then TrackingError is
-    raised. What the server refuses for good is dropped with a warning.
+    What MLflow has to know is sent by a thread, in order, while the search goes on; `flush` and `close_search` wait
+    for it. While the server is away it is kept in memory, the opening of runs included: a trial that has to begin
+    without its run trains all the same, and the driver logs what it reports. `open` and `fix` need an answer and are
+    tried for `patience_s` seconds, then TrackingError is raised. What the server refuses for good is dropped with a
+    warning, but for a run that it will not open: that raises TrackingError.
     """
 
     patience_s = 30.0
-    trial_patience_s = 600.0
 
-    def __init__(
-        self,
-        uri: str,
-        *,
-        experiment_id: str,
-        parent_run_id: str,
-        search_name: str,
-        metric: str,
-        higher_is_better: bool,
-        is_resumed: bool,
-    ) -> None:
+    def __init__(self, uri: str, runs: Runs, *, metric: str, direction: Direction) -> None:
         self.uri = uri.rstrip("/")
-        self.experiment_id = experiment_id
-        self.parent_run_id = parent_run_id
-        self.search_name = search_name
-        self._client = MlflowClient(uri)
-        self._runs = Runs(
-            self._client, experiment_id=experiment_id, parent_run_id=parent_run_id, search_name=search_name
-        )
+        self.runs = runs
+        self.metric = metric
+        self.direction = direction
+        self.logs_for_trials = False
+        """Whether the driver logs for all trials: those on other nodes cannot reach a server on 127.0.0.1."""
         self._outbox = Outbox(uri)
-        self._metric = metric
-        self._higher_is_better = higher_is_better
-        self._is_resumed = is_resumed
-        self._open: dict[int, str] = {}  # trial number -> run id
-        self._closed: set[int] = set()
-        self.speaks_for_trials = False
-        self.is_over: Callable[[], bool] = lambda: False
-        self._heard: dict[int, dict[int, tuple[int, dict[str, float]]]] = defaultdict(dict)
+        self._open: set[int] = set()
+        self._logged_for: set[int] = set()  # trials that began without their run
+        self._run_ids: dict[int, str] = {}
 
     @classmethod
     def open(
@@ -79,7 +62,6 @@ class Tracking:
         *,
         parent_run_id: str | None = None,
         metric: str = "val_auc",
-        higher_is_better: bool = True,
         tags: Mapping[str, str] | None = None,
         description: str = "",
     ) -> Self:
@@ -99,106 +81,89 @@ class Tracking:
             return client.create_run(found.experiment_id, run_name=search_name, tags=all_tags)
 
         run = ask(uri, find_or_create, patience_s=cls.patience_s)
-        return cls(
-            uri,
+        runs = Runs(
+            client,
             experiment_id=run.info.experiment_id,
             parent_run_id=run.info.run_id,
             search_name=search_name,
-            metric=metric,
-            higher_is_better=higher_is_better,
             is_resumed=parent_run_id is not None,
         )
+        return cls(uri, runs, metric=metric, direction=Direction.of(metric.removeprefix("val_")))
 
-    def open_trial(self, number: int, params: Mapping[str, Any], tags: Mapping[str, str] | None = None) -> str:
-        """Make the child run of a trial and log its configuration; returns the run's id.
+    @property
+    def parent_run_id(self) -> str:
+        return self.runs.parent_run_id
 
-        A trial number has one run: one that exists already (resume, or an answer that was lost) goes on.
-        Raises TrackingError when the server stays away for `trial_patience_s`.
+    @property
+    def experiment_id(self) -> str:
+        return self.runs.experiment_id
+
+    def trial_began(self, entry: TrialEntry) -> None:
+        """Open the run of a trial, or let the one of an earlier session go on: RUNNING again, without an outcome.
+
+        A trial number has one run. MLflow offers no way to clear the end time of one that goes on; its next end
+        replaces it. Sets the entry's `run_id`, as soon as the server has given it.
         """
-        may_exist = self._is_resumed
-
-        def find_or_create() -> str:
-            nonlocal may_exist
-            run = self._runs.find_trial(number) if may_exist else None
-            may_exist = True
-            if run is None:
-                run = self._runs.create_trial(number, tags or {})
-            else:
-                set_running(self._client, run.info.run_id)
-            self._runs.log_params(run, params)
-            return run.info.run_id
-
-        run_id = ask(self.uri, find_or_create, patience_s=self.trial_patience_s, is_over=self.is_over)
-        self._open[number] = run_id
-        self._closed.discard(number)
-        return run_id
-
-    def adopt_trial(self, number: int, run_id: str) -> None:
-        """Go on with a trial's run of an earlier session: it is RUNNING again, without an outcome.
-
-        MLflow offers no way to clear its old end time; its next end replaces it.
-        """
-        self._open[number] = run_id
-        self._closed.discard(number)
-        self._outbox.tell(f"that trial {number} goes on", lambda: set_running(self._client, run_id))
-
-    def hear(self, number: int, epoch: int, timestamp_ms: int, metrics: Mapping[str, float]) -> None:
-        """Remember what a trial reported; `close_trial` sends what its own log did not. The first stays.
-
-        With `speaks_for_trials` it is sent at once: trials on other nodes cannot reach a server on 127.0.0.1.
-        """
-        heard = self._heard[number]
-        if epoch in heard:
+        number = entry.number
+        self._open.add(number)
+        self._logged_for.discard(number)
+        if (run_id := entry.run_id) is not None:
+            self._run_ids[number] = run_id
+            self._outbox.tell(f"that trial {number} goes on", lambda: set_running(self.runs.client, run_id))
             return
-        heard[epoch] = (timestamp_ms, dict(metrics))
-        if self.speaks_for_trials and (run_id := self._open.get(number)):
-            send = partial(send_missing, self._client, run_id, {epoch: heard[epoch]})
-            self._outbox.tell(f"epoch {epoch} of trial {number}", send)
+        opened, refused = threading.Event(), list[Exception]()
 
-    def close_trial(
-        self, number: int, outcome: str, *, tags: Mapping[str, str] | None = None, error: str | None = None
-    ) -> None:
-        """End a trial's run: gaps filled, best epoch noted, outcome and status set. The first outcome stays.
+        def open_run() -> None:
+            try:
+                self._run_ids[number] = entry.run_id = self.runs.open_trial(number, entry.params, _tag_recipe(entry))
+            except Exception as error:
+                if not is_lost_connection(error):
+                    refused.append(error)
+                    opened.set()
+                raise
+            opened.set()
 
-        Logs `best_<metric>` and `best_epoch`, the end of `error` as a tag.
+        self._outbox.tell(f"the run of trial {number}", open_run)
+        opened.wait(0.0 if self._outbox.is_away else OPENING_S)
+        if refused:
+            raise TrackingError(f"MLflow at {self.uri} refused the run of trial {number}: {refused[0]}")
+        if entry.run_id is None:
+            self._logged_for.add(number)
+
+    def epoch_reported(self, entry: TrialEntry, report: TrialReport) -> None:
+        """A trial logs itself (`trial_ended` sends what its own log did not), but for those that cannot."""
+        if self.logs_for_trials or entry.number in self._logged_for:
+            self._send(entry.number, {report.epoch: report}, f"epoch {report.epoch} of trial {entry.number}")
+
+    def trial_ended(self, entry: TrialEntry) -> None:
+        """End a trial's run: gaps filled, best epoch noted, tags, outcome and status set.
+
+        Logs `best_<metric>` and `best_epoch`, the end of its traceback or error as a tag.
         """
-        _check_outcome(outcome)
-        if number in self._closed:
+        if entry.number not in self._open:
             return
-        if number not in self._open:
-            raise ValueError(f"trial {number} was not opened; open are: {sorted(self._open)}")
-        self._closed.add(number)
-        run_id, heard = self._open.pop(number), self._heard.pop(number, {})
-        all_tags = {
-            **(tags or {}),
-            "outcome": outcome,
-            **({"error": error[-MAX_TAG_CHARS:]} if error else {}),
-        }
-        now_ms = _now_ms()
-        self._outbox.tell(f"epochs of trial {number}", lambda: send_missing(self._client, run_id, heard))
-        self._outbox.tell(
-            f"the end of trial {number}",
-            lambda: self._runs.end(run_id, outcome, all_tags, self._summarize(run_id), now_ms),
-        )
+        assert entry.outcome is not None
+        self._send(entry.number, entry.reports, f"epochs of trial {entry.number}")
+        self._end(entry.number, entry.outcome, entry.tags, entry.traceback or entry.error)
 
-    def mend(self, outcomes: Mapping[int, str], *, keep: Collection[int] = ()) -> list[int]:
+    def fix(self, outcomes: Mapping[int, Outcome], *, keep: Collection[int] = ()) -> list[int]:
         """After a driver died: end every child run still RUNNING, but for the trials in `keep`.
 
-        `outcomes` says what is known of how they ended, by trial number; the others were interrupted. What
-        was heard of them is sent. Returns the numbers of the trials that were mended.
+        `outcomes` says what is known of how they ended, by trial number; the others were interrupted. Returns the
+        numbers of the trials that were fixed.
         """
-        runs = ask(self.uri, self._runs.find_running, patience_s=self.patience_s)
-        mended = sorted(set(runs) - set(keep) - set(self._open))
-        for number in mended:
-            self._open[number] = runs[number]
-            self._closed.discard(number)
-            self.close_trial(number, outcomes.get(number, "interrupted"))
+        runs = ask(self.uri, self.runs.find_running, patience_s=self.patience_s)
+        fixed = sorted(set(runs) - set(keep) - self._open)
+        for number in fixed:
+            self._open.add(number)
+            self._run_ids[number] = runs[number]
+            self._end(number, outcomes.get(number, Outcome.INTERRUPTED))
         self.flush(self.patience_s)
-        return mended
+        return fixed
 
     def close_search(
         self,
-        outcome: str,
+        outcome: Outcome,
         *,
         tags: Mapping[str, str] | None = None,
         metrics: Mapping[str, float] | None = None,
@@ -208,34 +173,32 @@ class Tracking:
 
         Returns False, after a warning, when something could not be delivered within `timeout_s`.
         """
-        _check_outcome(outcome)
-        for number in list(self._open):
-            self.close_trial(number, "interrupted")
+        for number in sorted(self._open):
+            self._end(number, Outcome.INTERRUPTED)
         now_ms = _now_ms()
         summary = [Metric(key, value, now_ms, 0) for key, value in (metrics or {}).items()]
-        all_tags = {**(tags or {}), "outcome": outcome}
+        all_tags = {**(tags or {}), "outcome": str(outcome)}
         self._outbox.tell(
-            "the end of the search",
-            lambda: self._runs.end(self.parent_run_id, outcome, all_tags, summary, now_ms),
+            "the end of the search", lambda: self.runs.end(self.parent_run_id, outcome, all_tags, summary, now_ms)
         )
         return self._outbox.empty(timeout_s)
 
     def flush(self, timeout_s: float = 60.0) -> bool:
-        """Return when MLflow knows all that it was told; False, after a warning, when it stayed away."""
+        """Return when MLflow knows all that it was sent; False, after a warning, when it stayed away."""
         return self._outbox.empty(timeout_s)
 
     def log_text(self, path: str, text: str) -> None:
         """Keep a text as an artifact of the parent run, under `path`."""
-        self._outbox.tell(path, lambda: self._client.log_text(self.parent_run_id, text, path))
+        self._outbox.tell(path, lambda: self.runs.client.log_text(self.parent_run_id, text, path))
 
     def log_dict(self, path: str, content: dict[str, Any]) -> None:
         """Keep a dict as JSON or YAML, by the ending of `path`."""
-        self._outbox.tell(path, lambda: self._client.log_dict(self.parent_run_id, content, path))
+        self._outbox.tell(path, lambda: self.runs.client.log_dict(self.parent_run_id, content, path))
 
     def log_file(self, file: Path, folder: str | None = None) -> None:
         """Keep a local file, under its own name in `folder`. It must stay until `close_search`."""
         run_id = self.parent_run_id
-        self._outbox.tell(file.name, lambda: self._client.log_artifact(run_id, str(file), folder))
+        self._outbox.tell(file.name, lambda: self.runs.client.log_artifact(run_id, str(file), folder))
 
     def run_url(self, run_id: str) -> str:
         """The page of a run in MLflow's UI."""
@@ -252,13 +215,39 @@ class Tracking:
         )
         return f"{self.uri}/#/compare-runs?runs={runs}&experiments={experiments}"
 
-    def _summarize(self, run_id: str) -> list[Metric]:
-        return self._runs.summarize(run_id, self._metric, higher_is_better=self._higher_is_better)
+    def _send(self, number: int, reports: Mapping[int, TrialReport], what: str) -> None:
+        epochs = {epoch: (report.timestamp_ms, report.metrics) for epoch, report in reports.items()}
+
+        def send() -> None:
+            if (run_id := self._run_ids.get(number)) is not None:  # else its run was refused
+                send_missing(self.runs.client, run_id, epochs)
+
+        self._outbox.tell(what, send)
+
+    def _end(
+        self, number: int, outcome: Outcome, tags: Mapping[str, str] | None = None, error: str | None = None
+    ) -> None:
+        self._open.discard(number)
+        said = {"error": error[-MAX_TAG_CHARS:]} if error else {}
+        all_tags = {**(tags or {}), "outcome": str(outcome), **said}
+        now_ms = _now_ms()
+
+        def end() -> None:
+            if (run_id := self._run_ids.pop(number, None)) is None:
+                return
+            try:
+                summary = self.runs.summarize(run_id, self.metric, self.direction)
+                self.runs.end(run_id, outcome, all_tags, summary, now_ms)
+            except BaseException:
+                self._run_ids.setdefault(number, run_id)  # for when the server is back
+                raise
+
+        self._outbox.tell(f"the end of trial {number}", end)
 
 
-def _check_outcome(outcome: str) -> None:
-    if outcome not in STATUSES:
-        raise ValueError(f"the outcome is {outcome!r}; it must be one of {', '.join(STATUSES)}")
+def _tag_recipe(entry: TrialEntry) -> dict[str, str]:
+    recipe = name_recipe(entry.params)
+    return {"recipe": recipe} if recipe else {}
 
 
 def _now_ms() -> int:

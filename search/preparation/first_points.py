@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from search.core.config import SearchConfig
-from search.core.folder import SearchHome
+from search.core.folder import SearchFolder
 from search.core.space import Space, find_point
-from search.engine.scheduler import FAILED, INTERRUPTED, STOPPED
 from trainable.recipes import RECIPES, Recipe, name_recipe
+from trainable.report import Outcome
 
 if TYPE_CHECKING:
-    from search.core.ledger import Book, TrialEntry
+    from search.core.ledger import Ledger, TrialEntry
     from search.engine.cluster import Cluster
 
 
@@ -55,7 +55,7 @@ class ChosenRecipes:
         return lines
 
 
-def choose_recipes(config: SearchConfig, home: SearchHome, cluster: Cluster, image_size: int) -> ChosenRecipes:
+def choose_recipes(config: SearchConfig, home: SearchFolder, cluster: Cluster, image_size: int) -> ChosenRecipes:
     """The recipes asked for that a worker can train; decided once, and read by a resumed search."""
     if not config.recipes:
         return ChosenRecipes()
@@ -111,28 +111,28 @@ def find_points(recipes: Iterable[Recipe], space: Space) -> list[dict[str, Any]]
     return points
 
 
-def find_trials(book: Book, recipes: Iterable[Recipe]) -> dict[str, TrialEntry]:
+def find_trials(ledger: Ledger, recipes: Iterable[Recipe]) -> dict[str, TrialEntry]:
     """The first trial of each recipe: the one that has its configuration."""
     wanted = {recipe.name for recipe in recipes}
     found: dict[str, TrialEntry] = {}
-    for entry in sorted(book.entries.values(), key=lambda entry: entry.number):
+    for entry in sorted(ledger.entries.values(), key=lambda entry: entry.number):
         name = name_recipe(entry.params)
         if name in wanted:
             found.setdefault(name, entry)
     return found
 
 
-def describe_standing(book: Book, chosen: ChosenRecipes, *, metric: str, champion: int | None) -> list[str]:
+def describe_standing(ledger: Ledger, chosen: ChosenRecipes, *, metric: str, champion: int | None) -> list[str]:
     """Where the champion stands against the recipes, and what became of each: for the terminal and the report."""
-    trials = find_trials(book, chosen.recipes)
+    trials = find_trials(ledger, chosen.recipes)
     numbers = {entry.number: name for name, entry in trials.items()}
-    best = next((entry for entry in book.ranked() if entry.number in numbers), None)
+    best = next((entry for entry in ledger.ranked() if entry.number in numbers), None)
     lines = []
     if champion in numbers:
         lines.append(f"the champion is {numbers[champion]}")
     elif champion is not None and best is not None:
         lines.append(
-            f"the champion, trial {champion}, has validation {metric} {book.entries[champion].best_value:.4f}; "
+            f"the champion, trial {champion}, has validation {metric} {ledger.entries[champion].best_value:.4f}; "
             f"the best recipe, {numbers[best.number]}, {best.best_value:.4f}"
         )
     lines += [f"{recipe.name}: {describe_trial(trials.get(recipe.name), recipe)}" for recipe in chosen.recipes]
@@ -142,23 +142,23 @@ def describe_standing(book: Book, chosen: ChosenRecipes, *, metric: str, champio
 def describe_trial(entry: TrialEntry | None, recipe: Recipe) -> str:
     if entry is None:
         return "not tried, the budget ended before it"
-    if entry.outcome == FAILED:
+    if entry.outcome is Outcome.FAILED:
         return f"trial {entry.number}, failed: {entry.error or 'the run in MLflow says why'}"
     if entry.best_value is None:
         return f"trial {entry.number}, no epoch finished"
     line = f"trial {entry.number}, {entry.best_value:.4f} at epoch {entry.best_epoch}"
-    if entry.outcome == STOPPED:
+    if entry.outcome is Outcome.STOPPED:
         return f"{line}; stopped by ASHA after epoch {entry.num_epochs}: how far it would have come is not known"
-    if entry.outcome == INTERRUPTED:
+    if entry.outcome is Outcome.INTERRUPTED:
         return f"{line}; interrupted after epoch {entry.num_epochs}"
     shorter = f" of its {recipe.max_epochs}" if entry.num_epochs < recipe.max_epochs else ""
     return f"{line}; completed {entry.num_epochs}{shorter} epochs"
 
 
-def record_standing(book: Book, chosen: ChosenRecipes) -> dict[str, Any]:
+def record_standing(ledger: Ledger, chosen: ChosenRecipes) -> dict[str, Any]:
     """The same for other programs: `result.json`."""
     keys = ("number", "outcome", "best_value", "best_epoch", "num_epochs")
     tried = {
-        name: {key: getattr(entry, key) for key in keys} for name, entry in find_trials(book, chosen.recipes).items()
+        name: {key: getattr(entry, key) for key in keys} for name, entry in find_trials(ledger, chosen.recipes).items()
     }
     return {"recipes": tried, "recipes_left_out": dict(chosen.left_out)} if tried or chosen.left_out else {}

@@ -17,14 +17,15 @@ from mlflow import MlflowClient
 from optuna.trial import FrozenTrial, TrialState
 
 from mlflow_server.serve import ServerHandle
-from search.engine.searcher import Record
+from search.engine.searcher import Study
+from trainable.report import Direction
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
 import sys
 from pathlib import Path
 from search.core.config import SearchConfig
-from search.run import resume, run
+from search.cli import resume, run
 home, data, uri, name, verb = sys.argv[1:]
 if verb == "resume":
     sys.exit(resume(name, home=Path(home)))
@@ -171,7 +172,7 @@ def test_ctrl_c_ends_with_the_champion_so_far_and_sigterm_leaves_a_search_to_res
         run.info.status for run in client.search_runs([client.get_experiment_by_name("ctsearch-demo").experiment_id])
     }
     assert "RUNNING" not in statuses
-    resumed = Record(folder / "optuna.journal", sampler="tpe", seed=0, higher_is_better=True)
+    resumed = Study(folder / "optuna.journal", sampler="tpe", seed=0, direction=Direction.MAXIMIZE)
     assert [trial.number for trial in resumed.trials()] == list(range(len(resumed.trials())))
 
 

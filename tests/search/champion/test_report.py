@@ -2,50 +2,47 @@ from __future__ import annotations
 
 import csv
 import re
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-import pytest
-
-from search.champion.crowning import Crowning
-from search.champion.report import TrialSummary, count_outcomes, rank, write_report
+from search.champion.crown import Champion
+from search.champion.report import ReportParts, write_report
 from search.champion.sealed import SealedFigures
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from search.core.ledger import Ledger, TrialEntry
+from trainable.report import Direction, Outcome
 
 NAN = float("nan")
 
 
-def summarize(
-    number: int, outcome: str, values: dict[int, float], params: dict[str, object] | None = None
-) -> TrialSummary:
-    best_epoch = max(values, key=lambda epoch: values[epoch], default=None)
-    return TrialSummary(
-        number=number,
-        params=params or {"architecture": "small_cnn", "learning_rate": 0.001234567},
-        outcome=outcome,
-        values=values,
-        best_value=None if best_epoch is None else values[best_epoch],
-        best_epoch=best_epoch,
-        run_id=f"run{number}",
-    )
+def build_ledger(direction: Direction = Direction.MAXIMIZE) -> Ledger:
+    """Five trials, with every outcome among them."""
+    ledger = Ledger(direction)
+    plain = {"architecture": "small_cnn", "learning_rate": 0.001234567}
+    own = {"architecture": "my|net.py:build", "momentum": 0.9}
+    for number, outcome, values, params in (
+        (0, Outcome.STOPPED, {1: 0.6}, plain),
+        (1, Outcome.FAILED, {}, plain),
+        (2, Outcome.COMPLETED, {1: 0.7, 2: 0.91, 3: 0.85}, own),
+        (3, Outcome.INTERRUPTED, {1: 0.8}, plain),
+        (4, Outcome.STOPPED, {1: 0.8}, plain),
+    ):
+        ledger.restore(
+            TrialEntry(number=number, params=params, outcome=outcome, values=dict(values), run_id=f"run{number}")
+        )
+    return ledger
 
 
-TRIALS = [
-    summarize(0, "stopped", {1: 0.6}),
-    summarize(1, "failed", {}),
-    summarize(2, "completed", {1: 0.7, 2: 0.91, 3: 0.85}, {"architecture": "my|net.py:build", "momentum": 0.9}),
-    summarize(3, "interrupted", {1: 0.8}),
-    summarize(4, "stopped", {1: 0.8}),
-]
 FIGURES = SealedFigures(
     num_slices=203,
     num_groups=90,
     metrics={"auc": 0.9, "f1": NAN},
     intervals={"auc": (0.85, 0.94), "f1": (NAN, NAN)},
 )
-CROWNING = Crowning(
+CHAMPION = Champion(
     number=2,
+    params={"architecture": "my|net.py:build"},
+    outcome=Outcome.COMPLETED,
+    epoch=2,
+    models=Path("models"),
     model_name="covid-ct",
     version="3",
     images_version="2",
@@ -62,22 +59,12 @@ CROWNING = Crowning(
 
 
 def test_trials_are_ranked_by_value_then_number_those_without_a_value_last() -> None:
-    assert [trial.number for trial in rank(TRIALS)] == [2, 3, 4, 0, 1]
-    assert [trial.number for trial in rank(TRIALS, higher_is_better=False)] == [0, 3, 4, 2, 1]
-
-
-def test_outcomes_are_counted_and_all_four_named() -> None:
-    assert count_outcomes(TRIALS) == {"completed": 1, "stopped": 2, "failed": 1, "interrupted": 1}
-    assert set(count_outcomes([]).values()) == {0}
-
-
-def test_an_unknown_outcome_is_refused() -> None:
-    with pytest.raises(ValueError, match="'pruned'; it must be one of completed, stopped, failed, interrupted"):
-        summarize(0, "pruned", {})
+    assert [entry.number for entry in build_ledger().leaderboard()] == [2, 3, 4, 0, 1]
+    assert [entry.number for entry in build_ledger(Direction.MINIMIZE).leaderboard()] == [0, 2, 3, 4, 1]
 
 
 def test_the_leaderboard_holds_every_trial_and_hyperparameter_in_full(tmp_path: Path) -> None:
-    write_report(tmp_path, search="first", metric="auc", higher_is_better=True, trials=TRIALS)
+    write_report(tmp_path, build_ledger(), ReportParts(search="first", metric="auc"))
     with (tmp_path / "leaderboard.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["trial"] for row in rows] == ["2", "3", "4", "0", "1"]
@@ -98,17 +85,15 @@ def test_the_leaderboard_holds_every_trial_and_hyperparameter_in_full(tmp_path: 
 
 
 def test_the_page_holds_champion_data_budget_and_pictures(tmp_path: Path) -> None:
-    written = write_report(
-        tmp_path,
+    parts = ReportParts(
         search="first",
         metric="auc",
-        higher_is_better=True,
-        trials=TRIALS,
         data_lines=["covid-ct, data hash abc", "  746 slices of 384 patients", ""],
         budget_lines=["20 of 20 trials"],
         importances={"learning_rate": 0.7, "architecture": 0.3},
-        crowning=CROWNING,
+        champion=CHAMPION,
     )
+    written = write_report(tmp_path, build_ledger(), parts)
     names = {path.name for path in written}
     assert names == {"leaderboard.csv", "report.md", "learning_curves.png", "importances.png"}
     assert all(path.stat().st_size > 0 for path in written)
@@ -133,7 +118,7 @@ def test_the_page_holds_champion_data_budget_and_pictures(tmp_path: Path) -> Non
 
 
 def test_every_table_of_the_page_has_as_many_cells_in_each_row(tmp_path: Path) -> None:
-    write_report(tmp_path, search="first", metric="auc", higher_is_better=True, trials=TRIALS, crowning=CROWNING)
+    write_report(tmp_path, build_ledger(), ReportParts(search="first", metric="auc", champion=CHAMPION))
     tables = re.findall(r"(?:^\|.*\n)+", (tmp_path / "report.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert len(tables) == 2
     for table in tables:
@@ -142,8 +127,10 @@ def test_every_table_of_the_page_has_as_many_cells_in_each_row(tmp_path: Path) -
 
 
 def test_a_search_without_a_champion_has_a_report(tmp_path: Path) -> None:
-    for trials in ([], [summarize(0, "failed", {})]):
-        write_report(tmp_path, search="first", metric="loss", higher_is_better=False, trials=trials)
+    failed = Ledger(Direction.MINIMIZE)
+    failed.restore(TrialEntry(number=0, params={}, outcome=Outcome.FAILED))
+    for ledger in (Ledger(), failed):
+        write_report(tmp_path, ledger, ReportParts(search="first", metric="loss"))
         page = (tmp_path / "report.md").read_text(encoding="utf-8")
         assert "None: no trial finished an epoch." in page
-        assert f"{len(trials)} trials: 0 completed" in page
+        assert f"{len(ledger.entries)} trials: 0 completed" in page

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from search.core.folder import create_search, default_home, list_searches, make_name, reopen_search, write_json
+from search.core.folder import Phase, create_search, default_home, list_searches, make_name, reopen_search, write_json
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_a_taken_name_is_refused_and_resume_is_named(tmp_path: Path) -> None:
@@ -43,7 +48,64 @@ def test_a_running_search_cannot_be_opened_twice(tmp_path: Path) -> None:
 def test_the_record_keeps_what_it_is_not_asked_to_change(tmp_path: Path) -> None:
     home = create_search(tmp_path, "first", {"seed": 3})
     home.update_record(plans={"a": 1})
-    assert home.read_record() == {"seed": 3, "plans": {"a": 1}}
+    assert home.read_record() == {"version": 2, "phase": "preparing", "seed": 3, "plans": {"a": 1}}
+
+
+def test_a_search_has_a_phase_and_one_of_version_1_has_that_of_its_files(tmp_path: Path) -> None:
+    folder = create_search(tmp_path, "first", {})
+    phases = [folder.phase]
+    folder.enter(Phase.CONCLUDING)
+    phases.append(folder.phase)
+    write_json(folder.record_file, {"seed": 3})
+    phases.append(folder.phase)
+    folder.journal_file.touch()
+    phases.append(folder.phase)
+    folder.sealed_test_file.touch()
+    phases.append(folder.phase)
+    write_json(folder.record_file, {"champion": 3})
+    phases.append(folder.phase)
+    assert phases == [Phase.PREPARING, Phase.CONCLUDING, *Phase]
+
+
+def test_a_folder_that_a_killed_search_left_without_a_record_gives_its_name_free(tmp_path: Path) -> None:
+    left = tmp_path / "searches" / "first"
+    (left / "trials").mkdir(parents=True)
+    (left / "driver.lock").touch()
+    folder = create_search(tmp_path, "first", {"seed": 1})
+    assert folder.read_record()["seed"] == 1
+    assert list_searches(tmp_path) == ["first"]
+    kept = [path for path in (tmp_path / "searches").iterdir() if path.name.startswith(".left-first")]
+    assert len(kept) == 1, "nothing is deleted"
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from search.core import folder
+steps = int(sys.argv[2])
+write, make = folder.write_json, Path.mkdir
+def count(function):
+    def call(*args, **options):
+        global steps
+        steps -= 1
+        if steps == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*args, **options)
+    return call
+folder.write_json, folder._lock = count(folder.write_json), count(folder._lock)
+Path.mkdir, Path.rename, Path.chmod = count(Path.mkdir), count(Path.rename), count(Path.chmod)
+folder.create_search(Path(sys.argv[1]), "first", {"seed": 7})
+"""
+
+
+@pytest.mark.parametrize("step", range(1, 9))
+def test_a_search_killed_as_it_begins_leaves_a_name_that_can_be_used_or_resumed(tmp_path: Path, step: int) -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), str(step)], cwd=ROOT, check=False)
+    assert done.returncode in (-signal.SIGKILL, 0)
+    if "first" in list_searches(tmp_path):
+        assert reopen_search(tmp_path, "first").read_record()["seed"] == 7
+    else:
+        assert create_search(tmp_path, "first", {"seed": 8}).read_record()["seed"] == 8
 
 
 def test_a_discarded_search_frees_its_name(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_a_net_without_weights_is_trained_whole_unless_the_user_says_otherwise()
 @pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.parametrize("has_weights", [True, False])
 def test_the_space_contains_every_recipe(name: str, has_weights: bool) -> None:
-    """Without weights the nets that a recipe of the search freezes count as fine-tuned (preparation/first_points.py)."""
+    """Without weights the nets that a recipe of the search freezes count as fine-tuned (first_points.py)."""
     config = RECIPES[name].config
     nets = [net for net in ALL if net != "small_cnn"]
     space = DefaultSpace(ALL, fine_tuned=nets if has_weights else fine_tuned_by([RECIPES[name]]))

@@ -6,7 +6,7 @@ import http.server
 import socket
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,20 +95,27 @@ def test_a_refused_password_a_foreign_host_name_and_a_dead_server_are_told_apart
     assert "refused" in try_tracking(f"http://127.0.0.1:{port}", {})
 
 
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    uri: str
+    login: dict[str, str]
+
+
+LOGIN = {"MLFLOW_TRACKING_USERNAME": "user"}
+
+
 def test_a_storage_that_this_machine_cannot_write_is_refused_before_anything_begins(
-    tmp_path: Path, guarded: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, guarded: int
 ) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "user")
-    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "good")
-    uri = f"http://127.0.0.1:{guarded}"
+    server = Server(uri=f"http://127.0.0.1:{guarded}", login=LOGIN | {"MLFLOW_TRACKING_PASSWORD": "good"})
     (tmp_path / "file").touch()
     config = SearchConfig(home=tmp_path, storage=str(tmp_path / "file"))
     home = create_search(tmp_path, "first", {})
     with pytest.raises(ValueError, match="this machine cannot write there"):
-        check_cluster(config, home, OWN, uri)
+        check_cluster(config, home, OWN, server)
     config = replace(config, storage=str(tmp_path / "folder"))
-    assert check_cluster(config, home, OWN, uri) is OWN, "with the driver's login"
+    assert check_cluster(config, home, OWN, server) is OWN, "with the driver's login"
     assert not list((tmp_path / "folder" / "preflight").iterdir())
-    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "bad")
+    server = replace(server, login=LOGIN | {"MLFLOW_TRACKING_PASSWORD": "bad"})
     with pytest.raises(ValueError, match="user or password refused"):
-        check_cluster(config, home, OWN, uri)
+        check_cluster(config, home, OWN, server)

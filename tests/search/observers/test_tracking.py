@@ -14,7 +14,8 @@ from mlflow import MlflowClient
 
 from search.observers.mlflow_runs import STATUSES
 from search.observers.outbox import TrackingError
-from search.observers.tracking import Tracking
+from tests.search.driven import Driven
+from trainable.report import Outcome
 from trainable.run_log import RunLog
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ def name() -> str:
 
 
 @pytest.fixture
-def tracking(mlflow_server: ServerHandle, name: str) -> Tracking:
-    return Tracking.open(mlflow_server.uri, "tracking-tests", name, tags={"seed": "0"}, description="A test.")
+def tracking(mlflow_server: ServerHandle, name: str) -> Driven:
+    return Driven.open(mlflow_server.uri, "tracking-tests", name, tags={"seed": "0"}, description="A test.")
 
 
 @contextmanager
@@ -57,7 +58,7 @@ def outage(server: ServerHandle) -> Iterator[None]:
         os.kill(supervisor, signal.SIGCONT)
 
 
-def hear_epochs(tracking: Tracking, number: int, aucs: dict[int, float]) -> None:
+def hear_epochs(tracking: Driven, number: int, aucs: dict[int, float]) -> None:
     for epoch, auc in aucs.items():
         tracking.hear(number, epoch, 1000 * epoch, {"val_auc": auc, "train_loss": 1.0 / epoch})
 
@@ -66,8 +67,9 @@ def steps(client: MlflowClient, run_id: str, key: str = "val_auc") -> list[int]:
     return sorted(metric.step for metric in client.get_metric_history(run_id, key))
 
 
-def test_a_search_is_a_parent_run_and_a_trial_its_child(tracking: Tracking, client: MlflowClient, name: str) -> None:
-    run_id = tracking.open_trial(7, PARAMS | {"long": "x" * 9000}, {"device": "cpu"})
+def test_a_search_is_a_parent_run_and_a_trial_its_child(tracking: Driven, client: MlflowClient, name: str) -> None:
+    tracking.runs.trial_tags = {"device": "cpu"}
+    run_id = tracking.open_trial(7, PARAMS | {"long": "x" * 9000})
     parent, child = client.get_run(tracking.parent_run_id), client.get_run(run_id)
     assert client.get_experiment(tracking.experiment_id).name == "tracking-tests"
     assert (parent.info.run_name, child.info.run_name) == (name, f"{name}-0007")
@@ -84,7 +86,7 @@ def test_a_search_is_a_parent_run_and_a_trial_its_child(tracking: Tracking, clie
     [("completed", "FINISHED"), ("stopped", "FINISHED"), ("failed", "FAILED"), ("interrupted", "KILLED")],
 )
 def test_each_outcome_has_its_status_and_its_tag(
-    tracking: Tracking, client: MlflowClient, outcome: str, status: str
+    tracking: Driven, client: MlflowClient, outcome: str, status: str
 ) -> None:
     run_id = tracking.open_trial(0, PARAMS)
     hear_epochs(tracking, 0, {1: 0.6})
@@ -95,13 +97,13 @@ def test_each_outcome_has_its_status_and_its_tag(
     assert run.info.end_time is not None
     assert (run.data.tags["outcome"], run.data.tags["rung"]) == (outcome, "1")
     assert run.data.tags["error"].endswith("ValueError: last")
-    assert tracking.close_search(outcome, tags={"champion": "0"}, metrics={"best_val_auc": 0.6})
+    assert tracking.close_search(Outcome(outcome), tags={"champion": "0"}, metrics={"best_val_auc": 0.6})
     parent = client.get_run(tracking.parent_run_id)
     assert (parent.info.status, parent.data.tags["outcome"]) == (status, outcome)
     assert (parent.data.tags["champion"], parent.data.metrics["best_val_auc"]) == ("0", 0.6)
 
 
-def test_the_first_outcome_stays(tracking: Tracking, client: MlflowClient) -> None:
+def test_the_first_outcome_stays(tracking: Driven, client: MlflowClient) -> None:
     run_id = tracking.open_trial(0, PARAMS)
     tracking.close_trial(0, "stopped")
     assert tracking.flush()
@@ -110,15 +112,9 @@ def test_the_first_outcome_stays(tracking: Tracking, client: MlflowClient) -> No
     assert tracking.flush()
     run = client.get_run(run_id)
     assert (run.info.status, run.data.tags["outcome"], run.info.end_time) == ("FINISHED", "stopped", ended)
-    with pytest.raises(ValueError, match="completed, stopped, failed, interrupted"):
-        tracking.close_trial(0, "pruned")
-    with pytest.raises(ValueError, match="trial 5 was not opened"):
-        tracking.close_trial(5, "failed")
 
 
-def test_the_driver_fills_the_gaps_of_a_trials_own_log(
-    tracking: Tracking, client: MlflowClient, tmp_path: Path
-) -> None:
+def test_the_driver_fills_the_gaps_of_a_trials_own_log(tracking: Driven, client: MlflowClient, tmp_path: Path) -> None:
     run_id = tracking.open_trial(0, PARAMS)
     hear_epochs(tracking, 0, {1: 0.6, 2: 0.9, 3: 0.9, 4: 0.7})
     own = RunLog(tracking.uri, run_id, tmp_path / "spool")
@@ -135,7 +131,7 @@ def test_the_driver_fills_the_gaps_of_a_trials_own_log(
 def test_the_best_of_a_loss_is_the_lowest_and_nan_is_never_best(
     mlflow_server: ServerHandle, client: MlflowClient, name: str
 ) -> None:
-    tracking = Tracking.open(mlflow_server.uri, "tracking-tests", name, metric="val_loss", higher_is_better=False)
+    tracking = Driven.open(mlflow_server.uri, "tracking-tests", name, metric="val_loss")
     run_id = tracking.open_trial(0, PARAMS)
     for epoch, loss in {1: 0.5, 2: float("nan"), 3: 0.4, 4: 0.6}.items():
         tracking.hear(0, epoch, 1000 * epoch, {"val_loss": loss})
@@ -145,7 +141,7 @@ def test_the_best_of_a_loss_is_the_lowest_and_nan_is_never_best(
     assert (metrics["best_val_loss"], metrics["best_epoch"]) == (0.4, 3)
 
 
-def test_a_trial_that_said_nothing_can_end(tracking: Tracking, client: MlflowClient) -> None:
+def test_a_trial_that_said_nothing_can_end(tracking: Driven, client: MlflowClient) -> None:
     run_id = tracking.open_trial(0, PARAMS)
     tracking.close_trial(0, "failed", error="CUDA out of memory")
     assert tracking.flush()
@@ -153,23 +149,23 @@ def test_a_trial_that_said_nothing_can_end(tracking: Tracking, client: MlflowCli
     assert (run.info.status, run.data.metrics) == ("FAILED", {})
 
 
-def test_closing_a_search_leaves_nothing_running(tracking: Tracking, client: MlflowClient) -> None:
+def test_closing_a_search_leaves_nothing_running(tracking: Driven, client: MlflowClient) -> None:
     run_ids = [tracking.open_trial(number, PARAMS) for number in range(3)]
     tracking.close_trial(1, "completed")
-    assert tracking.close_search("interrupted")
+    assert tracking.close_search(Outcome.INTERRUPTED)
     assert [client.get_run(run_id).info.status for run_id in run_ids] == ["KILLED", "FINISHED", "KILLED"]
 
 
 def test_a_resumed_search_goes_on_in_its_runs(
-    tracking: Tracking, client: MlflowClient, mlflow_server: ServerHandle, name: str
+    tracking: Driven, client: MlflowClient, mlflow_server: ServerHandle, name: str
 ) -> None:
     first, second = tracking.open_trial(0, PARAMS), tracking.open_trial(1, PARAMS)
     hear_epochs(tracking, 0, {1: 0.6, 2: 0.8})
     tracking.close_trial(0, "interrupted")
-    tracking.close_search("interrupted")
-    resumed = Tracking.open(mlflow_server.uri, "tracking-tests", name, parent_run_id=tracking.parent_run_id)
+    tracking.close_search(Outcome.INTERRUPTED)
+    resumed = Driven.open(mlflow_server.uri, "tracking-tests", name, parent_run_id=tracking.parent_run_id)
     assert client.get_run(tracking.parent_run_id).info.status == "RUNNING"
-    resumed.adopt_trial(0, first)
+    assert resumed.open_trial(0, PARAMS, first) == first
     assert resumed.flush()
     run = client.get_run(first)
     assert run.info.status == "RUNNING"
@@ -183,28 +179,26 @@ def test_a_resumed_search_goes_on_in_its_runs(
     run = client.get_run(first)
     assert (run.info.status, run.data.metrics["best_val_auc"]) == ("FINISHED", 0.9)
     assert run.data.metrics["best_epoch"] == 3
-    assert resumed.close_search("completed")
+    assert resumed.close_search(Outcome.COMPLETED)
 
 
-def test_what_a_killed_driver_left_running_is_mended(
-    tracking: Tracking, client: MlflowClient, mlflow_server: ServerHandle, name: str
+def test_what_a_killed_driver_left_running_is_fixed(
+    tracking: Driven, client: MlflowClient, mlflow_server: ServerHandle, name: str
 ) -> None:
     run_ids = [tracking.open_trial(number, PARAMS) for number in range(4)]
     tracking.close_trial(0, "stopped")
     assert tracking.flush()
-    after = Tracking.open(mlflow_server.uri, "tracking-tests", name, parent_run_id=tracking.parent_run_id)
-    hear_epochs(after, 1, {1: 0.6})
-    assert after.mend({1: "completed"}, keep=[3]) == [1, 2]
+    after = Driven.open(mlflow_server.uri, "tracking-tests", name, parent_run_id=tracking.parent_run_id)
+    assert after.fix({1: Outcome.COMPLETED}, keep=[3]) == [1, 2]
     runs = [client.get_run(run_id) for run_id in run_ids]
     assert [run.info.status for run in runs] == ["FINISHED", "FINISHED", "KILLED", "RUNNING"]
     assert [run.data.tags.get("outcome") for run in runs] == ["stopped", "completed", "interrupted", None]
-    assert steps(client, run_ids[1]) == [1]
-    assert after.mend({}) == [3]
-    assert after.mend({}) == []
+    assert after.fix({}) == [3]
+    assert after.fix({}) == []
 
 
 def test_a_search_goes_on_while_the_server_is_away_and_tells_it_later(
-    tracking: Tracking,
+    tracking: Driven,
     client: MlflowClient,
     mlflow_server: ServerHandle,
     tmp_path: Path,
@@ -217,53 +211,54 @@ def test_a_search_goes_on_while_the_server_is_away_and_tells_it_later(
         tracking.close_trial(0, "stopped")
         tracking.log_text("notes.txt", "while away")
         tracking.close_trial(1, "failed", error="out of memory")
+        third = tracking.ledger.begin(2, PARAMS)
+        assert third.run_id is None, "it trains without its run"
+        hear_epochs(tracking, 2, {1: 0.5, 2: 0.6})
         assert not tracking.flush(5)
     assert caplog.text.count("is away") == 1
-    third = tracking.open_trial(2, PARAMS)  # waits for the server to come back
-    assert tracking.close_search("completed", timeout_s=120)
+    hear_epochs(tracking, 2, {3: 0.7})
+    assert tracking.flush(120)
+    assert third.run_id is not None, "it was opened when the server was back"
+    assert tracking.close_search(Outcome.COMPLETED, timeout_s=120)
     assert steps(client, first) == [1, 2]
-    outcomes = [client.get_run(run_id).data.tags["outcome"] for run_id in (first, second, third)]
+    assert steps(client, third.run_id) == [1, 2, 3], "the driver logged for it"
+    outcomes = [client.get_run(run_id).data.tags["outcome"] for run_id in (first, second, third.run_id)]
     assert outcomes == ["stopped", "failed", "interrupted"]
     assert [file.path for file in client.list_artifacts(tracking.parent_run_id)] == ["notes.txt"]
+
+
+def test_a_run_that_was_opened_late_is_found_by_a_resumed_search(
+    tracking: Driven, client: MlflowClient, mlflow_server: ServerHandle, name: str
+) -> None:
+    run_id = tracking.open_trial(0, PARAMS)
+    tracking.close_search(Outcome.INTERRUPTED)
+    resumed = Driven.open(mlflow_server.uri, "tracking-tests", name, parent_run_id=tracking.parent_run_id)
+    assert resumed.open_trial(0, PARAMS) == run_id
 
 
 def test_a_server_that_stays_away_is_an_error_where_an_answer_is_needed(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Tracking, "patience_s", 0.5)
+    monkeypatch.setattr(Driven, "patience_s", 0.5)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "77")
     with pytest.raises(TrackingError, match=r"http://127.0.0.1:9 has not answered for \d s"):
-        Tracking.open(NOWHERE, "tracking-tests", name)
+        Driven.open(NOWHERE, "tracking-tests", name)
     with pytest.raises(ValueError, match="http"):
-        Tracking.open("sqlite:///mlflow.db", "tracking-tests", name)
+        Driven.open("sqlite:///mlflow.db", "tracking-tests", name)
     assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "77", "the rest of the process keeps its patience"
 
 
-def test_a_trial_waits_long_for_a_server_that_is_away_unless_the_search_ends(
-    tracking: Tracking, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr("search.observers.outbox.TOLD_AFTER_S", 0.3)
-    monkeypatch.setattr(tracking, "_client", MlflowClient(NOWHERE))
-    monkeypatch.setattr(tracking._runs, "_client", MlflowClient(NOWHERE))
-    asked = count()
-    tracking.is_over = lambda: next(asked) >= 3
-    with pytest.raises(TrackingError, match="has not answered for"):
-        tracking.open_trial(0, PARAMS)
-    assert next(asked) > 3 and "waits for up to 600 s" in caplog.text
-    tracking.close_search("interrupted", timeout_s=0)
-
-
 def test_what_cannot_be_delivered_at_the_end_is_named(
-    tracking: Tracking, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tracking: Driven, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(tracking, "_client", MlflowClient(NOWHERE))
+    monkeypatch.setattr(tracking.runs, "client", MlflowClient(NOWHERE))
     tracking.log_dict("space.json", {"a": 1})
-    assert not tracking.close_search("completed", timeout_s=0)
+    assert not tracking.close_search(Outcome.COMPLETED, timeout_s=0)
     assert "was not told: space.json; the end of the search" in caplog.text
 
 
 def test_what_the_server_refuses_is_dropped_and_the_rest_delivered(
-    tracking: Tracking, client: MlflowClient, caplog: pytest.LogCaptureFixture
+    tracking: Driven, client: MlflowClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     run_id = tracking.open_trial(0, PARAMS)
     tracking.hear(0, 1, 1000, {"no \t such / name?": 1.0})
@@ -279,12 +274,10 @@ def test_a_deleted_experiment_is_an_error_that_says_what_to_do(
     experiment_id = client.create_experiment(name)
     client.delete_experiment(experiment_id)
     with pytest.raises(TrackingError, match=rf"restore.*--experiment-id {experiment_id}"):
-        Tracking.open(mlflow_server.uri, name, name)
+        Driven.open(mlflow_server.uri, name, name)
 
 
-def test_artifacts_of_the_search_hang_on_its_parent_run(
-    tracking: Tracking, client: MlflowClient, tmp_path: Path
-) -> None:
+def test_artifacts_of_the_search_hang_on_its_parent_run(tracking: Driven, client: MlflowClient, tmp_path: Path) -> None:
     content: dict[str, Any] = {"slices": 3}
     picture = tmp_path / "curve ü.png"
     picture.write_bytes(b"png")
@@ -297,7 +290,7 @@ def test_artifacts_of_the_search_hang_on_its_parent_run(
     assert found == {"audit.json", "report", "report/leaderboard.md", "report/curve ü.png"}
 
 
-def test_addresses_lead_into_the_ui(tracking: Tracking) -> None:
+def test_addresses_lead_into_the_ui(tracking: Driven) -> None:
     experiment = f"{tracking.uri}/#/experiments/{tracking.experiment_id}"
     assert tracking.search_url() == f"{experiment}/runs/{tracking.parent_run_id}"
     assert tracking.run_url("ab") == f"{experiment}/runs/ab"
@@ -307,4 +300,4 @@ def test_addresses_lead_into_the_ui(tracking: Tracking) -> None:
 
 
 def test_every_outcome_of_the_project_is_known() -> None:
-    assert set(STATUSES) == {"completed", "stopped", "failed", "interrupted"}
+    assert set(STATUSES) == set(Outcome)

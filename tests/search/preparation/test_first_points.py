@@ -10,14 +10,16 @@ import pytest
 from mlflow import MlflowClient
 
 from mlflow_server.serve import ServerHandle
+from search.cli import run
 from search.core.config import SearchConfig
-from search.core.ledger import Book
+from search.core.ledger import Ledger
 from search.core.space import DefaultSpace
 from search.engine.cluster import Cluster
 from search.preparation.first_points import ChosenRecipes, describe_standing, find_points
 from search.preparation.models import choose_nets
-from search.run import run
+from tests.search.reports import report
 from trainable.recipes import RECIPES, Recipe, name_recipe
+from trainable.report import Outcome, TrialFailure
 
 CNN, VGG = RECIPES["cnn-rmsprop"], RECIPES["vgg16-covidct"]
 TOO_LARGE = Recipe(
@@ -102,16 +104,18 @@ def test_a_configuration_is_known_by_its_recipes_name() -> None:
 
 def test_what_became_of_each_recipe_is_told() -> None:
     recipes = tuple(RECIPES.values())
-    book = Book()
-    outcomes = {0: "stopped", 1: "failed", 2: "completed", 3: "interrupted"}
-    for number, outcome in outcomes.items():
-        entry = book.open(number, recipes[number].config.to_params())
+    ledger = Ledger()
+    for number, outcome in enumerate((Outcome.STOPPED, Outcome.FAILED, Outcome.COMPLETED, Outcome.INTERRUPTED)):
+        ledger.begin(number, recipes[number].config.to_params())
         for epoch in range(1, 4):
-            entry.note(epoch, 0.5 + (number + epoch) / 100)
-        entry.outcome, entry.error = outcome, "the loss is nan" if outcome == "failed" else None
-    book.open(4, {**CNN.params, "cnn_depth": 4}).note(1, 0.9)
+            ledger.report(number, report(epoch, 0.5 + (number + epoch) / 100))
+        if outcome is Outcome.FAILED:
+            ledger.fail(number, TrialFailure(error="the loss is nan"))
+        ledger.end(number, outcome)
+    ledger.begin(4, {**CNN.params, "cnn_depth": 4})
+    ledger.report(4, report(1, 0.9))
     chosen = ChosenRecipes(recipes=recipes[:5], left_out={CNN.name: "no room"})
-    assert describe_standing(book, chosen, metric="auc", champion=4) == [
+    assert describe_standing(ledger, chosen, metric="auc", champion=4) == [
         "the champion, trial 4, has validation auc 0.9000; the best recipe, resnet50-split-702010, 0.5600",
         "resnet152-pretrained: trial 0, 0.5300 at epoch 3; stopped by ASHA after epoch 3: how far it would have come "
         "is not known",
@@ -121,7 +125,7 @@ def test_what_became_of_each_recipe_is_told() -> None:
         "vgg16-covidct: not tried, the budget ended before it",
         "cnn-rmsprop: left out, no room",
     ]
-    assert describe_standing(book, chosen, metric="auc", champion=3)[0] == "the champion is resnet50-split-702010"
+    assert describe_standing(ledger, chosen, metric="auc", champion=3)[0] == "the champion is resnet50-split-702010"
 
 
 def test_nets_of_recipes_join_those_asked_for_and_have_no_sound_point_of_their_own() -> None:

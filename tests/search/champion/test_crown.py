@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,15 +12,20 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
-from search.champion.crowning import choose_champion, crown, promote
-from search.champion.report import TrialSummary
+from search.champion.choice import choose_champion
+from search.champion.crown import Finish, crown, crown_champion
+from search.champion.registration import promote
 from search.champion.sealed import SealedTestError, record_opening, score_sealed_test
+from search.core.folder import create_search, reopen_search
+from search.core.ledger import Ledger, TrialEntry
 from trainable import metrics
 from trainable.checkpoint import CheckpointStore
 from trainable.checkpoint_writer import CheckpointWriter
 from trainable.config import TrialConfig, TrialSettings
 from trainable.images.prepare import SealedTest, TrainingData, prepare_data
+from trainable.report import Direction, Outcome
 from trainable.served_model import predict, rebuild_model
+from trainable.task import TrialTask
 from trainable.train import train
 
 if TYPE_CHECKING:
@@ -37,42 +43,6 @@ def client(mlflow_server: ServerHandle) -> MlflowClient:
 @pytest.fixture
 def experiment(client: MlflowClient) -> str:
     return client.create_experiment(uuid.uuid4().hex)
-
-
-def summarize(number: int, best_value: float | None, **others: Any) -> TrialSummary:
-    values = {} if best_value is None else {1: best_value}
-    return TrialSummary(
-        **{
-            "number": number,
-            "params": {},
-            "outcome": "completed",
-            "values": values,
-            "best_value": best_value,
-            "best_epoch": 1 if values else None,
-            "run_id": "",
-            **others,
-        }
-    )
-
-
-class TestChoice:
-    def test_the_best_value_wins_whatever_its_outcome(self) -> None:
-        trials = [summarize(0, 0.8), summarize(1, 0.9, outcome="stopped"), summarize(2, 0.7)]
-        assert choose_champion(trials).number == 1
-
-    def test_of_equals_the_lower_number_wins(self) -> None:
-        assert choose_champion([summarize(5, 0.9), summarize(3, 0.9), summarize(4, 0.9)]).number == 3
-
-    def test_of_losses_the_lowest_wins(self) -> None:
-        trials = [summarize(0, 0.8), summarize(1, 0.2), summarize(2, 0.7)]
-        assert choose_champion(trials, higher_is_better=False).number == 1
-
-    def test_a_trial_without_a_value_cannot_win(self) -> None:
-        trials = [summarize(0, None, outcome="failed"), summarize(1, float("nan")), summarize(2, 0.1)]
-        for higher_is_better in (True, False):
-            assert choose_champion(trials, higher_is_better=higher_is_better).number == 2
-        with pytest.raises(ValueError, match="none of 2 trials finished an epoch"):
-            choose_champion(trials[:2])
 
 
 class TestOpening:
@@ -232,10 +202,10 @@ def test_the_alias_moves_only_to_a_better_version_on_the_same_data(
             first = register(client, experiment, each, **present)
             client.set_registered_model_alias(each, "champion", first)
     versions = {each: register(client, experiment, each, **new) for each in names}
-    higher_is_better = new["metric"] != "loss"
+    direction = Direction.of(new["metric"])
 
     for _ in range(2):  # asking again changes nothing
-        assert promote(client, versions, higher_is_better=higher_is_better) == alias
+        assert promote(client, versions, direction=direction) == alias
         for each in names:
             aliases = client.get_registered_model(each).aliases
             expected = {alias: versions[each]}
@@ -246,27 +216,47 @@ def test_the_alias_moves_only_to_a_better_version_on_the_same_data(
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedSearch:
-    """One trained trial of a three-class set, and what `crown` needs of its search."""
+    """Trial 3 of a three-class set, trained, in a home of its own."""
 
     home: Path
     data: TrainingData
     settings: TrialSettings
-    champion: TrialSummary
-    checkpoints: Path
+    params: dict[str, Any]
+    values: dict[int, float]
 
-    def options(self, name: str) -> dict[str, Any]:
-        folder = self.home / "searches" / name
-        folder.mkdir(parents=True, exist_ok=True)
-        return {
-            "search": name,
-            "folder": folder,
-            "checkpoint_uri": str(self.checkpoints),
-            "data": self.data,
-            "settings": self.settings,
-            "splits_file": self.home / "splits.csv",
-            "cache_dir": self.home / "cache",
-            "num_resamples": 100,
-        }
+    def finish(self, name: str, model_name: str, tracking_uri: str, parent_run_id: str = "") -> Finish:
+        """A search of this name, at its end; it has a copy of the splits and of the trials."""
+        try:
+            folder = create_search(self.home, name, {})
+            shutil.copyfile(self.home / "splits.csv", folder.splits_file)
+            shutil.copytree(self.home / "trials", folder.trials, dirs_exist_ok=True)
+        except ValueError:
+            folder = reopen_search(self.home, name)
+        folder.release()
+        task = TrialTask(
+            search=name, settings=self.settings, data=self.data, trials_uri=str(folder.trials), node_dir=str(self.home)
+        )
+        return Finish(
+            folder=folder,
+            task=task,
+            model_name=model_name,
+            tracking_uri=tracking_uri,
+            parent_run_id=parent_run_id,
+            num_resamples=100,
+        )
+
+    def ledger(self, run_id: str | None, *, number: int = 3) -> Ledger:
+        ledger = Ledger()
+        ledger.restore(
+            TrialEntry(
+                number=number,
+                params=self.params,
+                values=dict(self.values),
+                outcome=Outcome.COMPLETED,
+                run_id=run_id,
+            )
+        )
+        return ledger
 
 
 @pytest.fixture(scope="module")
@@ -292,73 +282,73 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainedSearch:
     ).training
     settings = TrialSettings(classes=data.classes, positive=data.positive, image_size=SIZE, max_epochs=2)
     config = TrialConfig(architecture="small_cnn")
-    with CheckpointWriter(CheckpointStore(home / "trial-0003")) as writer:
+    with CheckpointWriter(CheckpointStore(home / "trials/0003")) as writer:
         reports = list(train(config, settings, data, checkpoints=writer))
-    champion = summarize(
-        3,
-        reports[-1].best_value,
-        params=config.to_params(),
-        best_epoch=reports[-1].best_epoch,
-        values={report.epoch: report.value for report in reports},
-    )
-    return TrainedSearch(home=home, data=data, settings=settings, champion=champion, checkpoints=home / "trial-0003")
+    values = {report.epoch: report.value for report in reports}
+    return TrainedSearch(home=home, data=data, settings=settings, params=config.to_params(), values=values)
+
+
+@pytest.fixture
+def runs(client: MlflowClient, experiment: str) -> tuple[str, str]:
+    """A parent run and a child's."""
+    parent, child = (client.create_run(experiment).info.run_id for _ in range(2))
+    return parent, child
 
 
 def test_a_champion_is_scored_registered_and_promoted_once(
-    client: MlflowClient, experiment: str, trained: TrainedSearch
+    client: MlflowClient, mlflow_server: ServerHandle, trained: TrainedSearch, runs: tuple[str, str]
 ) -> None:
-    parent, child = (client.create_run(experiment).info.run_id for _ in range(2))
-    champion = replace(trained.champion, run_id=child)
-    given: dict[str, Any] = {
-        "client": client,
-        "parent_run_id": parent,
-        "model_name": "crown-test",
-        "warnings": ["made for a test"],
-        **trained.options("first"),
-    }
-    crowning = crown(champion, **given)
-    assert (crowning.number, crowning.version, crowning.alias) == (3, "1", "champion")
-    assert crowning.value == champion.best_value
-    assert crowning.warnings == ("made for a test",)  # its checkpoint gave the value that it had reported
-    assert crowning.test is not None
-    assert {"auc", "sensitivity_0", "sensitivity_2"} <= set(crowning.test.metrics)
+    parent, child = runs
+    finish = trained.finish("first", "crown-test", mlflow_server.uri, parent)
+    finish = replace(finish, warnings=["made for a test"])
+    ledger = trained.ledger(child)
+    champion = crown_champion(ledger, finish)
+    assert champion is not None
+    assert (champion.number, champion.version, champion.alias) == (3, "1", "champion")
+    assert champion.value == ledger.entries[3].best_value
+    assert champion.warnings == ("made for a test",)  # its checkpoint gave the value that it had reported
+    assert champion.test is not None
+    assert {"auc", "sensitivity_0", "sensitivity_2"} <= set(champion.test.metrics)
+    assert {path.name for path in champion.models.iterdir()} == {"pixels", "images"}
 
-    record = json.loads((given["folder"] / "sealed_test.json").read_text())
+    record = json.loads(finish.folder.sealed_test_file.read_text())
     assert record["champion"] == 3
     assert record["data_hash"] == trained.data.data_hash
     assert record["num_openings"] == 1
     assert record["opened_at"].endswith("+00:00")
 
-    assert crown(champion, **given) == crowning  # as after a crash
+    assert crown_champion(ledger, finish) == champion  # as after a crash
     for run_id in (parent, child):
         history = client.get_metric_history(run_id, "test_auc")
-        assert [point.value for point in history] == [crowning.test.metrics["auc"]]
+        assert [point.value for point in history] == [champion.test.metrics["auc"]]
         assert {"test_auc_low", "test_without_duplicates_auc"} <= set(client.get_run(run_id).data.metrics)
-        pictures = {file.path for file in client.list_artifacts(run_id, "sealed_test")}
+        figures = {file.path for file in client.list_artifacts(run_id, "sealed_test")}
         names = ("confusion_matrix", "mistakes", "precision_recall", "roc_curve")
-        assert pictures == {f"sealed_test/{name}.png" for name in names}
+        assert figures == {f"sealed_test/{name}.png" for name in names}
     for name in ("crown-test", "crown-test-images"):
         (version,) = client.search_model_versions(f"name = '{name}'")
-        assert float(version.tags["test_auc"]) == crowning.test.metrics["auc"]
+        assert float(version.tags["test_auc"]) == champion.test.metrics["auc"]
         assert str(client.get_model_version_by_alias(name, "champion").version) == "1"
     assert "made for a test" in version.description
 
-    other = replace(champion, number=4, run_id=client.create_run(experiment).info.run_id)
+    candidate = choose_champion(ledger, finish.task)
+    assert candidate is not None
     with pytest.raises(SealedTestError, match=r"trial 3 .* trial 4"):
-        crown(other, **given)
+        crown(replace(candidate, entry=replace(candidate.entry, number=4)), finish)
     assert len(client.search_model_versions("name = 'crown-test'")) == 1
 
 
 def test_a_second_search_on_the_same_data_must_be_better(
-    client: MlflowClient, experiment: str, trained: TrainedSearch
+    client: MlflowClient, mlflow_server: ServerHandle, trained: TrainedSearch, experiment: str
 ) -> None:
     results = []
-    assert trained.champion.best_value is not None
     for name, less in (("second", 0.0), ("third", 0.01)):
         parent, child = (client.create_run(experiment).info.run_id for _ in range(2))
-        champion = replace(trained.champion, run_id=child, best_value=trained.champion.best_value - less, number=8)
-        options = trained.options(name)
-        results.append(crown(champion, client=client, parent_run_id=parent, model_name="second-test", **options))
+        finish = trained.finish(name, "second-test", mlflow_server.uri, parent)
+        candidate = choose_champion(trained.ledger(child), finish.task)
+        assert candidate is not None
+        facts = {**candidate.facts, "value": candidate.value - less}
+        results.append(crown(replace(candidate, facts=facts), finish))
     assert [result.alias for result in results] == ["champion", "challenger"]
     assert [result.version for result in results] == ["1", "2"]
     assert results[1].num_openings == results[0].num_openings + 1
@@ -369,24 +359,83 @@ def test_a_second_search_on_the_same_data_must_be_better(
         assert str(client.get_model_version_by_alias(name, "challenger").version) == "2"
 
 
-def test_a_best_epoch_that_was_lost_gives_way_to_the_next_trial() -> None:
-    trials = [summarize(number, value) for number, value in ((0, 0.7), (1, 0.9), (2, 0.8), (3, None))]
-    assert choose_champion(trials).number == 1
-    assert choose_champion(trials, is_kept=lambda trial: trial.number != 1).number == 2
-    assert choose_champion(trials, is_kept=lambda trial: False).number == 1, "crowning then says what is missing"
-
-
-def test_without_a_checkpoint_the_sealed_test_stays_closed(
-    client: MlflowClient, trained: TrainedSearch, tmp_path: Path
+def test_a_champion_lies_in_the_searchs_folder_where_mlflow_stays_away_and_is_registered_later(
+    client: MlflowClient,
+    mlflow_server: ServerHandle,
+    trained: TrainedSearch,
+    runs: tuple[str, str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    options = {**trained.options("fourth"), "checkpoint_uri": str(tmp_path / "nothing")}
-    with pytest.raises(FileNotFoundError, match="trial 3 has no readable `best` checkpoint"):
-        crown(trained.champion, client=client, parent_run_id="", model_name="none", **options)
-    assert not (options["folder"] / "sealed_test.json").exists()
+    parent, child = runs
+    away = trained.finish("away", "away-test", "http://127.0.0.1:9", parent)
+    champion = crown_champion(trained.ledger(child), away)
+    assert champion is not None
+    assert (champion.version, champion.alias) == ("", "unregistered")
+    assert champion.test is not None
+    assert (champion.models / "images" / "MLmodel").is_file()
+    assert "`ctsearch search --resume away` registers them" in caplog.text
+    back = trained.finish("away", "away-test", mlflow_server.uri, parent)
+    champion = crown_champion(trained.ledger(child), back)
+    assert champion is not None
+    assert (champion.version, champion.alias, champion.num_openings) == ("1", "champion", champion.num_openings)
+    assert len(client.search_model_versions("name = 'away-test'")) == 1
+
+
+class TestChoice:
+    @pytest.fixture
+    def task(self, trained: TrainedSearch, tmp_path: Path) -> TrialTask:
+        finish = trained.finish("choice", "none", "")
+        return replace(finish.task, trials_uri=str(tmp_path))
+
+    def enter(self, ledger: Ledger, task: TrialTask, number: int, value: float, *, saved: bool = True) -> None:
+        ledger.restore(TrialEntry(number=number, params={}, values={1: value}, outcome=Outcome.STOPPED))
+        if saved:
+            facts = {"epoch": 1, "value": value, "metrics": {}}
+            CheckpointStore(Path(task.trials_uri) / f"{number:04d}").save("best", {}, facts)
+
+    def test_the_best_value_wins_and_of_equals_the_lower_number(self, task: TrialTask) -> None:
+        ledger = Ledger()
+        for number, value in ((5, 0.9), (3, 0.9), (4, 0.2), (1, float("nan"))):
+            self.enter(ledger, task, number, value)
+        candidate = choose_champion(ledger, task)
+        assert candidate is not None
+        assert (candidate.entry.number, candidate.value, candidate.warnings) == (3, 0.9, ())
+
+    def test_without_a_value_there_is_no_champion(self, task: TrialTask) -> None:
+        ledger = Ledger()
+        ledger.restore(TrialEntry(number=0, params={}, outcome=Outcome.FAILED))
+        self.enter(ledger, task, 1, float("nan"))
+        assert choose_champion(ledger, task) is None
+
+    def test_a_best_epoch_that_was_lost_or_damaged_gives_way_to_the_next_trial_with_a_warning(
+        self, task: TrialTask
+    ) -> None:
+        ledger = Ledger()
+        self.enter(ledger, task, 1, 0.9, saved=False)
+        self.enter(ledger, task, 2, 0.8)
+        self.enter(ledger, task, 3, 0.7)
+        next(Path(task.trials_uri, "0002").glob("best-*.pt")).write_bytes(b"damaged")
+        candidate = choose_champion(ledger, task)
+        assert candidate is not None
+        assert candidate.entry.number == 3
+        assert [warning.split(",")[0] for warning in candidate.warnings] == [
+            "the best epoch of trial 1",
+            "the best epoch of trial 2",
+        ]
+
+    def test_where_no_checkpoint_can_be_read_the_sealed_test_stays_closed(
+        self, task: TrialTask, trained: TrainedSearch
+    ) -> None:
+        ledger = Ledger()
+        self.enter(ledger, task, 1, 0.9, saved=False)
+        finish = replace(trained.finish("fourth", "none", ""), task=task)
+        with pytest.raises(FileNotFoundError, match="none of 1 trials has a readable `best` checkpoint"):
+            crown_champion(ledger, finish)
+        assert not finish.folder.sealed_test_file.exists()
 
 
 def test_the_rebuilt_champion_is_the_trained_net(trained: TrainedSearch) -> None:
-    loaded = CheckpointStore(trained.checkpoints).load("best")
+    loaded = CheckpointStore(trained.home / "trials/0003").load("best")
     assert loaded is not None
-    net = rebuild_model(trained.champion.params, trained.settings, loaded[0])
+    net = rebuild_model(trained.params, trained.settings, loaded[0])
     assert not net.training
