@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -175,11 +175,17 @@ def create_search(home: Path, name: str | None, record: Mapping[str, Any]) -> Se
 
 def reopen_search(home: Path, name: str) -> SearchFolder:
     """Open the folder of a search that began earlier. Raises ValueError where there is none, or it is running."""
+    search = view_search(home, name)
+    return replace(search, lock=_lock(search.folder, name))
+
+
+def view_search(home: Path, name: str) -> SearchFolder:
+    """A search to look at, which may be running. Raises ValueError where there is none."""
     folder = home / "searches" / name
     if not (folder / "search.json").exists():
         known = ", ".join(list_searches(home)) or "none"
         raise ValueError(f"there is no search {name!r} in {home}; it must be one of: {known}")
-    return SearchFolder(home=home, name=name, resumed=True, lock=_lock(folder, name))
+    return SearchFolder(home=home, name=name, resumed=True, lock=FileLock(folder / "driver.lock"))
 
 
 def _lock(folder: Path, name: str) -> FileLock:

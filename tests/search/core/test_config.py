@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from search.cli import build_parser, main, read_config
-from search.core.config import SearchConfig, parse_bytes, parse_duration_s
+from search.core.config import OPTIONS as FIELDS
+from search.core.config import SearchConfig
+from search.core.options import OptionError, parse_bytes, parse_duration_s, to_arguments
 from trainable.recipes import RECIPES
 
 OPTIONS = {
@@ -21,6 +23,7 @@ OPTIONS = {
     *("--trial-cpus", "--trial-gpus", "--ray-address", "--tracking-uri", "--seed", "--deterministic"),
     *("--compile", "--checkpoint-budget", "--timings"),
     *("--storage", "--preflight", "--bad-nodes"),
+    *("--config", "--print-config"),
 }
 
 
@@ -105,10 +108,10 @@ def test_a_bad_duration_says_what_must_hold(text: str) -> None:
         ({"sampler": "grid"}, "must be one of tpe"),
         ({"num_trials": 0}, "num_trials is 0"),
         ({"max_epochs": -1}, "max_epochs is -1"),
-        ({"trial_gpus": -1.0}, "--trial-gpus"),
+        ({"trial_gpus": -1.0}, "trial_gpus is -1.0"),
         ({"trial_gpus": 1.5}, "a whole number of GPUs"),
         ({"trial_gpus": 2.0, "compile": True}, "drop one of them"),
-        ({"patience": -1}, "--patience"),
+        ({"patience": -1}, "patience is -1"),
         ({"bad_nodes": "shoot"}, "must be one of refuse"),
         ({"image_size": 8}, "between 32 and 1024"),
         ({"data": Path("/nowhere/at/all")}, "no such folder"),
@@ -118,6 +121,89 @@ def test_a_bad_duration_says_what_must_hold(text: str) -> None:
 def test_a_bad_value_says_what_came_and_what_must_hold(options: dict[str, Any], word: str) -> None:
     with pytest.raises(ValueError, match=word):
         SearchConfig(**options)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--max-epochs", "0"], "--max-epochs is 0; it must be above 0"),
+        (["--gpu-hours", "-1"], "--gpu-hours is -1.0; it must be above 0"),
+        (["--num-trials", "many"], "--num-trials is 'many'; it must be a number"),
+        (["--num-trials", "1.5"], "--num-trials is '1.5'; it must be a whole number"),
+        (["--trial-gpus", "1e400"], "--trial-gpus is '1e400'; it must be a finite number of a sensible size"),
+        (["--gpu-hours", "nan"], "--gpu-hours is 'nan'; it must be a finite number of a sensible size"),
+        (["--time-budget", "soon"], "--time-budget is 'soon'; a duration is 'soon'; it must be a positive number"),
+        (["--range", "batch_size"], "--range is ['batch_size']; 'batch_size' must be NAME=VALUE"),
+        (["--seed", "-1"], "--seed is -1; it must be between 0 and 4294967295"),
+    ],
+)
+def test_the_command_line_names_the_flag(
+    arguments: list[str], line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["search", "--home", str(tmp_path), *arguments]) == 2
+    assert capsys.readouterr().err.startswith(f"ctsearch: {line}")
+
+
+def test_python_takes_the_same_options_by_keyword(tmp_path: Path) -> None:
+    by_keyword = SearchConfig.of(
+        data=tmp_path,
+        arch=["resnet18", "resnet50"],
+        lr="1e-5:1e-3",
+        range={"batch_size": [16, 32]},
+        time_budget="90m",
+        gpu_hours=4,
+        trial_timeout="1h",
+        weights={"resnet18": "w.pth"},
+        deterministic=True,
+        checkpoint_budget="20GB",
+    )
+    assert by_keyword == parse(
+        *("--data", str(tmp_path), "--arch", "resnet18,resnet50", "--lr", "1e-5:1e-3", "--range", "batch_size=16,32"),
+        *("--time-budget", "90m", "--gpu-hours", "4", "--trial-timeout", "1h", "--weights", "resnet18=w.pth"),
+        *("--deterministic", "--checkpoint-budget", "20GB"),
+    )
+    with pytest.raises(TypeError, match="there is no option 'time_bugdet'; did you mean time_budget"):
+        SearchConfig.of(time_bugdet="2h")
+    with pytest.raises(OptionError, match=r"^deterministic is 'False'; it must be true or false"):
+        SearchConfig.of(deterministic="False")
+
+
+def test_keywords_become_arguments_with_the_paths_of_the_other_machine() -> None:
+    given = {"data": "slices/", "time_budget": "2h", "lr": "1e-4:1e-2", "compile": True, "weights": {"resnet18": "w"}}
+    expected = "--data slices/ --time-budget 2h --lr 1e-4:1e-2 --compile --weights resnet18=w"
+    assert to_arguments(given, FIELDS) == expected.split()
+    with pytest.raises(TypeError, match="there is no option 'tim'"):
+        to_arguments({"tim": 1}, FIELDS)
+
+
+def test_a_file_holds_what_the_command_line_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--data", str(tmp_path), "--arch", "resnet18,resnet50", "--lr", "1e-5:1e-3", "--time-budget", "2h"]
+    assert main(["search", *options, "--print-config"]) == 0
+    file = tmp_path / "first.yaml"
+    file.write_text(capsys.readouterr().out)
+    assert parse("--config", str(file)) == parse(*options)
+    assert parse("--config", str(file), "--time-budget", "1h").time_budget_s == 3600, "what is given here wins"
+    file.write_text("time_budget: 30m\nspace:\n  arch: resnet18\n")
+    assert parse("--config", str(file)) == parse("--time-budget", "30m", "--arch", "resnet18")
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ("budget: {num_trials: -1}", "--num-trials is -1; it must be above 0"),
+        ("budget: {num_trials: many}", "--num-trials is 'many'; it must be a number (in "),
+        ("budget: {num_trails: 3}", "there is no option 'num_trails'; did you mean num_trials"),
+        ("- 1", "a configuration is list; it must be a mapping"),
+        ("a: [", "--config "),
+    ],
+)
+def test_a_bad_file_is_named_in_one_line(
+    content: str, line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.yaml").write_text(content)
+    assert main(["search", "--home", str(tmp_path), "--config", str(tmp_path / "bad.yaml")]) == 2
+    (shown,) = capsys.readouterr().err.splitlines()
+    assert line in shown
 
 
 def test_the_command_line_tells_errors_in_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
