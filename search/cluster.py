@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from trainable.proxies import LOOPBACK, bypass_proxies, own_hosts
+
 ROOT = Path(__file__).resolve().parents[1]
 QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -95,7 +97,8 @@ def connect(address: str | None, *, trial_cpus: float | None = None, trial_gpus:
     """
     for name, value in (QUIET | NO_IDLE_WORKERS | FEW_ARENAS).items():
         os.environ.setdefault(name, value)
-    address = address or os.environ.get("RAY_ADDRESS")
+    address = address or os.environ.get("RAY_ADDRESS") or None
+    bypass_proxies([address] if address else [])
     # Workers started here import this code and no other checkout that may be installed.
     paths = [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
@@ -124,6 +127,7 @@ def connect(address: str | None, *, trial_cpus: float | None = None, trial_gpus:
                 f"the Ray cluster at {address!r} answers and does not let us in; set RAY_AUTH_MODE=token, and "
                 f"RAY_AUTH_TOKEN or ~/.ray/auth_token to the token of its head ({str(error).splitlines()[0]})"
             ) from error
+    bypass_proxies(name for node in alive_nodes() for name in (node["NodeManagerAddress"], node["NodeManagerHostname"]))
     growth = read_growth() if address else []
     if address and Path(BOOTSTRAP_CONFIG).expanduser().exists() and not growth:
         wait_for_workers()
@@ -192,7 +196,9 @@ def choose_runtime_env() -> dict[str, Any]:
     is_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
     code = {"working_dir": str(ROOT), "excludes": [".git"]} if is_checkout and not is_job else {}
     given = {name: os.environ[name] for name in FORWARDED if name in os.environ}
-    return {**code, "env_vars": FEW_ARENAS | given}
+    # A node's own list stays: Ray puts what the node has in the place of its name (a name unset there is no host's).
+    spared = {name: f"${{{name}}},{','.join((*LOOPBACK, *own_hosts()))}" for name in ("no_proxy", "NO_PROXY")}
+    return {**code, "env_vars": FEW_ARENAS | given | spared}
 
 
 def fit_trials(

@@ -13,6 +13,7 @@ from search.config import SearchConfig, check_tracking_uri
 from search.home import SearchHome
 from search.outbox import ask
 from search.pace import Pace
+from trainable.proxies import bypass_proxies
 
 QUIET_MLFLOW = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
@@ -40,6 +41,7 @@ class Services:
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
+        bypass_proxies()
         for name, value in QUIET_MLFLOW.items():
             os.environ.setdefault(name, value)
         if self._uri is None:
