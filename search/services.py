@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
 from mlflow_server.serve import PendingServer, begin_server
 from search.cluster import Cluster, connect
-from search.config import SearchConfig, check_tracking_uri
+from search.config import SearchConfig
 from search.home import SearchHome
 from search.outbox import ask
 from search.pace import Pace
-from trainable.proxies import bypass_proxies
+from search.surroundings import QUIET_MLFLOW, only_what_is_meant, read_login, read_tracking
 
-QUIET_MLFLOW = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
+__all__ = ["Services", "QUIET_MLFLOW", "read_login"]
 
 
 class Services:
@@ -36,36 +35,38 @@ class Services:
         self.pace = pace
         self.with_ray = with_ray
         self.tracking_login: dict[str, str] = {}  # for the workers; none for a server of our own
-        self._uri = config.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+        self._chosen = read_tracking(config.tracking_uri)
+        self._uri = self._chosen.uri
         self._pending: PendingServer | None = None
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        bypass_proxies()
-        for name, value in QUIET_MLFLOW.items():
-            os.environ.setdefault(name, value)
+        self._stack.enter_context(only_what_is_meant(self._uri))
+        try:
+            self._open()
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def _open(self) -> None:
         if self._uri is None:
             self._pending = begin_server(self.home.mlflow)
         else:  # a wrong address or password is told now, not after the images
             from mlflow import MlflowClient
 
-            client = MlflowClient(check_tracking_uri(self._uri))
+            client = MlflowClient(self._uri)
             ask(self._uri, lambda: client.search_experiments(max_results=1), patience_s=30.0)
-            self.tracking_login = read_login()
+            self.tracking_login = dict(self._chosen.login)
         if not self.with_ray:
-            return self
+            return
         import ray
 
         if not ray.is_initialized():
             self._stack.callback(ray.shutdown)
-        try:
-            config = self.config
-            with self.pace.part("Ray"):
-                self.cluster = connect(config.ray_address, trial_cpus=config.trial_cpus, trial_gpus=config.trial_gpus)
-        except BaseException:
-            self._close()
-            raise
-        return self
+        config = self.config
+        with self.pace.part("Ray"):
+            self.cluster = connect(config.ray_address, trial_cpus=config.trial_cpus, trial_gpus=config.trial_gpus)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -89,16 +90,3 @@ class Services:
         if self._pending is not None:
             self._pending.abandon()
         self._stack.close()
-
-
-def read_login() -> dict[str, str]:
-    """The variables by which MLflow's client logs in here, from the environment or `~/.mlflow/credentials`."""
-    from mlflow.utils.credentials import read_mlflow_creds
-
-    name, password = read_mlflow_creds()
-    login = {
-        "MLFLOW_TRACKING_USERNAME": name,
-        "MLFLOW_TRACKING_PASSWORD": password,
-        "MLFLOW_TRACKING_TOKEN": os.environ.get("MLFLOW_TRACKING_TOKEN"),
-    }
-    return {variable: value for variable, value in login.items() if value}

@@ -92,7 +92,8 @@ bypass_proxies()
 host, port = server.get_host_and_port()
 login = {"aws_access_key_id": "k", "aws_secret_access_key": "s", "region_name": "us-east-1"}
 boto3.client("s3", endpoint_url=f"http://{host}:{port}", **login).create_bucket(Bucket="bucket")
-s3 = fs.S3FileSystem(access_key="k", secret_key="s", region="us-east-1", endpoint_override=f"{host}:{port}", scheme="http")
+way = {"endpoint_override": f"{host}:{port}", "scheme": "http", "region": "us-east-1"}
+s3 = fs.S3FileSystem(access_key="k", secret_key="s", **way)
 with s3.open_output_stream("bucket/file") as stream:
     stream.write(b"content")
 assert s3.open_input_stream("bucket/file").read() == b"content"
@@ -131,7 +132,7 @@ def test_what_no_proxy_holds_already_stays(monkeypatch: pytest.MonkeyPatch) -> N
     assert parts[:3] == ["pacs.example.org", ".example.org", "10.0.0.0/8"]
     wanted = {"localhost", "127.0.0.1", "::1", "[::1]", "head.cluster", "10.1.2.3", "fd00::7", "[fd00::7]", "fd00::8"}
     assert wanted | {"node-7", socket.gethostname()} <= set(parts)
-    assert os.environ["NO_PROXY"] == os.environ["no_proxy"] == os.environ["no_grpc_proxy"]
+    assert os.environ["NO_PROXY"] == os.environ["no_proxy"] == os.environ["no_grpc_proxy"]  # noqa: SIM112 - gRPC's own name
     assert bypass_proxies() == os.environ["no_proxy"] == ",".join(parts), "a second call adds nothing"
 
 
