@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from search.ray_address import check_address, choose_address, choose_folder
 from trainable.proxies import LOOPBACK, bypass_proxies, own_hosts
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -97,7 +97,7 @@ def connect(address: str | None, *, trial_cpus: float | None = None, trial_gpus:
     """
     for name, value in (QUIET | NO_IDLE_WORKERS | FEW_ARENAS).items():
         os.environ.setdefault(name, value)
-    address = address or os.environ.get("RAY_ADDRESS") or None
+    address = choose_address(address)
     bypass_proxies([address] if address else [])
     # Workers started here import this code and no other checkout that may be installed.
     paths = [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
@@ -116,10 +116,11 @@ def connect(address: str | None, *, trial_cpus: float | None = None, trial_gpus:
             "configure_logging": True,
         }
         if address:
-            check_answers(address)
+            check_address(address)
             options |= {"address": address, "runtime_env": choose_runtime_env()}
         else:
             options |= {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+            options |= {"_temp_dir": folder} if (folder := choose_folder()) else {}
         try:
             ray.init(**options)
         except (ray.exceptions.AuthenticationError, ConnectionError) as error:
@@ -170,20 +171,6 @@ def read_growth() -> list[dict[str, float]]:
         return []
     best = max(types.values(), key=lambda kind: kind.get("priority", 0))
     return [best["resources"]] * min(config["max_workers"], best.get("max_workers", config["max_workers"]))
-
-
-def check_answers(address: str, *, timeout_s: float = 10.0) -> None:
-    """Raise ConnectionError where nobody listens at HOST:PORT: Ray itself would try for minutes."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if not colon or not port.isdecimal():  # "auto", say
-        return
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=timeout_s).close()
-    except OSError as error:
-        raise ConnectionError(
-            f"no Ray cluster answers at {address!r} ({error}); start one with `ray start --head`, or unset RAY_ADDRESS "
-            "and --ray-address to run on this machine"
-        ) from error
 
 
 def choose_runtime_env() -> dict[str, Any]:
