@@ -14,6 +14,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from trainable.files import write_atomically
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
@@ -29,9 +31,7 @@ def default_storage() -> str | None:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write aside, then rename: a reader sees the old file or the new one, never a half."""
-    aside = path.with_name(path.name + ".tmp")
-    aside.write_text(json.dumps(content, indent=2, default=str) + "\n")
-    aside.replace(path)
+    write_atomically(path, json.dumps(content, indent=2, default=str) + "\n")
 
 
 def list_searches(home: Path) -> list[str]:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainable.config import CPU_ARCHITECTURES, GPU_ARCHITECTURES, TrialConfig, is_own_net
+from trainable.files import open_regular_file, read_text_file
+from trainable.suggest import did_you_mean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,8 +57,8 @@ def choose_nets(
     for name in asked:
         if name not in KNOWN and name not in sources:
             raise ValueError(
-                f"unknown architecture {name!r}; it must be one of {', '.join(KNOWN)}, or your own net as "
-                "FILE.py:FUNCTION"
+                f"unknown architecture {name!r}{did_you_mean(name, KNOWN)}; it must be one of {', '.join(KNOWN)}, or "
+                "your own net as FILE.py:FUNCTION"
             )
     own = tuple(asked) or (KNOWN if has_gpu else CPU_ARCHITECTURES)
     architectures = tuple(dict.fromkeys([*own, *of_recipes]))
@@ -74,14 +76,18 @@ def choose_nets(
 def read_own_net(name: str) -> str:
     """The text of "FILE.py:FUNCTION"; it travels to the workers as text, so it may import libraries only."""
     file, _, function = name.rpartition(":")
-    path = Path(file).expanduser()
-    if not path.is_file():
-        raise ValueError(f"--arch is {name!r}; there is no file {path}")
-    text = path.read_text()
-    defined = [node.name for node in ast.parse(text, file).body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    path, option = Path(file).expanduser(), f"--arch {name}"
+    text = read_text_file(path, option)
+    try:
+        body = ast.parse(text, file).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        place = f"line {error.lineno}: {error.msg}" if isinstance(error, SyntaxError) else type(error).__name__
+        raise ValueError(f"--arch is {name!r}; {file}, {place}") from error
+    defined = [node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
     if function not in defined:
         raise ValueError(
-            f"--arch is {name!r}; {file} must define {function}(num_classes), it has: {', '.join(defined) or 'nothing'}"
+            f"--arch is {name!r}; {file} must define {function}(num_classes)"
+            f"{did_you_mean(function, defined)}, it has: {', '.join(defined) or 'nothing'}"
         )
     return text
 
@@ -122,8 +128,10 @@ def read_weights(
         if name == "imagenet":
             continue
         if name not in architectures:
-            raise ValueError(f"--weights names {name!r}; the search tries only: {', '.join(architectures)}")
+            hint = did_you_mean(name, architectures)
+            raise ValueError(f"--weights names {name!r}{hint}; the search tries only: {', '.join(architectures)}")
         path = Path(file).expanduser()
         check_weights(name, path, source=sources.get(name))
-        loaded[name] = np.fromfile(path, dtype=np.uint8)
+        with open_regular_file(path, f"--weights {name}") as content:
+            loaded[name] = np.frombuffer(content.read(), dtype=np.uint8)
     return loaded
