@@ -15,6 +15,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from trainable.files import write_atomically
+from trainable.records import copy_of, read_record, write_record
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
@@ -84,11 +85,10 @@ class SearchHome:
         return self.folder / "trials"
 
     def read_record(self) -> dict[str, Any]:
-        record: dict[str, Any] = json.loads(self.record_file.read_text())
-        return record
+        return read_record(self.record_file)
 
     def update_record(self, **entries: Any) -> None:
-        write_json(self.record_file, {**self.read_record(), **entries})
+        write_record(self.record_file, {**self.read_record(), **entries})
 
     def release(self) -> None:
         self.lock.release()
@@ -118,14 +118,14 @@ def create_search(home: Path, name: str | None, record: Mapping[str, Any]) -> Se
     search_home = SearchHome(home=home, name=name, resumed=False, lock=_lock(folder, name))
     search_home.cache.mkdir(exist_ok=True)
     search_home.trials.mkdir()
-    write_json(search_home.record_file, record)
+    write_record(search_home.record_file, record)
     return search_home
 
 
 def reopen_search(home: Path, name: str) -> SearchHome:
     """Open the folder of a search that began earlier. Raises ValueError where there is none, or it is running."""
     folder = home / "searches" / name
-    if not (folder / "search.json").exists():
+    if not (folder / "search.json").exists() and not copy_of(folder / "search.json").exists():
         known = ", ".join(list_searches(home)) or "none"
         raise ValueError(f"there is no search {name!r} in {home}; it must be one of: {known}")
     return SearchHome(home=home, name=name, resumed=True, lock=_lock(folder, name))
