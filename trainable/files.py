@@ -59,7 +59,7 @@ def check_regular_file(path: Path, what: str) -> None:
         mode = path.stat().st_mode
     except (OSError, ValueError) as error:  # a name too long, a loop of links, a null character
         reason = error.strerror if isinstance(error, OSError) else error
-        raise ValueError(f"{what} is {str(path)!r}; there is no file {str(path)!r} ({reason})") from error
+        raise ValueError(f"{what} is {str(path)!r}; there is no file of that name ({reason})") from error
     if not stat.S_ISREG(mode):
         kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "something else")
         raise ValueError(f"{what} is {path}; it is {kind} and must be a regular file")

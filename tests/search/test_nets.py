@@ -53,7 +53,7 @@ def test_weights_are_checked_before_anything_is_trained(shared_data: Path, tmp_p
     assert nets.weights["squeezenet1_1"].nbytes == Path(file).stat().st_size
     with pytest.raises(ValueError, match="tensor"):
         choose_nets(("mobilenet_v2",), {"mobilenet_v2": file}, has_gpu=False)
-    with pytest.raises(FileNotFoundError, match="there is no file"):
+    with pytest.raises(ValueError, match="there is no file"):
         choose_nets(("mobilenet_v2",), {"mobilenet_v2": str(tmp_path / "lost.pth")}, has_gpu=False)
     with pytest.raises(ValueError, match="the search tries only: resnet18"):
         choose_nets(("resnet18",), {"squeezenet1_1": file}, has_gpu=False)
