@@ -92,20 +92,27 @@ def read_own_net(name: str) -> str:
     return text
 
 
-def check_own_nets(sources: Mapping[str, str], *, num_classes: int, image_size: int) -> None:
-    """Raise ValueError for a net that takes no such pictures, or that could not be registered once it has won."""
+def check_own_nets(sources: Mapping[str, str], *, num_classes: int, image_size: int) -> list[str]:
+    """Train each own net one step, evaluate it and export it, at the door; warnings that name it.
+
+    Raises ValueError for a net that a trial would fail on, or that could not be registered once it has won.
+    """
     if not sources:
-        return
-    from trainable.architectures import build_model, check_output
+        return []
+    from trainable.architectures import build_model
+    from trainable.model_check import check_own_model
     from trainable.served_model import check_exportable
 
+    warnings = []
     for name, source in sources.items():
-        net = build_model(TrialConfig(architecture=name), num_classes, source=source)
         try:
-            check_output(net, num_classes, image_size)
+            told = check_own_model(name, source, num_classes=num_classes, image_size=image_size)
+            warnings += [f"--arch {name}: {line}" for line in told]
+            net = build_model(TrialConfig(architecture=name), num_classes, source=source)
             check_exportable(net, image_size=image_size)
         except ValueError as error:
             raise ValueError(f"--arch is {name!r}: {error}") from error
+    return warnings
 
 
 def read_weights(
