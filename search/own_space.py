@@ -189,8 +189,7 @@ def check_draw(space: OwnSpace, drawn: Configuration | None, params: Mapping[str
         raise ValueError(f"{space.place('return')}the configuration has no architecture; it must name one")
     for name, value in given.items():
         try:
-            other = {} if name == "architecture" else {"architecture": ""}
-            TrialConfig(**other, **settle({name: value}))
+            TrialConfig.from_params({"architecture": ""} | settle({name: value}))
         except ValueError as error:
             raise ValueError(f"{space.place(str(name))}{error}") from error
     return settle(given)

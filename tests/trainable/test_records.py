@@ -9,6 +9,7 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from trainable.files import write_atomically
 from trainable.records import (
     RecordError,
     copy_of,
@@ -88,17 +89,15 @@ def test_where_both_are_damaged_the_file_is_named(content: str, path: Path) -> N
 
 
 def test_a_crash_between_the_two_writes_leaves_the_newer(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import trainable.records as records
-
-    write, files = records.write_atomically, []
+    files: list[Path] = []
 
     def die_at_second(target: Path, content: bytes | str) -> None:
         files.append(target)
         if len(files) == 2:
             raise KeyboardInterrupt
-        write(target, content)
+        write_atomically(target, content)
 
-    monkeypatch.setattr(records, "write_atomically", die_at_second)
+    monkeypatch.setattr("trainable.records.write_atomically", die_at_second)
     with pytest.raises(KeyboardInterrupt):
         write_record(path, RECORD | {"image_size": 128})
     monkeypatch.undo()
