@@ -12,6 +12,7 @@ from search.config import SearchConfig
 from search.home import SearchHome
 from search.outbox import ask
 from search.pace import Pace
+from search.registry import check_model_name, check_server_version, rehearse_registration
 from search.surroundings import QUIET_MLFLOW, only_what_is_meant, read_login, read_tracking
 
 __all__ = ["Services", "QUIET_MLFLOW", "read_login"]
@@ -85,6 +86,18 @@ class Services:
                 self.tracking_login = read_login()
             self._uri = server.uri
         return self._uri
+
+    def check_registry(self, model_name: str) -> str | None:
+        """Ask, before images are read, whether the champion can be registered as `model_name` in the end.
+
+        A server of our own can register what its name allows; on any other the registration is rehearsed. Returns a
+        warning, or None. Raises ValueError for the name, TrackingError for the server.
+        """
+        check_model_name(model_name)
+        if self._chosen.uri is None:
+            return None
+        check_server_version(self._chosen.uri)
+        return rehearse_registration(self._chosen.uri, model_name)
 
     def _close(self) -> None:
         if self._pending is not None:

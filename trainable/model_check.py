@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from trainable.architectures import build_model
 from trainable.config import TrialConfig
@@ -91,7 +91,7 @@ def _evaluate(model: nn.Module, images: Tensor, num_classes: int, file: str) -> 
 def _refuse_lazy_layers(model: nn.Module) -> None:
     for name, module in model.named_modules():
         own = (*module.parameters(recurse=False), *module.buffers(recurse=False))
-        if any(isinstance(tensor, UninitializedTensorMixin) for tensor in own):
+        if any(isinstance(tensor, UninitializedParameter | UninitializedBuffer) for tensor in own):
             raise ValueError(
                 f"the model's layer {name or 'itself'} is a {type(module).__name__}, which has no weights before its "
                 "first image; give its number of inputs, or call the model once on zeros of shape (1, 1, S, S) in the "

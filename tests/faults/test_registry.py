@@ -16,8 +16,12 @@ from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 
 from mlflow_server.serve import ServerHandle
+from search.config import SearchConfig
+from search.home import create_search
 from search.outbox import TrackingError
+from search.pace import Pace
 from search.registry import check_model_name, check_server_version, rehearse_registration, suggest_model_name
+from search.services import Services
 
 Answer = Callable[[str, str], tuple[int, str]]
 
@@ -136,3 +140,20 @@ def test_a_server_that_is_gone_is_one_line(tmp_path: Path) -> None:
         with pytest.raises(TrackingError, match=r"went away|has not answered") as caught:
             rehearse_registration(f"http://127.0.0.1:{held.getsockname()[1]}", "e")
     assert "\n" not in str(caught.value)
+
+
+def test_services_ask_a_given_server_and_trust_our_own(
+    mlflow_server: ServerHandle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    home = create_search(tmp_path, "asked", {})
+    config = SearchConfig(home=tmp_path, tracking_uri=mlflow_server.uri)
+    with Services(config, home, Pace(), with_ray=False) as services:
+        assert services.check_registry("asked") is None
+        with pytest.raises(ValueError, match=r"'lung\.v2'"):
+            services.check_registry("lung.v2")
+    assert MlflowClient(mlflow_server.uri).get_experiment_by_name("asked") is not None
+    own = Services(SearchConfig(home=tmp_path), home, Pace(), with_ray=False)
+    assert own.check_registry("asked") is None
+    with pytest.raises(ValueError, match="--model-name"):
+        own.check_registry("a:b")
