@@ -32,19 +32,19 @@ from rich.console import Console
 
 from benchmarks.stub_trial import NUM_REPORTS, Stub
 from mlflow_server.serve import ensure_server
-from search.book import Book
-from search.budget import Budget
-from search.cluster import Cluster, connect
-from search.fit import fit
-from search.home import create_search
-from search.listener import Listener
-from search.pace import Pace
-from search.scheduler import Rungs, Scheduler, rung_levels
-from search.searcher import OptunaSearcher, Record
-from search.services import QUIET_MLFLOW
-from search.space import DefaultSpace
-from search.terminal import Board
-from search.tracking import Tracking
+from search.core.budget import Budget
+from search.core.folder import create_search
+from search.core.ledger import Book
+from search.core.space import DefaultSpace
+from search.engine.callback import Listener
+from search.engine.cluster import Cluster, connect
+from search.engine.fit import fit
+from search.engine.runtime import QUIET_MLFLOW
+from search.engine.scheduler import Rungs, Scheduler, rung_levels
+from search.engine.searcher import OptunaSearcher, Record
+from search.observers.progress import Board
+from search.observers.timings import Pace
+from search.observers.tracking import Tracking
 
 
 class Clock:

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from search.config import BAD_NODES, SAMPLERS, SearchConfig, parse_bytes, parse_duration_s
-from search.home import default_home, default_storage
+from search.core.config import BAD_NODES, SAMPLERS, SearchConfig, parse_bytes, parse_duration_s
+from search.core.folder import default_home, default_storage
 from trainable.config import METRICS
 from trainable.recipes import RECIPES
 
@@ -205,12 +205,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             serve_ui((args.home or default_home()).expanduser().absolute() / "mlflow", args.port)
             return 0
         if args.command == "submit":
-            from search.submission import submit
+            from search.commands.submit import submit
 
             build_parser().parse_args(["search", *args.options])  # a wrong option is told here, not in a log there
             return submit(args.cluster_file, args.options)
         if args.command == "classify":
-            from search.classification import classify
+            from search.commands.classify import classify
 
             home = (args.home or default_home()).expanduser().absolute()
             return classify(
@@ -223,7 +223,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 explain=args.explain,
             )
         if args.command == "export":
-            from search.classification import export_onnx
+            from search.commands.classify import export_onnx
 
             home = (args.home or default_home()).expanduser().absolute()
             export_onnx(args.onnx, model=args.model, home=home, tracking_uri=args.tracking_uri)
@@ -231,12 +231,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.command == "train":
             return run_train(args)
         if args.command == "recipes":
-            from search.recipe_table import show_recipes
+            from search.commands.recipes import show_recipes
 
             show_recipes()
             return 0
         if args.command == "models":
-            from search.model_table import show_layers, show_models
+            from search.commands.models import show_layers, show_models
 
             if args.name:
                 show_layers(args.name, image_size=args.image_size)
@@ -254,7 +254,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_train(args: argparse.Namespace) -> int:
-    from search.single import train_recipe
+    from search.commands.train import train_recipe
     from trainable.recipes import find_recipe
 
     recipe = find_recipe(args.recipe)
@@ -268,7 +268,7 @@ def run_train(args: argparse.Namespace) -> int:
 
 
 def run_search(args: argparse.Namespace) -> int:
-    from search.pace import process_began_at_s
+    from search.observers.timings import process_began_at_s
     from search.run import resume, run
 
     began_at_s = process_began_at_s()
@@ -288,7 +288,7 @@ def run_search(args: argparse.Namespace) -> int:
             began_at_s=began_at_s,
         )
     if args.preflight:
-        from search.preflight import preflight
+        from search.engine.preflight import preflight
 
         return preflight(read_config(args))
     return run(read_config(args), began_at_s=began_at_s)

@@ -18,18 +18,25 @@ if __name__ == "__main__":  # as a script, search/ comes first on the path: the 
 from ray import tune
 from rich.console import Console
 
-from search.book import Book
-from search.budget import Budget
-from search.config import SearchConfig
-from search.finish import crown_champion, report_search, tell_end
-from search.fit import CTRL_C, TERMINATED, closing_on_error, end_on_signals, fit
-from search.home import SearchHome, create_search, reopen_search
-from search.listener import Listener
-from search.mirror import fetch, holds, mirror_records
-from search.nodes import NodeWatch
-from search.pace import Pace
-from search.preflight import check_cluster, look
-from search.preparation import (
+from search.champion.conclude import crown_champion, report_search, tell_end
+from search.core.budget import Budget
+from search.core.config import SearchConfig
+from search.core.folder import SearchHome, create_search, reopen_search
+from search.core.ledger import Book
+from search.core.version import code_version
+from search.engine.callback import Listener
+from search.engine.fit import CTRL_C, TERMINATED, closing_on_error, end_on_signals, fit
+from search.engine.nodes import NodeWatch
+from search.engine.preflight import check_cluster, look
+from search.engine.runtime import Services
+from search.engine.scheduler import INTERRUPTED, Rungs, Scheduler, rung_levels
+from search.engine.searcher import OptunaSearcher, Record
+from search.observers.mirror import fetch, holds, mirror_records
+from search.observers.progress import Board
+from search.observers.timings import Pace
+from search.observers.tracking import Tracking
+from search.preparation.first_points import choose_recipes, describe_standing, record_standing
+from search.preparation.plan import (
     choose_first_points,
     describe_data,
     describe_space,
@@ -40,13 +47,6 @@ from search.preparation import (
     settle_trials,
     share_gpus,
 )
-from search.recipe_points import choose_recipes, describe_standing, record_standing
-from search.scheduler import INTERRUPTED, Rungs, Scheduler, rung_levels
-from search.searcher import OptunaSearcher, Record
-from search.services import Services
-from search.terminal import Board
-from search.tracking import Tracking
-from search.version import code_version
 from trainable.node import serve_file
 from trainable.storage import join
 from trainable.task import TrialTask, delete_checkpoint, read_best

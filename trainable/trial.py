@@ -100,7 +100,7 @@ class Trial(tune.Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """The next trial comes because the last one ended for good: its `newest` checkpoint goes.
 
-        The driver deletes a `best` that nobody needs only when this has returned (search/listener.py).
+        The driver deletes a `best` that nobody needs only when this has returned (search/engine/callback.py).
         A worker whose memory does not come back ends itself; Tune then starts the trial on a new one.
         """
         with self._timed("end of the last trial"):

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from search.choices import check_choices, finite_number
-from search.config import SearchConfig
+from search.core.checks import finite_number
+from search.core.config import SearchConfig
+from search.preparation.choices import check_choices
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -103,7 +104,8 @@ def test_what_is_right_is_taken(tmp_path: Path) -> None:
 
 def test_nothing_heavy_is_imported() -> None:
     code = (
-        "import sys; from search.choices import check_choices; from search.config import SearchConfig; "
+        "import sys; from search.preparation.choices import check_choices; "
+        "from search.core.config import SearchConfig; "
         "check_choices(SearchConfig(architectures=('resnet18',), ranges={'dropout': '0:0.5'})); "
         "print(sorted({'torch', 'ray', 'mlflow', 'optuna', 'numpy', 'pandas'} & set(sys.modules)))"
     )

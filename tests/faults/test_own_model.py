@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from search.nets import check_own_nets
+from search.preparation.models import check_own_nets
 from trainable.model_check import check_own_model
 
 HEAD = """import torch

@@ -35,10 +35,10 @@ else:
 SEARCH_DOOR = """
 import sys
 from pathlib import Path
-from search.config import SearchConfig
-from search.home import create_search
-from search.pace import Pace
-from search.services import Services
+from search.core.config import SearchConfig
+from search.core.folder import create_search
+from search.observers.timings import Pace
+from search.engine.runtime import Services
 
 def ask(uri):
     import os

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from search.ray_address import check_address, choose_address, choose_folder, find_folder_fault
+from search.engine.ray_address import check_address, choose_address, choose_folder, find_folder_fault
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,7 +27,7 @@ def test_an_empty_or_local_address_means_a_ray_of_our_own(monkeypatch: pytest.Mo
 
 
 def test_auto_without_a_cluster_says_so(tmp_path: Path) -> None:
-    code = "from search.ray_address import check_address; check_address('auto')"
+    code = "from search.engine.ray_address import check_address; check_address('auto')"
     bare = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     hidden = "import ray, psutil; psutil.process_iter = lambda *_, **__: iter(())\n"  # other Rays of this machine
     done = subprocess.run(
@@ -80,7 +80,7 @@ def test_ray_starts_under_a_long_tmpdir(tmp_path: Path) -> None:
     long.mkdir()
     code = """
 import ray
-from search.cluster import connect
+from search.engine.cluster import connect
 print(connect(None, trial_cpus=1).description)
 assert ray.get(ray.remote(num_cpus=1)(lambda: 7).remote()) == 7
 """
@@ -99,7 +99,7 @@ assert ray.get(ray.remote(num_cpus=1)(lambda: 7).remote()) == 7
 AS_ANOTHER_USER = """
 import os, sys
 from pathlib import Path
-from search.ray_address import choose_folder, find_folder_fault
+from search.engine.ray_address import choose_folder, find_folder_fault
 os.setuid(65534)
 print(find_folder_fault(Path(sys.argv[1])))
 print(choose_folder())
@@ -132,7 +132,7 @@ def test_a_folder_of_another_user_gives_way_to_ones_own(tmp_path: Path) -> None:
 
 def test_where_no_folder_can_be_used_the_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_TMPDIR", "/tmp/" + "x" * 70)
-    monkeypatch.setattr("search.ray_address.MAX_SOCKET_PATH_BYTES", 20)
+    monkeypatch.setattr("search.engine.ray_address.MAX_SOCKET_PATH_BYTES", 20)
     with pytest.raises(ValueError, match=r"RAY_TMPDIR is /tmp/x+; its path is too long for a socket"):
         choose_folder()
     assert find_folder_fault(Path("/tmp")) != ""

@@ -16,12 +16,12 @@ from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 
 from mlflow_server.serve import ServerHandle
-from search.config import SearchConfig
-from search.home import create_search
-from search.outbox import TrackingError
-from search.pace import Pace
-from search.registry import check_model_name, check_server_version, rehearse_registration, suggest_model_name
-from search.services import Services
+from search.core.config import SearchConfig
+from search.core.folder import create_search
+from search.engine.runtime import Services
+from search.observers.outbox import TrackingError
+from search.observers.registry import check_model_name, check_server_version, rehearse_registration, suggest_model_name
+from search.observers.timings import Pace
 
 Answer = Callable[[str, str], tuple[int, str]]
 

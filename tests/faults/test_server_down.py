@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from mlflow_server.serve import ServerHandle
-from search.outbox import TrackingError, require_server
+from search.observers.outbox import TrackingError, require_server
 
 
 def refusal(uri: str) -> str:

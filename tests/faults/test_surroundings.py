@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 
 from mlflow_server.environment import clean_environment
 from mlflow_server.serve import ServerHandle
-from search.surroundings import only_what_is_meant, read_tracking
+from search.observers.surroundings import only_what_is_meant, read_tracking
 
 ROOT = Path(__file__).resolve().parents[2]
 OF_A_SERVER = {

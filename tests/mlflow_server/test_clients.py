@@ -14,12 +14,12 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from search.cluster import Cluster
-from search.config import SearchConfig
-from search.outbox import TrackingError
+from search.core.config import SearchConfig
+from search.engine.cluster import Cluster
+from search.engine.runtime import read_login
+from search.observers.outbox import TrackingError
+from search.observers.tracking import Tracking
 from search.run import run
-from search.services import read_login
-from search.tracking import Tracking
 from tests.mlflow_server.conftest import ROOT, TeamServer, server_command
 from trainable.run_log import RunLog
 from trainable.task import TrialTask

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
-from search.tracking import Tracking
+from search.observers.tracking import Tracking
 from tests.conftest import FinishedSearch
 from tests.mlflow_server.browser import Browser
 

@@ -17,13 +17,13 @@ from mlflow import MlflowClient
 from optuna.trial import FrozenTrial, TrialState
 
 from mlflow_server.serve import ServerHandle
-from search.searcher import Record
+from search.engine.searcher import Record
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
 import sys
 from pathlib import Path
-from search.config import SearchConfig
+from search.core.config import SearchConfig
 from search.run import resume, run
 home, data, uri, name, verb = sys.argv[1:]
 if verb == "resume":

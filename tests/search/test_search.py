@@ -19,8 +19,8 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from mlflow_server.serve import ServerHandle
-from search.cluster import Cluster
-from search.config import SearchConfig
+from search.core.config import SearchConfig
+from search.engine.cluster import Cluster
 from search.run import run
 from tests.conftest import FinishedSearch
 from trainable.images.splits import read_splits
@@ -272,7 +272,7 @@ import sys
 from pathlib import Path
 import ray
 ray.init(address="local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
-from search.config import SearchConfig
+from search.core.config import SearchConfig
 from search.run import run
 home, data, uri = sys.argv[1:]
 options = dict(num_trials=1, max_epochs=1, image_size=32, architectures=("small_cnn",))

@@ -16,16 +16,16 @@ from optuna.trial import TrialState
 from ray import tune
 from rich.console import Console
 
-from search.book import Book
-from search.budget import Budget
-from search.cluster import Cluster
-from search.fit import fit
-from search.home import SearchHome, create_search, reopen_search
-from search.listener import Listener
-from search.pace import Pace
-from search.scheduler import Rungs, Scheduler, rung_levels
-from search.searcher import OptunaSearcher, Record
-from search.terminal import Board
+from search.core.budget import Budget
+from search.core.folder import SearchHome, create_search, reopen_search
+from search.core.ledger import Book
+from search.engine.callback import Listener
+from search.engine.cluster import Cluster
+from search.engine.fit import fit
+from search.engine.scheduler import Rungs, Scheduler, rung_levels
+from search.engine.searcher import OptunaSearcher, Record
+from search.observers.progress import Board
+from search.observers.timings import Pace
 from trainable.checkpoint import CheckpointStore
 from trainable.task import locate_trial, read_best
 

@@ -20,9 +20,9 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from mlflow_server.serve import ServerHandle
-from search.cluster import Cluster
-from search.config import SearchConfig
-from search.listener import Listener
+from search.core.config import SearchConfig
+from search.engine.callback import Listener
+from search.engine.cluster import Cluster
 from search.run import run
 from tests.trainable.test_team import CONFIG
 from tests.trainable.test_train import SETTINGS
@@ -164,7 +164,7 @@ def test_a_search_of_two_processes_a_trial_stops_trials_and_outlives_a_killed_pr
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     pairs = replace(cluster, trial_cpus=2, num_slots=1, num_ranks=2)
-    monkeypatch.setattr("search.services.connect", lambda *_, **__: pairs)
+    monkeypatch.setattr("search.engine.runtime.connect", lambda *_, **__: pairs)
     heard: list[tuple[int, int]] = []
     original = Listener.on_trial_result
 
