@@ -34,6 +34,11 @@ _KEPT = re.compile(
 def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """What of `environment` a server may see; loopback bypasses every proxy in it."""
     kept = {name: value for name, value in environment.items() if _KEPT.fullmatch(name)}
-    given = [part.strip() for name in ("no_proxy", "NO_PROXY") for part in kept.get(name, "").split(",")]
+    return kept | without_proxy_for_loopback(kept)
+
+
+def without_proxy_for_loopback(environment: Mapping[str, str]) -> dict[str, str]:
+    """`no_proxy` and `NO_PROXY` with what `environment` has there and this machine: S3 may run on it."""
+    given = [part.strip() for name in ("no_proxy", "NO_PROXY") for part in environment.get(name, "").split(",")]
     spared = "*" if "*" in given else ",".join(dict.fromkeys(filter(None, [*given, *LOOPBACK])))
-    return kept | {"no_proxy": spared, "NO_PROXY": spared}
+    return {"no_proxy": spared, "NO_PROXY": spared}

@@ -7,8 +7,11 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from mlflow_server.serve import ensure_server
 from search.core.config import check_tracking_uri
+from search.observers.outbox import IMPATIENCE, require_server
 from trainable.proxies import bypass_proxies
 
 QUIET_MLFLOW = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
@@ -67,6 +70,24 @@ def only_what_is_meant(uri: str | None) -> Iterator[None]:
         yield
     finally:
         os.environ.update(taken)
+
+
+@contextmanager
+def use_tracking(uri: str | None, folder: Path) -> Iterator[str]:
+    """The address of the tracking server that is meant, for a command that reads from it: it answers, or one line says
+    why not, within 10 s. `folder` is that of our own server, which is started where none is given.
+
+    Within, the environment is as `only_what_is_meant` has it. Raises TrackingError, and what `read_tracking` raises.
+    """
+    choice = read_tracking(uri)
+    with only_what_is_meant(choice.uri):
+        if choice.uri is None:
+            with ensure_server(folder) as server:
+                yield server.uri
+        else:
+            require_server(choice.uri)
+            with IMPATIENCE:
+                yield choice.uri
 
 
 def read_login() -> dict[str, str]:

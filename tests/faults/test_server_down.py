@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import http.server
+import os
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from mlflow_server.serve import ServerHandle
 from search.observers.outbox import TrackingError, require_server
+from search.observers.surroundings import use_tracking
 
 
 def refusal(uri: str) -> str:
@@ -60,3 +63,22 @@ def gateway() -> Iterator[str]:
 
 def test_a_gateway_before_a_server_that_is_down(gateway: str) -> None:
     assert "says 503" in refusal(gateway)
+
+
+def test_a_command_that_reads_gets_the_server_that_is_meant(
+    mlflow_server: ServerHandle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_RUN_ID", "left over")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server.uri)
+    with use_tracking(None, tmp_path) as uri:
+        assert uri == mlflow_server.uri and "MLFLOW_RUN_ID" not in os.environ
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    with use_tracking(None, mlflow_server.folder) as uri:
+        assert uri == mlflow_server.uri, "the server of this folder runs already"
+    assert os.environ["MLFLOW_RUN_ID"] == "left over"
+
+
+def test_a_command_that_reads_from_a_server_that_is_down_says_so(gateway: str, tmp_path: Path) -> None:
+    with pytest.raises(TrackingError, match="says 503"), use_tracking(gateway, tmp_path):
+        raise AssertionError("nothing is read")
+    assert not list(tmp_path.iterdir()), "no server of our own was started in its place"
