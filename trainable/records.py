@@ -1,8 +1,8 @@
 """Records of a search: each is kept a second time, with its checksum, so that a damaged one is noticed and restored.
 
 The record itself stays plain text that every program reads. Beside it lies NAME.good: a line with the SHA-256 of what
-follows, then the record again. It is written first: whatever is interrupted, one of the two is whole, and a difference
-between them is settled by the checksum.
+follows and of the record before it, then the record again. It is written first: whatever is interrupted, one of the
+two is whole, a record that is one step behind its copy is known as such, and any other difference is damage.
 """
 
 from __future__ import annotations
@@ -26,16 +26,24 @@ class RecordError(ValueError):
 
 
 def write_record(path: Path, content: Mapping[str, Any] | str) -> None:
-    """Write a record, as JSON unless it is text, and its copy. Raises OSError; then the old ones hold."""
+    """Write a record, as JSON unless it is text, and its copy. Raises OSError; then the old ones hold.
+
+    One process writes a record at a time; others may read it meanwhile.
+    """
     data = _encode(content)
-    write_atomically(copy_of(path), _MARK + hashlib.sha256(data).hexdigest().encode() + b"\n" + data)
+    _write_copy(path, data)
     write_atomically(path, data)
 
 
 def keep_copy(path: Path) -> None:
     """Take what a record holds now as right: for one that somebody else has written, such as splits.csv."""
-    data = path.read_bytes()
-    write_atomically(copy_of(path), _MARK + hashlib.sha256(data).hexdigest().encode() + b"\n" + data)
+    _write_copy(path, path.read_bytes())
+
+
+def _write_copy(path: Path, data: bytes) -> None:
+    before = _read(path)
+    head = _MARK + _hash(data) + (b" after " + _hash(before) if before is not None else b"")
+    write_atomically(copy_of(path), head + b"\n" + data)
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -56,43 +64,59 @@ def read_record(path: Path) -> dict[str, Any]:
 
 def read_text_record(path: Path) -> str:
     """The record at `path` as text; all else as `read_record`."""
-    restore_record(path)
-    try:
-        return path.read_bytes().decode(errors="surrogateescape")
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise RecordError(f"{path} cannot be read ({error.strerror}){_advise(path)}") from error
+    _, data = _settle(path)
+    if data is None:
+        if not path.exists():
+            raise FileNotFoundError(f"there is no {path}")
+        raise RecordError(f"{path} cannot be read{_advise(path)}")
+    return data.decode(errors="surrogateescape")
 
 
 def restore_record(path: Path) -> bool:
     """Put the copy of a record in the place of one that is damaged, changed or lost, with a warning; whether it did.
 
-    Call it before somebody else reads the record. A damaged copy is put aside, and the record taken as it is.
+    Call it before somebody else reads the record. A damaged copy is removed, and the record taken as it is.
     """
-    copy = copy_of(path)
-    try:
-        head, _, good = copy.read_bytes().partition(b"\n")
-    except OSError:
-        return False
-    if head != _MARK + hashlib.sha256(good).hexdigest().encode():
-        _log.warning("%s, the copy of a record, is damaged: %s is taken as it is", copy, path.name)
-        copy.unlink(missing_ok=True)
-        return False
-    try:
-        found = path.read_bytes()
-    except FileNotFoundError:
-        what = "was missing"
-    except OSError as error:
-        what = f"could not be read ({error.strerror})"
-    else:
-        if found == good:
-            return False
+    return _settle(path)[0]
+
+
+def _settle(path: Path) -> tuple[bool, bytes | None]:
+    """Whether the record had to be restored, and what it holds now; None where it cannot be read.
+
+    The copy is read before and after: where it stayed the same, the record is of the same version or of the one before.
+    """
+    while True:
+        copy, found = _read(copy_of(path)), _read(path)
+        if copy == _read(copy_of(path)):
+            break
+    if copy is None:
+        return False, found
+    head, _, good = copy.partition(b"\n")
+    mark, _, before = head.partition(b" after ")
+    if mark != _MARK + _hash(good):
+        _log.warning("%s, the copy of a record, is damaged: %s is taken as it is", copy_of(path), path.name)
+        copy_of(path).unlink(missing_ok=True)
+        return False, found
+    if found == good or (found is not None and _hash(found) == before):  # the writer is, or was, between its two writes
+        return False, good
+    what = "was missing or could not be read"
+    if found is not None:
         what = "was damaged or changed"
         write_atomically(path.with_name(f"{path.name}.bad"), found)
     write_atomically(path, good)
-    _log.warning("%s %s and is restored from its copy, %s", path, what, copy.name)
-    return True
+    _log.warning("%s %s and is restored from its copy, %s", path, what, copy_of(path).name)
+    return True, good
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def _hash(data: bytes) -> bytes:
+    return hashlib.sha256(data).hexdigest().encode()
 
 
 def copy_of(path: Path) -> Path:

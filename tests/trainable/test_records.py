@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import optuna
@@ -21,6 +23,7 @@ from trainable.records import (
     write_record,
 )
 
+ROOT = Path(__file__).resolve().parents[2]
 RECORD = {"config": {"name": "first", "seed": 3}, "image_size": 64, "data_hash": "0123456789abcdef"}
 
 
@@ -102,6 +105,29 @@ def test_a_crash_between_the_two_writes_leaves_the_newer(path: Path, monkeypatch
         write_record(path, RECORD | {"image_size": 128})
     monkeypatch.undo()
     assert read_record(path)["image_size"] == 128
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from trainable.records import write_record
+for number in range(400):
+    write_record(Path(sys.argv[1]), {"number": number})
+"""
+
+
+def test_a_reader_beside_a_writer_sees_whole_records_and_restores_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "search.json"
+    write_record(path, {"number": -1})
+    with subprocess.Popen([sys.executable, "-c", WRITER, str(path)], cwd=ROOT) as writer:
+        seen = [-1]
+        while writer.poll() is None:
+            seen.append(read_record(path)["number"])
+    assert seen == sorted(seen) and len(set(seen)) > 2
+    assert read_record(path) == {"number": 399}
+    assert not caplog.records and not path.with_name("search.json.bad").exists()
 
 
 def test_splits_that_somebody_edits_are_put_back(tmp_path: Path) -> None:
