@@ -40,7 +40,7 @@ from search.core.space import DefaultSpace
 from search.engine.cluster import Cluster, connect
 from search.engine.fit import TrialPlan, run_trials
 from search.engine.searcher import Study
-from search.observers.server import QUIET_MLFLOW
+from search.observers.surroundings import QUIET_MLFLOW
 from search.observers.timings import Timings
 from search.observers.tracking import Tracking
 from trainable.report import Direction, Outcome, TrialReport

@@ -183,7 +183,4 @@ def _read_champion(result: Mapping[str, Any], search: SearchFolder) -> ChampionR
 
 
 def _read_json(file: Path) -> dict[str, Any]:
-    if not file.exists():
-        return {}
-    content: dict[str, Any] = json.loads(file.read_text())
-    return content
+    return json.loads(file.read_text()) if file.exists() else {}

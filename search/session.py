@@ -36,12 +36,14 @@ from search.observers.mirror import fetch, holds
 from search.observers.progress import Heading, ProgressTable
 from search.observers.record_sync import RecordSync
 from search.observers.tracking import Tracking
+from search.preparation.choices import check_choices
 from search.preparation.first_points import describe_standing, record_standing
 from search.preparation.plan import SearchPlan, prepare, prepare_recipe
 from search.result import SearchResult
 from search.runtime import Caller, Runtime, open_runtime
 from trainable.node import serve_file
 from trainable.recipes import Recipe
+from trainable.records import repair_journal
 from trainable.report import Outcome
 from trainable.storage import join
 from trainable.task import TrialTask, delete_checkpoint, read_best
@@ -55,6 +57,7 @@ def search(config: SearchConfig, *, observers: Sequence[Observer] = (), caller: 
 
     `observers` hear of every event after our own; `caller` says where lines go and may ask for the end.
     """
+    check_choices(config)
     if config.name and config.storage and holds(config.storage, config.name):
         raise ValueError(
             f"the search {config.name!r} exists in {config.storage}; go on with it by --resume {config.name}, or "
@@ -173,6 +176,8 @@ class Session:
 def open_session(plan: SearchPlan, folder: SearchFolder, runtime: Runtime, observers: Sequence[Observer]) -> Session:
     """Open study, ledger and runs; trials of earlier sessions are in them."""
     config, direction = plan.config, plan.settings.direction
+    if repaired := repair_journal(folder.journal_file):
+        runtime.say(f"Repaired     {repaired}")
     study = Study(folder.journal_file, sampler=config.sampler, seed=config.seed, direction=direction)
     study.begin_with(plan.first_points)
     ledger = Ledger(direction)

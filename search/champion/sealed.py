@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from mlflow.entities import Metric
 
-from search.core.folder import write_json
 from trainable import metrics
+from trainable.records import read_record, write_record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -107,14 +106,14 @@ def record_opening(folder: Path, *, search: str, champion: int, data_hash: str) 
         opened_at=datetime.now(UTC).isoformat(timespec="seconds"),
         num_openings=1 + sum(other is not None and other.data_hash == data_hash for other in others),
     )
-    write_json(path, asdict(opening))
+    write_record(path, asdict(opening))
     return opening
 
 
 def read_opening(path: Path) -> Opening | None:
     """The record of an opening, or None. Raises SealedTestError for a damaged one."""
     try:
-        return Opening(**json.loads(path.read_text()))
+        return Opening(**read_record(path))
     except FileNotFoundError:
         return None
     except (ValueError, TypeError) as error:

@@ -17,7 +17,7 @@ from rich.progress import track
 
 from mlflow_server.serve import ensure_server
 from search.observers.outbox import explain_refusal
-from search.observers.server import QUIET_MLFLOW
+from search.observers.surroundings import QUIET_MLFLOW
 from trainable.images.likeness import NOT_CHEST_CT
 
 if TYPE_CHECKING:

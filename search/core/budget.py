@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 
-from search.core.folder import write_json
 from search.core.stop import StopReason, StopRequest
+from trainable.records import read_record, write_record
 
 
 class Budget:
@@ -31,7 +30,7 @@ class Budget:
         self.time_budget_s = time_budget_s
         self.device_hours = device_hours
         self.stop = stop or StopRequest()
-        spent = json.loads(spent_file.read_text()) if spent_file.exists() else {}
+        spent = read_record(spent_file) if spent_file.exists() else {}
         self.earlier_s: float = spent.get("wall_s", 0.0)
         self.device_s: float = spent.get("device_s", 0.0)
         self.began_s = time.monotonic()
@@ -49,7 +48,7 @@ class Budget:
 
     def save(self) -> None:
         self.saved_s = time.monotonic()
-        write_json(self.spent_file, {"wall_s": self.wall_s, "device_s": self.device_s})
+        write_record(self.spent_file, {"wall_s": self.wall_s, "device_s": self.device_s})
 
     def is_over(self) -> bool:
         """Whether the search ends, for whatever reason."""

@@ -18,6 +18,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from trainable.files import write_atomically
+from trainable.records import copy_of, read_record, write_record
+
 RECORD_VERSION = 2
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
@@ -34,9 +37,7 @@ def default_storage() -> str | None:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write aside, then rename: a reader sees the old file or the new one, never a half."""
-    aside = path.with_name(path.name + ".tmp")
-    aside.write_text(json.dumps(content, indent=2, default=str) + "\n")
-    aside.replace(path)
+    write_atomically(path, json.dumps(content, indent=2, default=str) + "\n")
 
 
 def list_searches(home: Path) -> list[str]:
@@ -104,11 +105,10 @@ class SearchFolder:
         return self.folder / "trials"
 
     def read_record(self) -> dict[str, Any]:
-        record: dict[str, Any] = json.loads(self.record_file.read_text())
-        return record
+        return read_record(self.record_file)
 
     def update_record(self, **entries: Any) -> None:
-        write_json(self.record_file, {**self.read_record(), **entries})
+        write_record(self.record_file, {**self.read_record(), **entries})
 
     @property
     def phase(self) -> Phase:
@@ -163,7 +163,7 @@ def create_search(home: Path, name: str | None, record: Mapping[str, Any]) -> Se
         (aside / "trials").mkdir()
         lock = _lock(aside, name)
         begun = {"version": RECORD_VERSION, "phase": Phase.PREPARING.value}
-        write_json(aside / "search.json", {**begun, **record})
+        write_record(aside / "search.json", {**begun, **record})
         aside.rename(folder)
     except OSError as error:
         shutil.rmtree(aside, ignore_errors=True)
@@ -182,7 +182,7 @@ def reopen_search(home: Path, name: str) -> SearchFolder:
 def view_search(home: Path, name: str) -> SearchFolder:
     """A search to look at, which may be running. Raises ValueError where there is none."""
     folder = home / "searches" / name
-    if not (folder / "search.json").exists():
+    if not (folder / "search.json").exists() and not copy_of(folder / "search.json").exists():
         known = ", ".join(list_searches(home)) or "none"
         raise ValueError(f"there is no search {name!r} in {home}; it must be one of: {known}")
     return SearchFolder(home=home, name=name, resumed=True, lock=FileLock(folder / "driver.lock"))

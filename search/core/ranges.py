@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from trainable.config import LR_SCHEDULES, OPTIMIZERS, UNFREEZING
+from trainable.config import LR_SCHEDULES, OPTIMIZERS, UNFREEZING, TrialConfig
+from trainable.suggest import did_you_mean
 
 
 class Suggests(Protocol):
@@ -74,10 +76,27 @@ DEFAULT_RANGES: Mapping[str, Interval | Choice] = {
 def parse_range(name: str, text: str) -> Interval | Choice:
     """Read `LOW:HIGH` or `A,B,C` for one hyperparameter of the default space.
 
-    Raises ValueError for an unknown name, and for a range that is empty or of the wrong kind.
+    Raises ValueError for an unknown name, and for a range that is empty, of the wrong kind, or holds what no trial can
+    be trained with.
     """
     if name not in DEFAULT_RANGES:
-        raise ValueError(f"unknown hyperparameter {name!r}; the default space has: {', '.join(DEFAULT_RANGES)}")
+        raise ValueError(
+            f"--range has {name!r}, an unknown hyperparameter{did_you_mean(name, DEFAULT_RANGES)}; the default space "
+            f"has: {', '.join(DEFAULT_RANGES)}"
+        )
+    found = _read_range(name, text)
+    for value in (found.low, found.high) if isinstance(found, Interval) else found.values:
+        try:
+            TrialConfig(architecture="", **{name: value})
+        except ValueError as error:
+            hint = ""
+            if isinstance(value, str) and isinstance(known := DEFAULT_RANGES[name], Choice):
+                hint = did_you_mean(value, map(str, known.values))
+            raise ValueError(f"--range {name}={text}: {error}{hint}") from error
+    return found
+
+
+def _read_range(name: str, text: str) -> Interval | Choice:
     default = DEFAULT_RANGES[name]
     if ":" in text:
         if isinstance(default, Choice):
@@ -90,16 +109,19 @@ def parse_range(name: str, text: str) -> Interval | Choice:
     if not parts:
         raise ValueError(f"{name} is {text!r}; give LOW:HIGH or A,B,C")
     if isinstance(default, Interval):
-        return Choice(tuple(_number(name, part, default.integer) for part in parts))
-    return Choice(tuple(_like(name, part, default.values[0]) for part in parts))
+        return Choice(tuple(dict.fromkeys(_number(name, part, default.integer) for part in parts)))
+    return Choice(tuple(dict.fromkeys(_like(name, part, default.values[0]) for part in parts)))
 
 
 def _number(name: str, text: str, integer: bool) -> float:
     try:
-        return int(text) if integer else float(text)
-    except ValueError:
-        kind = "a whole number" if integer else "a number"
-        raise ValueError(f"{name} is {text!r}; it must be {kind}, such as 1:8 or 1e-5:1e-3") from None
+        number = float(text)
+        if math.isfinite(number):
+            return int(text) if integer else number
+    except (ValueError, OverflowError):
+        pass
+    kind = "a whole number" if integer else "a number"
+    raise ValueError(f"{name} is {text!r}; it must be {kind}, such as 1:8 or 1e-5:1e-3")
 
 
 def _like(name: str, text: str, example: Any) -> Any:

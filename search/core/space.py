@@ -6,12 +6,12 @@ those of `trainable.config.TrialConfig`. Conditional hyperparameters are plain `
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from search.core.own_space import load_own_space, settle
 from search.core.ranges import DEFAULT_RANGES, Choice, Interval, Suggests
 from trainable.config import TrialConfig, is_own_net
 
@@ -194,20 +194,15 @@ def find_point(space: Space, config: TrialConfig) -> dict[str, Any]:
 
 
 def configuration_of(drawn: Any, params: Mapping[str, Any]) -> Configuration:
-    """A space may return its configuration, or nothing: then it is what was suggested, by name."""
+    """A space may return its configuration, or nothing: then it is what was suggested, by name.
+
+    Raises ValueError for what is no configuration; what is surely meant is cast (`own_space.settle`).
+    """
     if drawn is not None and not isinstance(drawn, dict):
         raise ValueError(f"the space returned {type(drawn).__name__}; it must return a dict or None")
-    return dict(params if drawn is None else drawn)
+    return settle(params if drawn is None else drawn)
 
 
-def load_space(file: Path) -> Space:
-    """The function `space` of a user's own file. Raises ValueError where there is none."""
-    spec = importlib.util.spec_from_file_location("ctsearch_user_space", file)
-    if not file.is_file() or spec is None or spec.loader is None:
-        raise ValueError(f"--space is {str(file)!r}; it must be a Python file that defines `def space(trial)`")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    space = getattr(module, "space", None)
-    if not callable(space):
-        raise ValueError(f"{file} defines no function `space`; it must define `def space(trial)` returning a dict")
-    return space
+def load_space(file: Path, *, shown: Path | None = None) -> Space:
+    """The function `space` of a user's own file, which they know as `shown`. Raises ValueError where there is none."""
+    return load_own_space(file, shown=shown)  # type: ignore[return-value]  # it may return None: what was suggested

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from search.core.version import ROOT
+from search.engine.ray_address import check_address, choose_address, choose_folder
+from trainable.proxies import LOOPBACK, bypass_proxies, own_hosts
 
 QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -96,7 +97,8 @@ def connect(address: str | None, *, trial_cpus: float | None = None, trial_gpus:
     """
     for name, value in (QUIET | NO_IDLE_WORKERS | FEW_ARENAS).items():
         os.environ.setdefault(name, value)
-    address = address or os.environ.get("RAY_ADDRESS")
+    address = choose_address(address)
+    bypass_proxies([address] if address else [])
     # Workers started here import this code and no other checkout that may be installed.
     paths = [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
@@ -114,10 +116,11 @@ def connect(address: str | None, *, trial_cpus: float | None = None, trial_gpus:
             "configure_logging": True,
         }
         if address:
-            check_answers(address)
+            check_address(address)
             options |= {"address": address, "runtime_env": choose_runtime_env()}
         else:
             options |= {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+            options |= {"_temp_dir": folder} if (folder := choose_folder()) else {}
         try:
             ray.init(**options)
         except (ray.exceptions.AuthenticationError, ConnectionError) as error:
@@ -125,6 +128,7 @@ def connect(address: str | None, *, trial_cpus: float | None = None, trial_gpus:
                 f"the Ray cluster at {address!r} answers and does not let us in; set RAY_AUTH_MODE=token, and "
                 f"RAY_AUTH_TOKEN or ~/.ray/auth_token to the token of its head ({str(error).splitlines()[0]})"
             ) from error
+    bypass_proxies(name for node in alive_nodes() for name in (node["NodeManagerAddress"], node["NodeManagerHostname"]))
     growth = read_growth() if address else []
     if address and Path(BOOTSTRAP_CONFIG).expanduser().exists() and not growth:
         wait_for_workers()
@@ -169,20 +173,6 @@ def read_growth() -> list[dict[str, float]]:
     return [best["resources"]] * min(config["max_workers"], best.get("max_workers", config["max_workers"]))
 
 
-def check_answers(address: str, *, timeout_s: float = 10.0) -> None:
-    """Raise ConnectionError where nobody listens at HOST:PORT: Ray itself would try for minutes."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if not colon or not port.isdecimal():  # "auto", say
-        return
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=timeout_s).close()
-    except OSError as error:
-        raise ConnectionError(
-            f"no Ray cluster answers at {address!r} ({error}); start one with `ray start --head`, or unset RAY_ADDRESS "
-            "and --ray-address to run on this machine"
-        ) from error
-
-
 def choose_runtime_env() -> dict[str, Any]:
     """Ship the checkout, so that every node runs this code.
 
@@ -193,7 +183,9 @@ def choose_runtime_env() -> dict[str, Any]:
     is_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
     code = {"working_dir": str(ROOT), "excludes": [".git"]} if is_checkout and not is_job else {}
     given = {name: os.environ[name] for name in FORWARDED if name in os.environ}
-    return {**code, "env_vars": FEW_ARENAS | given}
+    # A node's own list stays: Ray puts what the node has in the place of its name (a name unset there is no host's).
+    spared = {name: f"${{{name}}},{','.join((*LOOPBACK, *own_hosts()))}" for name in ("no_proxy", "NO_PROXY")}
+    return {**code, "env_vars": FEW_ARENAS | given | spared}
 
 
 def fit_trials(

@@ -120,6 +120,43 @@ def ask(uri: str, question: Callable[[], _T], *, patience_s: float, is_over: Cal
             wait_s = min(2 * wait_s, 5.0)
 
 
+def require_server(uri: str, *, timeout_s: float = 8.0) -> None:
+    """Return when the server at `uri` answers at all, within `timeout_s`; to be asked before anything is read of it.
+
+    For commands that a person waits for: MLflow's own client would try in silence for minutes. Raises TrackingError,
+    one line.
+    """
+    import requests
+    from requests.exceptions import ConnectionError as NoConnection
+    from requests.exceptions import RequestException, Timeout
+
+    try:
+        with requests.get(f"{uri.rstrip('/')}/health", timeout=timeout_s / 2, stream=True) as answer:
+            fault = f"a gateway before it says {answer.status_code}" if answer.status_code in (502, 503, 504) else ""
+    except Timeout:
+        fault = f"it has not answered within {timeout_s:g} s"
+    except NoConnection as error:
+        fault = _last_reason(error)
+    except RequestException as error:
+        fault = str(error)
+    if fault:
+        raise TrackingError(
+            f"MLflow at {uri} cannot be reached ({fault}); start it, correct --tracking-uri or MLFLOW_TRACKING_URI, or "
+            "give a checkpoint's folder as --model"
+        )
+
+
+def _last_reason(error: BaseException) -> str:
+    """The words of the system, such as "Connection refused", below what requests and urllib3 wrap around them."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, OSError) and found.strerror:
+            return found.strerror
+        reason = getattr(found, "reason", None)
+        found = reason if isinstance(reason, BaseException) else found.__cause__ or found.__context__
+    return type(error).__name__
+
+
 def explain_refusal(error: Exception) -> str:
     """The words of MLflow, and what to do where it wants a login or does not know the address it was called by."""
     status = error.get_http_status_code() if hasattr(error, "get_http_status_code") else None

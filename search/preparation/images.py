@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from search.core.config import SearchConfig
 from search.core.folder import SearchFolder
+from trainable.records import keep_copy, restore_record
 
 if TYPE_CHECKING:
     from search.engine.cluster import Cluster
@@ -20,11 +21,12 @@ def prepare_images(config: SearchConfig, home: SearchFolder, cluster: Cluster) -
     from trainable.images.made import make_set
     from trainable.images.prepare import prepare_data
 
+    restore_record(home.splits_file)
     data = config.data or make_set(home.cache / MADE_SET, seed=0)
     image_size = home.read_record().get("image_size") or config.image_size
     if image_size is None:
         image_size = MADE_SIZE if not config.data else GPU_SIZE if cluster.has_gpu else CPU_SIZE
-    return prepare_data(
+    prepared = prepare_data(
         data,
         cache_dir=home.cache,
         splits_file=home.splits_file,
@@ -35,6 +37,14 @@ def prepare_images(config: SearchConfig, home: SearchFolder, cluster: Cluster) -
         skip_bad_images=config.skip_bad_images,
         num_workers=2,
     )
+    known, found = home.read_record().get("data_hash"), prepared.training.data_hash
+    if known is not None and known != found:
+        raise ValueError(
+            f"the data of {home.name!r} is not what the search began with (its hash was {known}, it is {found} now): "
+            "restore the images and splits.csv, or begin a new search under another --name"
+        )
+    keep_copy(home.splits_file)
+    return prepared
 
 
 def describe_data(config: SearchConfig, prepared: PreparedData) -> str:

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from search.core.checks import parse_python
 from trainable.config import CPU_ARCHITECTURES, GPU_ARCHITECTURES, TrialConfig, is_own_net
+from trainable.files import open_regular_file, read_text_file
+from trainable.suggest import did_you_mean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,8 +58,8 @@ def choose_nets(
     for name in asked:
         if name not in KNOWN and name not in sources:
             raise ValueError(
-                f"unknown architecture {name!r}; it must be one of {', '.join(KNOWN)}, or your own net as "
-                "FILE.py:FUNCTION"
+                f"unknown architecture {name!r}{did_you_mean(name, KNOWN)}; it must be one of {', '.join(KNOWN)}, or "
+                "your own net as FILE.py:FUNCTION"
             )
     own = tuple(asked) or (KNOWN if has_gpu else CPU_ARCHITECTURES)
     architectures = tuple(dict.fromkeys([*own, *of_recipes]))
@@ -74,32 +77,39 @@ def choose_nets(
 def read_own_net(name: str) -> str:
     """The text of "FILE.py:FUNCTION"; it travels to the workers as text, so it may import libraries only."""
     file, _, function = name.rpartition(":")
-    path = Path(file).expanduser()
-    if not path.is_file():
-        raise ValueError(f"--arch is {name!r}; there is no file {path}")
-    text = path.read_text()
-    defined = [node.name for node in ast.parse(text, file).body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    path, option = Path(file).expanduser(), f"--arch {name}"
+    text = read_text_file(path, option)
+    body = parse_python(text, Path(file), option).body
+    defined = [node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
     if function not in defined:
         raise ValueError(
-            f"--arch is {name!r}; {file} must define {function}(num_classes), it has: {', '.join(defined) or 'nothing'}"
+            f"--arch is {name!r}; {file} must define {function}(num_classes)"
+            f"{did_you_mean(function, defined)}, it has: {', '.join(defined) or 'nothing'}"
         )
     return text
 
 
-def check_own_nets(sources: Mapping[str, str], *, num_classes: int, image_size: int) -> None:
-    """Raise ValueError for a net that takes no such pictures, or that could not be registered once it has won."""
+def check_own_nets(sources: Mapping[str, str], *, num_classes: int, image_size: int) -> list[str]:
+    """Train each own net one step, evaluate it and export it, at the door; warnings that name it.
+
+    Raises ValueError for a net that a trial would fail on, or that could not be registered once it has won.
+    """
     if not sources:
-        return
-    from trainable.architectures import build_model, check_output
+        return []
+    from trainable.architectures import build_model
+    from trainable.model_check import check_own_model
     from trainable.served_model import check_exportable
 
+    warnings = []
     for name, source in sources.items():
-        net = build_model(TrialConfig(architecture=name), num_classes, source=source)
         try:
-            check_output(net, num_classes, image_size)
+            told = check_own_model(name, source, num_classes=num_classes, image_size=image_size)
+            warnings += [f"--arch {name}: {line}" for line in told]
+            net = build_model(TrialConfig(architecture=name), num_classes, source=source)
             check_exportable(net, image_size=image_size)
         except ValueError as error:
             raise ValueError(f"--arch is {name!r}: {error}") from error
+    return warnings
 
 
 def read_weights(
@@ -122,8 +132,10 @@ def read_weights(
         if name == "imagenet":
             continue
         if name not in architectures:
-            raise ValueError(f"--weights names {name!r}; the search tries only: {', '.join(architectures)}")
+            hint = did_you_mean(name, architectures)
+            raise ValueError(f"--weights names {name!r}{hint}; the search tries only: {', '.join(architectures)}")
         path = Path(file).expanduser()
         check_weights(name, path, source=sources.get(name))
-        loaded[name] = np.fromfile(path, dtype=np.uint8)
+        with open_regular_file(path, f"--weights {name}") as content:
+            loaded[name] = np.frombuffer(content.read(), dtype=np.uint8)
     return loaded

@@ -61,9 +61,13 @@ def prepare(config: SearchConfig, folder: SearchFolder, runtime: Runtime) -> Sea
     """Settle a search; each part is said as it is known. Raises ValueError for what the user must change."""
     runtime.say(f"ctsearch     {folder.name} in {folder.folder}")
     cluster = runtime.cluster
+    if config.model_name is not None:
+        runtime.server.check_registry(config.model_name)
     with runtime.timings.part("images"):
         data = prepare_images(config, folder, cluster)
     training = data.training
+    if config.model_name is None:
+        runtime.server.check_registry(training.name)
     runtime.say(f"Data         {describe_data(config, data)}", *data.audit.lines())
     runtime.say(f"Cluster      {cluster.description}")
     with runtime.timings.part("models and weights"):

@@ -18,7 +18,7 @@ from search.cli import run
 from search.core.config import SearchConfig
 from search.engine.cluster import Cluster
 from search.observers.outbox import TrackingError
-from search.observers.server import read_login
+from search.observers.surroundings import read_login
 from search.observers.tracking import Tracking
 from tests.mlflow_server.conftest import ROOT, TeamServer, server_command
 from tests.search.driven import Driven

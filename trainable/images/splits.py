@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
-import os
+import io
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from trainable.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -177,14 +179,11 @@ def _check_lengths(*columns: Sequence[object] | np.ndarray) -> None:
 
 def write_splits(path: Path, rows: Sequence[SplitRow]) -> None:
     """Write splits.csv, aside and renamed: it is whole or absent."""
-    aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with aside.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        writer = csv.writer(file)
-        writer.writerow(field.name for field in fields(SplitRow))
-        writer.writerows(astuple(row) for row in rows)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(field.name for field in fields(SplitRow))
+    writer.writerows(astuple(row) for row in rows)
+    write_atomically(path, text.getvalue())
 
 
 def read_splits(path: Path) -> tuple[SplitRow, ...]:
