@@ -81,13 +81,13 @@ def check_splits(
         files = names if names is not None else [f"slice {index}" for index in range(len(splits))]
         raise ValueError(
             f"{len(straddling)} patients are in two splits: {files[one]} ({splits[one]}) and {files[two]} "
-            f"({splits[two]}) are of one patient; put each patient into one split, or drop the split column"
+            f"({splits[two]}) are of one patient; put each patient into one split, or drop the splits"
         )
     for needed in ("train", "test"):
         if needed not in splits:
             raise ValueError(
-                f"the split column has no {needed} split, only {', '.join(sorted(set(splits)))}; "
-                "add it, or drop the column to have splits drawn"
+                f"the splits given have no {needed}, only {', '.join(sorted(set(splits)))}; add it (val is drawn from "
+                "train where it is missing), or drop the column or folders of splits to have all drawn"
             )
     note = None
     if "val" not in splits:
@@ -96,7 +96,7 @@ def check_splits(
     for label in sorted(set(labels)):
         for split in SPLITS:
             if (split, label) not in present:
-                raise ValueError(f"class {label} has no slice in the {split} split; add some, or drop the split column")
+                raise ValueError(f"class {label} has no slice in the {split} split; add some, or drop the splits")
     return tuple(splits), note
 
 
@@ -120,7 +120,7 @@ def _carve_val(
     num_val = drawn.count("val")
     return (
         completed,
-        f"the split column has no val: {num_val} of its {len(train)} train slices were drawn for it",
+        f"the splits given have no val: {num_val} of its {len(train)} train slices were drawn for it",
     )
 
 
