@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainable.images.decode import quiet
 from trainable.images.folders import volume_stem
 
 _TAGS = ["SpecificCharacterSet", "PatientID", "StudyInstanceUID", "SeriesInstanceUID"]
@@ -24,41 +24,43 @@ class DicomIds:
     series: str
 
 
-def read_dicom_ids(path: Path) -> DicomIds | None:
-    """Ids from the header of a DICOM file, with or without a preamble; None for what is no DICOM file."""
+def read_dicom_ids(paths: Iterable[Path], num_workers: int = 1) -> Mapping[Path, DicomIds]:
+    """The ids of those of the files that are DICOM, with or without a preamble, and whose header can be read."""
+    with ThreadPoolExecutor(max(1, num_workers)) as threads:
+        paths = list(paths)
+        dicom = [path for path, yes in zip(paths, threads.map(_is_dicom, paths), strict=True) if yes]
+        if not dicom:
+            return {}
+        from pydicom.config import disable_value_validation  # pydicom's warnings would show patients' ids
+
+        with quiet, disable_value_validation():
+            found = list(threads.map(_read_header, dicom))
+    return {path: ids for path, ids in zip(dicom, found, strict=True) if ids is not None}
+
+
+def _is_dicom(path: Path) -> bool:
     if volume_stem(path) is not None:
-        return None
-    with path.open("rb") as file:
-        start = file.read(_PREAMBLE_BYTES + 4)
-    has_preamble = start[_PREAMBLE_BYTES:] == b"DICM"
-    # Without one, the file begins with a tag of group 0002 or 0008, little endian (PS3.5, 7.1).
-    if not has_preamble and (path.suffix.lower() in _OTHER_SUFFIXES or start[:2] not in (b"\x02\x00", b"\x08\x00")):
-        return None
+        return False
+    try:
+        with path.open("rb") as file:
+            start = file.read(_PREAMBLE_BYTES + 4)
+    except OSError:  # the decoder's to judge, as a damaged header is
+        return False
+    if start[_PREAMBLE_BYTES:] == b"DICM":
+        return True
+    # Without a preamble the file begins with a tag of group 0002 or 0008, little endian (PS3.5, 7.1).
+    return path.suffix.lower() not in _OTHER_SUFFIXES and start[:2] in (b"\x02\x00", b"\x08\x00")
+
+
+def _read_header(path: Path) -> DicomIds | None:
     import pydicom
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS, force=not has_preamble)
-            patient, study, series = (_to_text(dataset.get(tag)) for tag in _TAGS[1:])
-        except Exception:  # a damaged header is the decoder's to judge
-            return None
+    try:
+        dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS, force=True)
+        patient, study, series = (_to_text(dataset.get(tag)) for tag in _TAGS[1:])
+    except Exception:
+        return None
     return DicomIds(patient=patient, study=study, series=series)
-
-
-def read_all_dicom_ids(paths: Iterable[Path], num_workers: int) -> Mapping[Path, DicomIds]:
-    """The ids of those of the files that are DICOM and can be read."""
-    paths = list(paths)
-
-    def read(path: Path) -> DicomIds | None:
-        try:
-            return read_dicom_ids(path)
-        except OSError:
-            return None
-
-    with ThreadPoolExecutor(max(1, num_workers)) as threads:
-        found = zip(paths, threads.map(read, paths), strict=True)
-        return {path: ids for path, ids in found if ids is not None}
 
 
 def _to_text(value: object) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trainable.images.dicom_ids import read_all_dicom_ids
+from trainable.images.dicom_ids import read_dicom_ids
 from trainable.images.manifest import Manifest, read_manifest
 from trainable.images.names import printable, with_printable_errors
 from trainable.images.patients import Patients, find_patients
@@ -35,7 +35,7 @@ def explain_data(
         positive=positive,
         skip_bad_images=skip_bad_images,
     )
-    headers = read_all_dicom_ids((item.path for item in manifest.slices), num_workers)
+    headers = read_dicom_ids((item.path for item in manifest.slices), num_workers)
     patients = find_patients(manifest, manifest.slices, headers)
     return [*manifest.read_as(patients).lines(), "First slices:", *_tabulate(manifest, patients)]
 

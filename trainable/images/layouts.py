@@ -78,7 +78,7 @@ def read_branches(
         splits=tuple(splits.items()),
         patients_from=patients_from,
         skipped=tuple(log.skipped),
-        left_out=tuple(log.left_out),
+        left_out=tuple(dict.fromkeys(log.left_out)),
         notes=tuple(log.notes),
         warnings=tuple(log.warnings),
     )
@@ -117,14 +117,14 @@ def _open(folder: Path, log: _Log) -> tuple[Path, list[Path], list[Path]]:
 
 
 def _list_classes(split: Branch, log: _Log) -> list[Branch]:
-    folder, folders, files = _open(split.folder, log)
+    _, folders, files = _open(split.folder, log)
     if files:
         raise ValueError(
-            f"{folder} is named like a split and holds slices ({files[0].name}) without class folders; put them into "
+            f"{split.folder} is named like a split and holds slices ({files[0]}) without class folders; put them into "
             "folders of their classes, move the folder away, or write a table with the columns path,label,split"
         )
     if not folders:
-        raise ValueError(f"{folder} is named like a split and is empty; fill it or remove it")
+        raise ValueError(f"{split.folder} is named like a split and is empty; fill it or remove it")
     return [Branch(name=inner.name, folder=inner) for inner in folders]
 
 
@@ -209,7 +209,7 @@ def _tell_apart(rows: Sequence[Row], log: _Log) -> Iterable[Row]:
     if not num_shared:
         return rows
     place = _find_place(rows[0])
-    fact = f"{num_shared} patients' names occur in several classes"
+    fact = f"patients have the same names in several classes ({num_shared} names)"
     if all(count_up(patients) for patients in by_class.values()):
         log.warnings.append(
             f"{fact} and each class counts from the start: they are taken as different people, {counts.total()} in "

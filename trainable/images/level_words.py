@@ -60,7 +60,7 @@ def check_are_classes(where: Path, names: Sequence[str]) -> None:
     if len(names) > 1 and _are_many_alike(names):
         raise ValueError(
             f"the folders of {where} ({shown}) look like patients, studies or parts of a set, not like classes; put "
-            "them into a folder per class, or write a table with the columns path,label,patient"
+            "the slices into a folder per class, or write a table with the columns path,label,patient"
         )
 
 
@@ -70,15 +70,16 @@ def check_levels(where: Path, below: Mapping[str, Collection[str]]) -> None:
     `below` are the folders' names in each class. COVID and Normal in each of hospital1 and hospital2, or in each of
     some patients, are the classes themselves.
     """
-    counts = Counter(name.strip().casefold() for names in below.values() for name in names)
-    shared = [name for name, count in counts.items() if count > 1 and _is_word(name)]
-    if len(below) < 2 or not shared or 2 * len(shared) < len(counts):
+    spelled = {name.strip().casefold(): name for names in below.values() for name in names}
+    counts = Counter(key for names in below.values() for key in {name.strip().casefold() for name in names})
+    shared = [name for key, name in spelled.items() if counts[key] > 1 and _is_word(name)]
+    if 2 * len(shared) < len(counts) or not (len(shared) > 1 or (shared and len(counts) == 1)):
         return
     tops = ", ".join(list(below)[:3]) + (", ..." if len(below) > 3 else "")
     raise ValueError(
-        f"which folders are the classes? {', '.join(shared[:3])} lie in several of {tops} ({where}); where these are "
-        "the classes, move them to the top (where the upper ones are splits, name those train, val, test); where the "
-        "upper ones are the classes, say what the patients are, as by --patient-from '^[^/]+/[^/]+'"
+        f"which folders of {where} are the classes? {tops} hold folders of the same names ({', '.join(shared[:3])}); "
+        "where the lower ones are the classes, move them to the top (are the upper ones splits, name those train, val, "
+        "test); where the upper ones are, say what the patients are, as by --patient-from '^[^/]+/[^/]+'"
     )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from trainable.images.names import form_key, with_printable_errors
 from trainable.images.patients import Patients, PatientsFrom
 from trainable.images.reading import Reading
-from trainable.images.rows import LAYOUTS, MANIFEST_NAMES, FoundRows, Row
+from trainable.images.rows import MANIFEST_NAMES, FoundRows, Row, too_few_classes
 from trainable.images.sources import read_source
 
 _NEGATIVE_WORDS = {
@@ -155,7 +155,7 @@ def _find_patients(rows: Sequence[Row], data: Path, pattern: str) -> list[Row]:
 def _find_classes(rows: Sequence[Row], data: Path) -> tuple[str, ...]:
     classes = tuple(sorted({row.label for row in rows}))
     if len(classes) < 2:
-        raise ValueError(f"{data} has the classes [{', '.join(classes)}]; it needs two or more; {LAYOUTS}")
+        raise ValueError(too_few_classes(data, classes))
     alike = defaultdict(list)
     for name in classes:
         alike[re.sub(r"(?<=\w)[\W_]+(?=\w)", "", form_key(name).casefold())].append(name)

@@ -22,7 +22,7 @@ _SPLIT_STEMS = {
 _FILLER = "(?:data|sets?|images?|imgs?|img|files?|samples?|splits?|slices?|scans?|cases?|folder)*"
 _SPLIT_NAME = re.compile(f"[0-9]{{0,2}}{_FILLER}({'|'.join(_SPLIT_STEMS)}){_FILLER}")
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d*)?")
-_MISSING = {"", "nan", "na", "n/a", "<na>", "#n/a", "#na", "null", "nat", "-nan", "1.#qnan"}
+_MISSING = {"", "-", "--", "?", ".", "nan", "na", "n/a", "<na>", "#n/a", "#na", "null", "nat", "-nan", "1.#qnan"}
 SPLIT_WORDS = "train, training, val, valid, validation, dev, test, testing, eval (any case, also with data or set)"
 
 

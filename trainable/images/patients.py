@@ -42,9 +42,8 @@ def find_patients(manifest: Manifest, slices: Sequence[Slice], headers: Mapping[
     class folder is one patient's.
     """
     named = [item.patient for item in slices]
+    _check_classes(manifest, slices, headers)
     usable, warnings = _choose_ids(slices, headers)
-    if usable:
-        _check_classes(manifest, slices, usable)
     if manifest.patients_kind == "pattern":
         return _as_named(named, manifest.patients_from, [*_compare(slices, usable, "--patient-from was followed")])
     if not usable:
@@ -98,8 +97,9 @@ def _choose_ids(slices: Sequence[Slice], headers: Mapping[Path, DicomIds]) -> tu
     return usable, warnings
 
 
-def _check_classes(manifest: Manifest, slices: Sequence[Slice], usable: Mapping[Path, str]) -> None:
-    if len(usable) == len(slices) and all(usable[item.path] == manifest.classes[item.label] for item in slices):
+def _check_classes(manifest: Manifest, slices: Sequence[Slice], headers: Mapping[Path, DicomIds]) -> None:
+    ids = [headers[item.path].patient if item.path in headers else "" for item in slices]
+    if all(patient == manifest.classes[item.label] for patient, item in zip(ids, slices, strict=True)):
         raise ValueError(
             f"the class folders ({', '.join(manifest.classes[:3])}) bear the PatientIDs of their DICOM files: they are "
             "patients, not classes; put them into a folder per class, or write a table with path,label,patient"

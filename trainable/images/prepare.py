@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from trainable.images.audit import Audit, audit_slices
 from trainable.images.cache import build_cache, open_pixels
 from trainable.images.decode import BadImageError, ImageFacts, read_slice
-from trainable.images.dicom_ids import read_all_dicom_ids
+from trainable.images.dicom_ids import read_dicom_ids
 from trainable.images.manifest import Manifest, Slice, read_manifest
 from trainable.images.names import with_printable_errors
 from trainable.images.near_duplicates import (
@@ -118,7 +118,7 @@ def prepare_data(
         positive=positive,
         skip_bad_images=skip_bad_images,
     )
-    headers = read_all_dicom_ids((item.path for item in manifest.slices), num_workers)
+    headers = read_dicom_ids((item.path for item in manifest.slices), num_workers)
     found = find_patients(manifest, manifest.slices, headers)
     reading = manifest.read_as(found)
     if on_reading is not None:

@@ -38,7 +38,7 @@ class Reading:
             ("columns", ", ".join(f"{header} is the {role}" for role, header in self.columns)),
             ("classes", _list([f"{name} {count}" for name, count in self.classes])),
             ("positive", self.positive),
-            ("splits", _list([f"{name} is {split}" for name, split in self.splits]) or "none given"),
+            ("splits", _list([f"{name} is {split}" for name, split in self.splits]) or "none given: they are drawn"),
             ("patients", self.patients),
             *(("left out", line) for line in _some(self.left_out)),
             *(("note", line) for line in self.notes),

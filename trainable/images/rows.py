@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,11 @@ LAYOUTS = (
     "classes where there are any"
 )
 MANIFEST_NAMES = ("manifest.csv", "manifest.parquet")
+
+
+def too_few_classes(data: Path, labels: Iterable[str]) -> str:
+    """The line for data of fewer than two classes."""
+    return f"{data} has the classes [{', '.join(sorted(labels))}]; it needs two or more; {LAYOUTS}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +164,7 @@ def _find_fault(values: Mapping[Role, str], root: Path, target: Path) -> str | N
             f"has the label {label!r} ({path}), which stands for a missing value; fill it, leave the row out, or give "
             "the class another name"
         )
-    if not target.is_relative_to(root):
+    if not target.is_relative_to(root) or re.match(r"[A-Za-z]:[\\/]", path):
         return f"leaves the manifest's folder ({path}); paths are relative to it"
     if not target.exists():
         return f"names a missing file ({path}, looked for at {target})"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trainable.images.archive import is_archive, unpack
@@ -12,7 +12,7 @@ from trainable.images.folders import list_folder, list_tables
 from trainable.images.layouts import Branch, read_branches
 from trainable.images.level_words import describe_masks, is_container, is_mask
 from trainable.images.names import map_splits, tidy
-from trainable.images.rows import LAYOUTS, MANIFEST_NAMES, FoundRows, Row, read_table
+from trainable.images.rows import LAYOUTS, MANIFEST_NAMES, FoundRows, Row, read_table, too_few_classes
 from trainable.images.table import EXCEL_SUFFIXES, TABLE_SUFFIXES, has_needed_columns, is_excel, refuse_excel
 
 _ARCHIVE_NAME = re.compile(r"(.+?)(\.tar)?\.(zip|tar|tgz|tbz2?|txz|gz|bz2|xz)", re.IGNORECASE)
@@ -37,56 +37,62 @@ def read_source(data: Path, *, unpack_into: Path, skip_bad: bool, levels_are_kno
     return replace(found, source=f"the archive {data}")
 
 
-def _read_folder(folder: Path, unpack_into: Path, skip_bad: bool, levels_are_known: bool) -> FoundRows:
-    levels, masks = _descend(folder, unpack_into)
-    notes = [f"one folder down: {level.name} holds all the rest" for level in levels[1:]]
-    for level in levels:
+def _read_folder(data: Path, unpack_into: Path, skip_bad: bool, levels_are_known: bool) -> FoundRows:
+    down = _descend(data, unpack_into)
+    for depth, level in enumerate(down.levels):
         manifest = next((level / name for name in MANIFEST_NAMES if (level / name).is_file()), None)
         if manifest is not None:
             found = read_table(manifest, skip_bad=skip_bad, whole_folder=True)
-            return replace(found, notes=(*notes[: levels.index(level)], *found.notes))
+            return replace(found, notes=(*down.notes[:depth], *found.notes))
 
     def read_classes() -> FoundRows:
-        found = read_branches(
-            levels[-1],
-            _list_branches(levels[-1], unpack_into),
-            skip_bad=skip_bad,
-            levels_are_known=levels_are_known,
+        branches = _list_branches(down.levels[-1], unpack_into)
+        found = read_branches(down.levels[-1], branches, skip_bad=skip_bad, levels_are_known=levels_are_known)
+        if len(labels := {row.label for row in found.rows}) < 2:
+            raise ValueError(too_few_classes(data, labels))
+        return replace(
+            found,
+            source=f"the folder {data}",
+            left_out=(*down.masks, *found.left_out),
+            notes=(*down.notes, *found.notes),
         )
-        return replace(found, left_out=(*masks, *found.left_out), notes=(*notes, *found.notes))
 
-    tables = [table for level in levels for table in list_tables(level, TABLE_SUFFIXES)]
+    tables = [table for level in down.levels for table in list_tables(level, TABLE_SUFFIXES)]
     if usable := [table for table in tables if has_needed_columns(table)]:
         try:
-            classes = sorted({row.label for row in read_classes().rows})
+            labels = sorted({row.label for row in read_classes().rows})
         except ValueError:
-            classes = []
-        if len(classes) > 1:
-            raise ValueError(
-                f"{folder} holds class folders ({', '.join(classes[:3])}) and the table {usable[0].name}; which is "
-                f"meant? give the table itself (--data {usable[0]}), or move it out of the folder"
-            )
-        return _read_tables(usable, skip_bad)
+            return _read_tables(usable, skip_bad)
+        raise ValueError(
+            f"{data} holds class folders ({', '.join(labels[:3])}) and the table {usable[0].name}; which is meant? "
+            f"give the table itself (--data {usable[0]}), or move it out of the folder"
+        )
     try:
         found = read_classes()
     except ValueError as error:
-        spreadsheets = [sheet for level in levels for sheet in list_tables(level, EXCEL_SUFFIXES)]
-        if spreadsheets:
-            raise ValueError(refuse_excel(spreadsheets[0])) from error
+        if sheets := [sheet for level in down.levels for sheet in list_tables(level, EXCEL_SUFFIXES)]:
+            raise ValueError(f"{error}; {refuse_excel(sheets[0])}") from error
         if tables:
-            raise ValueError(
-                f"{error}; the table {tables[0].name} beside the folders was not read: it has no columns path and label"
-            ) from error
+            raise ValueError(f"{error}; {tables[0]} was not read: it has no columns path and label") from error
         raise
     return replace(found, notes=(*found.notes, *(f"the table {table.name} is not read" for table in tables)))
 
 
-def _descend(folder: Path, unpack_into: Path) -> tuple[list[Path], list[str]]:
-    """The folder, and each one inside that is alone at its level and holds folders or archives itself.
+@dataclass(frozen=True, kw_only=True)
+class _Descent:
+    """The folder, and each one inside that holds all the rest; a note on each of those; and on masks beside them."""
 
-    Folders of masks beside one of images do not count; the second list has a sentence on each.
+    levels: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
+    masks: tuple[str, ...] = ()
+
+
+def _descend(folder: Path, unpack_into: Path) -> _Descent:
+    """Go down while one folder that holds folders or archives, or one archive, is alone at its level.
+
+    Folders of masks beside one of images do not count.
     """
-    levels, masks = [folder], []
+    levels, notes, masks = [folder], [], []
     while True:
         folders, files = list_folder(levels[-1])
         images = [inner for inner in folders if is_container(inner.name)]
@@ -95,10 +101,12 @@ def _descend(folder: Path, unpack_into: Path) -> tuple[list[Path], list[str]]:
             folders = images
         if not folders and len(files) == 1 and _archive_name(files[0]) and is_archive(files[0]):
             levels.append(unpack(files[0], unpack_into))
+            notes.append(f"the archive {files[0].name} inside holds all the rest")
         elif not files and len(folders) == 1 and (list_folder(folders[0])[0] or _holds_archives(folders[0])):
             levels.append(folders[0])
+            notes.append(f"the folder {folders[0].name} inside holds all the rest")
         else:
-            return levels, masks
+            return _Descent(levels=tuple(levels), notes=tuple(notes), masks=tuple(masks))
 
 
 def _holds_archives(folder: Path) -> bool:
@@ -113,15 +121,23 @@ def _archive_name(file: Path) -> str | None:
 
 def _list_branches(root: Path, unpack_into: Path) -> list[Branch]:
     folders, files = list_folder(root)
-    if files:
-        if not folders and all(_archive_name(file) and is_archive(file) for file in files):
-            return [
-                Branch(name=str(_archive_name(file)), folder=_descend_packed(unpack(file, unpack_into)))
-                for file in files
-            ]
-        hint = "unpack it or move it away; " if any(_archive_name(file) for file in files) else ""
-        raise ValueError(f"{files[0]} lies beside the class folders ({len(files)} in all do); {hint}{LAYOUTS}")
-    return [Branch(name=folder.name, folder=folder) for folder in folders]
+    if not files:
+        return [Branch(name=folder.name, folder=folder) for folder in folders]
+    if not folders and all(_archive_name(file) and is_archive(file) for file in files):
+        unpacked: dict[Path, Path] = {}
+        for file in files:
+            folder = unpack(file, unpack_into)
+            if folder in unpacked:
+                raise ValueError(f"{unpacked[folder]} and {file} are identical archives; remove one")
+            unpacked[folder] = file
+        return [
+            Branch(name=str(_archive_name(file)), folder=_descend_packed(folder)) for folder, file in unpacked.items()
+        ]
+    packed = [file for file in files if _archive_name(file) or file.suffix.lower() in _FOREIGN_ARCHIVES]
+    hint = f"unpack {packed[0].name} or move it away; " if packed else ""
+    if not folders:
+        raise ValueError(f"{root} holds {len(files)} files ({files[0].name}) and no class folders; {hint}{LAYOUTS}")
+    raise ValueError(f"{files[0]} lies beside the class folders ({len(files)} in all do); {hint}{LAYOUTS}")
 
 
 def _descend_packed(folder: Path) -> Path:

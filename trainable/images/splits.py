@@ -81,7 +81,8 @@ def check_splits(
         files = names if names is not None else [f"slice {index}" for index in range(len(splits))]
         raise ValueError(
             f"{len(straddling)} patients are in two splits: {files[one]} ({splits[one]}) and {files[two]} "
-            f"({splits[two]}) are of one patient; put each patient into one split, or drop the splits"
+            f"({splits[two]}) are of one patient; put each patient into one split, drop "
+            "the splits, or, where they are different people, give patients by --patient-from or a table"
         )
     for needed in ("train", "test"):
         if needed not in splits:

@@ -124,13 +124,15 @@ def _read_text(path: Path) -> str:
 
 def _find_delimiter(text: str) -> tuple[str, int]:
     """The delimiter under which the header names most of what is needed, and how many rows stand before it."""
-    first, *_ = text.split("\n", 1)
+    lines = io.StringIO(text, newline="")
+    first = next(lines, "")
     if stated := re.fullmatch(r'"?sep=(.)"?\s*', first):  # Excel's own note
         return stated[1], 1
-    header = next((line for line in text.split("\n") if line.strip()), "")
+    header = first if first.strip() else next((line for line in lines if line.strip()), "")
 
     def rank(delimiter: str) -> tuple[int, int]:
-        cells = next(csv.reader([header.rstrip("\r")], delimiter=delimiter), [])
+        with _long_fields():
+            cells = next(csv.reader([header.rstrip("\r\n")], delimiter=delimiter), [])
         return sum(bool(_candidates(cells, role)) for role in _NEAR), len(cells)
 
     return max(DELIMITERS, key=rank), 0
@@ -175,8 +177,8 @@ def _check_quotes(path: Path, number: int, row: Sequence[str], places: Mapping[R
         )
         if swallowed or (place in places.values() and cell.strip().splitlines() != [cell.strip()]):
             raise ValueError(
-                f"{path}, row {number} has a field over several lines ({cell[:20]!r}...): a quote is opened and "
-                "not closed there; remove it, or write it twice inside quotes"
+                f"{path}, row {number} has a field over several lines: a quote is opened and not closed there; "
+                "remove it, or write it twice inside quotes"
             )
 
 
