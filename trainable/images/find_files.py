@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainable.images.folders import walk
+from trainable.images.folders import exists, walk
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,18 +31,19 @@ def find_files(root: Path, texts: Iterable[str]) -> FoundFiles:
     texts = list(dict.fromkeys(texts))
     notes: list[str] = []
     written = {text: text for text in texts}
-    if any("\\" in text for text in texts) and not any("\\" in text and (root / text).exists() for text in texts):
+    if any("\\" in text for text in texts) and not any("\\" in text and exists(root / text) for text in texts):
         written = {text: text.replace("\\", "/") for text in texts}
         notes.append("backslashes in its paths separate folders")
+    written |= {text: name.strip() for text, name in written.items() if not exists(root / name)}
     paths = {text: Path(os.path.normpath(root / written[text])) for text in texts}
-    missing = [text for text in texts if written[text].strip() and not paths[text].exists()]
+    missing = [text for text in texts if written[text] and not exists(paths[text])]
     missing = [text for text in missing if paths[text].is_relative_to(root)]
     if not missing:
         return FoundFiles(paths=paths, notes=tuple(notes))
     index = _Index(root)
     composed = {text: index.by_path.get(_nfc(index.name(paths[text]))) for text in missing}
     paths |= {text: path for text, path in composed.items() if path is not None}
-    if any(path.exists() for path in paths.values()):
+    if any(written[text] and exists(path) for text, path in paths.items()):
         return FoundFiles(paths=paths, notes=tuple(notes))
     for key, note in _RULES:
         if found := index.find({text: index.name(paths[text]) for text in missing}, key):

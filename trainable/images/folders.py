@@ -9,7 +9,7 @@ from pathlib import Path
 
 _SYSTEM_NAMES = {
     *("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "$recycle.bin", "@eadir"),
-    *("system volume information", "lost+found", "dicomdir", "__pycache__"),
+    *("system volume information", "lost+found", "#recycle", "dicomdir", "__pycache__"),
 }
 _TEXT_NAME = re.compile(r"(licen[cs]e|read[ _-]?me)([ _-][^.]*)?", re.IGNORECASE)
 _EXTRA_SUFFIXES = {
@@ -44,6 +44,11 @@ def list_tables(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     return [
         entry for entry in entries if entry.suffix.lower() in suffixes and not _is_extra(entry.name) and entry.is_file()
     ]
+
+
+def exists(path: Path) -> bool:
+    """Is there a file or folder? False also for what can be no path, as one of too many characters."""
+    return os.path.exists(path)  # noqa: PTH110 - Path.exists raises there
 
 
 def walk(folder: Path) -> Iterator[Path]:

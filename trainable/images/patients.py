@@ -89,12 +89,33 @@ def _choose_ids(slices: Sequence[Slice], headers: Mapping[Path, DicomIds]) -> tu
         return {}, [
             f"the PatientID in the DICOM headers is the same in {where} ({len(given)} have one): it was not used"
         ]
+    if len(set(usable.values())) == len(usable) and _share_names(slices, usable, headers):
+        return {}, [f"the PatientID in the DICOM headers differs in all {len(usable)} files: it was not used"]
+    by_study = _unite_studies(usable, headers)
+    if len(set(by_study.values())) < len(set(usable.values())):
+        usable = by_study
+        warnings.append("files of one DICOM study have several PatientIDs: they were taken as one patient's")
     if len(usable) < len(given):
         warnings.append(
             f"{len(given) - len(usable)} of {len(given)} DICOM files have a PatientID that stands for nobody (as "
             "ANONYMOUS), so it was not used for them"
         )
     return usable, warnings
+
+
+def _share_names(slices: Sequence[Slice], usable: Mapping[Path, str], headers: Mapping[Path, DicomIds]) -> bool:
+    """Do several files lie in one patient's folder, or belong to one series?"""
+    names = Counter(item.patient for item in slices if item.path in usable and item.patient is not None)
+    series = Counter(headers[path].series for path in usable if headers[path].series)
+    return max(names.values(), default=0) > 1 or (max(series.values(), default=0) > 1 and len(series) > 1)
+
+
+def _unite_studies(usable: Mapping[Path, str], headers: Mapping[Path, DicomIds]) -> dict[Path, str]:
+    """The ids, one for all files of a study, where studies tell files apart at all."""
+    studies = [headers[path].study or None for path in usable]
+    if len(set(studies)) < 2:
+        return dict(usable)
+    return dict(zip(usable, _join(list(usable.values()), studies), strict=True))
 
 
 def _check_classes(manifest: Manifest, slices: Sequence[Slice], headers: Mapping[Path, DicomIds]) -> None:

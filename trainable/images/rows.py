@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trainable.images.find_files import find_files
-from trainable.images.folders import list_folder, volume_stem, walk
+from trainable.images.folders import exists, list_folder, volume_stem, walk
 from trainable.images.names import SPLIT_WORDS, is_missing, map_splits, merge_forms, printable, tidy
 from trainable.images.table import DELIMITERS, Role, Table, read_table_text
 
@@ -80,28 +80,21 @@ def read_table(manifest: Path, *, skip_bad: bool = False, whole_folder: bool = F
     labels, merged_labels = merge_forms(values["label"] for _, values in usable)
     patients, merged_patients = merge_forms((v["patient"] for _, v in usable if "patient" in v), any_case=True)
     rows: list[Row] = []
-    is_series = is_volume = False
     for _, values in usable:
         target = files.paths[values["path"]]
-        patient = patients[values["patient"]] if "patient" in values else None
-        slices = _list_series(target)
-        if patient is None and target.is_dir():
-            patient, is_series = target.relative_to(manifest.parent).as_posix(), True
-        elif patient is None and volume_stem(target):
-            patient, is_volume = target.relative_to(manifest.parent).as_posix(), True
+        name = target.relative_to(manifest.parent).as_posix()
+        by_name = name if target.is_dir() or volume_stem(target) else None
         rows += [
             Row(
                 path=path,
                 name=path.relative_to(manifest.parent).as_posix(),
                 label=labels[values["label"]],
-                patient=patient,
+                patient=patients[values["patient"]] if "patient" in values else by_name,
                 split=splits[values["split"]] if "split" in values else None,
             )
-            for path in slices
+            for path in _list_series(target)
         ]
-    patients_from = f"the column {table.columns['patient']}" if "patient" in table.columns else None
-    if is_series or is_volume:
-        patients_from = "the folders of series" if is_series else "the volumes' names"
+    rows, patients_from = _settle_patients(rows, table)
     unlisted = _count_unlisted(manifest.parent, rows, whole_folder)
     return FoundRows(
         rows=tuple(rows),
@@ -166,7 +159,7 @@ def _find_fault(values: Mapping[Role, str], root: Path, target: Path) -> str | N
         )
     if not target.is_relative_to(root) or re.match(r"[A-Za-z]:[\\/]", path):
         return f"leaves the manifest's folder ({path}); paths are relative to it"
-    if not target.exists():
+    if not exists(target):
         return f"names a missing file ({path}, looked for at {target})"
     return None
 
@@ -187,6 +180,15 @@ def _check_single_labels(manifest: Path, labels: Sequence[tuple[int, str]]) -> N
             f"{manifest}, row {number} has several labels in one field ({text}; {len(several)} of {len(labels)} rows "
             "do); a slice has one class here: keep one label a row, or give each combination a name of its own"
         )
+
+
+def _settle_patients(rows: list[Row], table: Table) -> tuple[list[Row], str | None]:
+    """The rows with patients for all or for none, and where these come from."""
+    if "patient" in table.columns:
+        return rows, f"the column {table.columns['patient']}"
+    if not rows or any(row.patient is None for row in rows):
+        return [replace(row, patient=None) for row in rows], None
+    return rows, "the volumes' names" if volume_stem(rows[0].path) else "the folders of series"
 
 
 def _list_series(path: Path) -> list[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -62,7 +62,8 @@ def _read_folder(data: Path, unpack_into: Path, skip_bad: bool, levels_are_known
         try:
             labels = sorted({row.label for row in read_classes().rows})
         except ValueError:
-            return _read_tables(usable, skip_bad)
+            found = _read_tables(usable, skip_bad)
+            return replace(found, notes=(*found.notes, *_name_unread(set(tables) - set(usable), down.levels)))
         raise ValueError(
             f"{data} holds class folders ({', '.join(labels[:3])}) and the table {usable[0].name}; which is meant? "
             f"give the table itself (--data {usable[0]}), or move it out of the folder"
@@ -75,7 +76,13 @@ def _read_folder(data: Path, unpack_into: Path, skip_bad: bool, levels_are_known
         if tables:
             raise ValueError(f"{error}; {tables[0]} was not read: it has no columns path and label") from error
         raise
-    return replace(found, notes=(*found.notes, *(f"the table {table.name} is not read" for table in tables)))
+    return replace(found, notes=(*found.notes, *_name_unread(tables, down.levels)))
+
+
+def _name_unread(tables: Iterable[Path], levels: Iterable[Path]) -> list[str]:
+    """A note on each table and spreadsheet that lies there and is not read."""
+    sheets = [sheet for level in levels for sheet in list_tables(level, EXCEL_SUFFIXES)]
+    return [f"the table {table.name} is not read" for table in sorted({*tables, *sheets})]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +156,13 @@ def _descend_packed(folder: Path) -> Path:
 def _read_tables(tables: Sequence[Path], skip_bad: bool) -> FoundRows:
     """One table, or one for each split: train.csv, val.csv, test.csv."""
     if len(tables) == 1:
-        return read_table(tables[0], skip_bad=skip_bad, whole_folder=True)
+        try:
+            return read_table(tables[0], skip_bad=skip_bad, whole_folder=True)
+        except ValueError as error:
+            packed = [file for file in list_folder(tables[0].parent)[1] if _archive_name(file)]
+            if packed and "missing file" in str(error):
+                raise ValueError(f"{error}; unpack {packed[0].name} beside the table first") from error
+            raise
     splits = map_splits([table.stem for table in tables])
     if len(splits) < len(tables) or len(set(splits.values())) < len(tables):
         raise ValueError(

@@ -84,11 +84,12 @@ def check_splits(
             f"({splits[two]}) are of one patient; put each patient into one split, drop "
             "the splits, or, where they are different people, give patients by --patient-from or a table"
         )
-    for needed in ("train", "test"):
+    advice = {"train": "add it", "test": "add it, or name val test (val is then drawn from train)"}
+    for needed, what_to_do in advice.items():
         if needed not in splits:
             raise ValueError(
-                f"the splits given have no {needed}, only {', '.join(sorted(set(splits)))}; add it (val is drawn from "
-                "train where it is missing), or drop the column or folders of splits to have all drawn"
+                f"the splits given have no {needed}, only {', '.join(sorted(set(splits)))}; {what_to_do}, or "
+                "drop the column or folders of splits to have all drawn"
             )
     note = None
     if "val" not in splits:

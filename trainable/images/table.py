@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from trainable.images.folders import exists
+
 Role = Literal["path", "label", "patient", "split"]
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 EXCEL_SUFFIXES = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 
-# Near names, without case and separators: `Patient ID` is patientid.
+# Near names, without case and separators: `Patient ID` is patientid. The vague ones count where there is no other.
 _NEAR_WORDS: Mapping[Role, str] = {
     "path": "paths image img picture imagepath imgpath filepath filename file files fname imagefile imagefilename "
     "imagefilepath imagename imageindex imageid imgid dicom dicompath dicomfile slicepath slicefile relativepath "
@@ -28,7 +30,14 @@ _NEAR_WORDS: Mapping[Role, str] = {
     "participant participantid person personid mrn",
     "split": "splits set subset fold partition splitname datasplit",
 }
+_VAGUE_WORDS: Mapping[Role, str] = {
+    "path": "id idcode name slice scan volume series nifti",
+    "label": "y type result severity grade",
+    "patient": "sub subj",
+    "split": "phase usage",
+}
 _NEAR = {role: frozenset(words.split()) for role, words in _NEAR_WORDS.items()}
+_VAGUE = {role: frozenset(words.split()) for role, words in _VAGUE_WORDS.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,8 +181,9 @@ def _check_quotes(path: Path, number: int, row: Sequence[str], places: Mapping[R
         if "\n" not in cell and "\r" not in cell:
             continue
         swallowed = any(
-            len(cells) > places["path"] and cells[places["path"]] and (path.parent / cells[places["path"]]).is_file()
+            _is_path_like(path.parent, cells[places["path"]], row[places["path"]])
             for cells in csv.reader(cell.splitlines()[1:], delimiter=delimiter)
+            if len(cells) > places["path"]
         )
         if swallowed or (place in places.values() and cell.strip().splitlines() != [cell.strip()]):
             raise ValueError(
@@ -182,14 +192,21 @@ def _check_quotes(path: Path, number: int, row: Sequence[str], places: Mapping[R
             )
 
 
+def _is_path_like(root: Path, text: str, known: str) -> bool:
+    """Is it a file's name, or does it end as a known path does?"""
+    suffix = Path(text).suffix
+    return bool(text) and (exists(root / text) or (suffix != "" and suffix == Path(known).suffix))
+
+
 def _key(header: str) -> str:
     return re.sub(r"[\W_]+", "", header.casefold())
 
 
 def _candidates(header: Iterable[str], role: Role) -> list[str]:
-    """The headers that may be meant: those of the very name, else those of a near one."""
-    exact = [name for name in header if _key(name) == role]
-    return exact or [name for name in header if _key(name) in _NEAR[role]]
+    """The headers that may be meant: those of the very name, else those of a near one, else of a vague one."""
+    header = list(header)
+    tiers = ({role}, _NEAR[role], _VAGUE[role])
+    return next((found for words in tiers if (found := [name for name in header if _key(name) in words])), [])
 
 
 def _find_columns(path: Path, header: Sequence[str]) -> Mapping[Role, str]:

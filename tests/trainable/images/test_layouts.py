@@ -80,6 +80,11 @@ def test_folders_that_hold_all_the_rest_are_gone_through_and_told(top: list[str]
     assert [f"the folder {name} inside holds all the rest" for name in top] == list(manifest.found.notes)
 
 
+def test_tables_and_spreadsheets_that_are_not_read_are_told(tmp_path: Path) -> None:
+    manifest = read(fill(tmp_path / "x", *join(AB, TWO), "metadata.xlsx", "facts.csv"))
+    assert manifest.found.notes == ("the table facts.csv is not read", "the table metadata.xlsx is not read")
+
+
 @pytest.mark.parametrize("below", ["study/series", "1.2.840.1/1.2.840.1.1", "s", "a/b/c/d"])
 def test_patient_study_series_is_one_patient(below: str, tmp_path: Path) -> None:
     names = [*join(["COVID"], ["P17", "P18"], [below], TWO), *join(["Normal"], ["P81"], [below, "other"], TWO)]

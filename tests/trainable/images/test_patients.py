@@ -126,6 +126,26 @@ def test_studies_else_series_stand_in_where_nobody_is_known(
     assert ("stand in" in found.warnings[-1]) is (count is not None)
 
 
+def test_an_id_that_differs_in_every_file_is_not_used(tmp_path: Path) -> None:
+    names = [f"{label}/{label}{n}/{k}.dcm" for label in "ab" for n in range(3) for k in range(2)]
+    ids, found = find(tmp_path / "x", {name: {"PatientID": f"hash{number}"} for number, name in enumerate(names)})
+    assert len(groups(ids)) == 6 and "differs in all 12 files" in found.warnings[0]
+
+
+def test_files_of_one_study_are_one_patients_whatever_their_ids_say(tmp_path: Path) -> None:
+    headers = {
+        f"{label}/{n}{k}.dcm": {
+            "PatientID": f"{label}{n}{k if n else ''}",
+            "StudyInstanceUID": f"1.2.{label == 'a':d}.{n}",
+        }
+        for label in "ab"
+        for n in range(3)
+        for k in "xy"
+    }
+    ids, found = find(tmp_path / "x", headers)
+    assert len(groups(ids)) == 6 and "files of one DICOM study have several PatientIDs" in found.warnings[0]
+
+
 def test_a_placeholder_in_some_files_gives_way_to_their_folders(tmp_path: Path) -> None:
     headers = {f"{label}/{label}{n}/1.dcm": {"PatientID": f"{label}-{n}"} for label in "ab" for n in range(3)}
     headers["a/a7/1.dcm"] = headers["a/a8/1.dcm"] = {"PatientID": "ANONYMOUS"}

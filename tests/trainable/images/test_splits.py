@@ -122,7 +122,7 @@ def test_val_is_drawn_from_train_by_groups() -> None:
 @pytest.mark.parametrize(
     ("splits", "message"),
     [
-        (("train",) * 4 + ("val",) * 2, "have no test, only train, val; add it .*or drop"),
+        (("train",) * 4 + ("val",) * 2, "have no test, only train, val; add it, or name val test .*or drop"),
         (("test",) * 4 + ("val",) * 2, "have no train, only test, val"),
         (("train", "val", "val", "val", "test", "test"), "class 1 has no slice in the train split"),
         (("train",) * 5 + ("holdout",), "unknown split 'holdout'"),

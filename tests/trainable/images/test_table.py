@@ -90,6 +90,15 @@ def test_near_names_of_patient_and_split_are_taken_and_told(patient: str, split:
     assert dict(manifest.found.splits)["Valid"] == "val"
 
 
+@pytest.mark.parametrize(
+    ("header", "columns"), [("id,type", ("id", "type")), ("id,filename,type", ("filename", "type"))]
+)
+def test_vague_names_are_taken_where_there_is_no_other(header: str, columns: tuple[str, str], tmp_path: Path) -> None:
+    rows = plain() if header == "id,type" else [(n, *row) for n, row in enumerate(plain())]
+    manifest = read_text(tmp_path, write(rows, header))
+    assert pairs(manifest) == plain() and tuple(name for _, name in manifest.found.columns) == columns
+
+
 def test_a_columns_own_name_wins_over_a_near_one_and_the_rest_is_told(tmp_path: Path) -> None:
     manifest = read_text(tmp_path, write(plain(range(6), [0] * 6), "path,label,patient,subject"))
     assert len({item.patient for item in manifest.slices}) == 6
@@ -128,12 +137,18 @@ def test_folds_that_are_numbers_are_no_splits(tmp_path: Path) -> None:
         ("patient", {2: '"p2', 4: 'p4"'}, 4),
         ("report", {1: '"seen by Dr. X'}, 3),
         ("report", {1: '"seen by Dr. X', 5: 'no finding"'}, 3),
+        ("report", {1: '"seen by Dr. X', 2: 'no finding"'}, 3),
     ],
 )
-def test_an_open_quote_swallows_no_rows(column: str, cells: dict[int, str], row: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "change", [str, lambda path: path.removeprefix("images/"), lambda path: path.replace("/", "\\")]
+)
+def test_an_open_quote_swallows_no_rows(  # type: ignore[no-untyped-def]
+    change, column: str, cells: dict[int, str], row: int, tmp_path: Path
+) -> None:
     extra = [cells.get(n, f"p{n}") for n in range(6)]
     with pytest.raises(ValueError, match=rf"m\.csv, row {row} has a .*quote"):
-        read_text(tmp_path, write(plain(list(extra)), f"path,label,{column}"))
+        read_text(tmp_path, write([(change(p), *rest) for p, *rest in plain(extra)], f"path,label,{column}"))
 
 
 def test_a_quote_inside_a_field_is_text(tmp_path: Path) -> None:
@@ -150,6 +165,7 @@ def test_a_quote_inside_a_field_is_text(tmp_path: Path) -> None:
         (lambda path: ".\\" + path.replace("/", "\\"), "backslashes in its paths separate folders"),
         (lambda path: path.replace("/", "\\") if "3" in path else path, "backslashes in its paths separate folders"),
         (lambda path: "./" + path, None),
+        (lambda path: f" {path} ", None),
         (lambda path: path.removeprefix("images/"), "its paths begin below images"),
         (lambda path: path[7:-4], "its paths have no endings and begin below images"),
         (lambda path: path[7:].upper(), "its paths are found in another case of letters, below images"),
@@ -180,6 +196,16 @@ def test_a_path_that_fits_two_files_is_refused_and_one_missing_of_many_is_not_lo
 def test_a_path_that_leads_elsewhere_is_refused(path: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"row 2 leaves the manifest's folder"):
         read_text(tmp_path, write([(path, "a"), *plain()]))
+
+
+def test_a_path_that_is_too_long_for_a_file_is_a_missing_one(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"row 2 names a missing file"):
+        read_text(tmp_path, write([("x" * 5000, "a"), *plain()]))
+
+
+def test_a_table_beside_packed_images_says_to_unpack_them(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"missing file .*unpack images\.zip beside the table first"):
+        read_text(tmp_path, write(plain()), "images.zip", name="labels.csv", folder=True)
 
 
 # -- labels
