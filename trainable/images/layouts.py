@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,13 +10,13 @@ from trainable.images.folders import list_folder, volume_stem, walk
 from trainable.images.level_words import (
     check_are_classes,
     check_levels,
-    count_up,
     describe_masks,
     is_container,
     is_mask,
 )
 from trainable.images.names import is_split_name, map_splits, merge_forms
 from trainable.images.rows import LAYOUTS, FoundRows, Row
+from trainable.images.same_names import tell_people_apart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +33,6 @@ class _Log:
     skipped: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
 
 
 def read_branches(
@@ -54,33 +52,35 @@ def read_branches(
         rows = []
         for branch in branches:
             inner = _list_classes(branch, log)
-            check_are_classes(branch.folder, [cls.name for cls in inner])
+            check_are_classes(branch.folder, _list_below(inner))
             rows += _read_classes(inner, branch.name, splits[branch.name], log)
     else:
-        check_are_classes(root, [branch.name for branch in branches])
+        check_are_classes(root, below := _list_below(branches))
         if not levels_are_known:
-            check_levels(root, {branch.name: [f.name for f in list_folder(branch.folder)[0]] for branch in branches})
+            check_levels(root, below)
         rows = _read_classes(branches, "", None, log)
         splits = map_splits({row.split_name for row in rows if row.split_name})
     _check_one_kind(root, rows)
     labels, merged = merge_forms(row.row.label for row in rows)
     log.notes += [f"the folders {' and '.join(forms)} are one class" for forms in merged]
     patients_from = _describe_patients([found.row for found in rows])
-    found = [replace(item.row, label=labels[item.row.label], split=splits.get(item.split_name)) for item in rows]
-    below = "" if splits_above or not splits else "SPLIT/"
+    people = tell_people_apart(
+        [replace(item.row, label=labels[item.row.label], split=splits.get(item.split_name)) for item in rows]
+    )
+    split = "" if splits_above or not splits else "SPLIT/"
     patient = "PATIENT/" if patients_from and patients_from.startswith("the folder") else ""
     deeper = ".../" if any(item.depth > 1 for item in rows) else ""
     slices = "volume" if rows and volume_stem(rows[0].row.path) else "slice"
     return FoundRows(
-        rows=tuple(_tell_apart(found, log)),
+        rows=people.rows,
         source=f"the folder {root}",
-        layout=f"{'SPLIT/' if splits_above else ''}CLASS/{below}{patient}{deeper}{slices}",
+        layout=f"{'SPLIT/' if splits_above else ''}CLASS/{split}{patient}{deeper}{slices}",
         splits=tuple(splits.items()),
         patients_from=patients_from,
         skipped=tuple(log.skipped),
         left_out=tuple(dict.fromkeys(log.left_out)),
-        notes=tuple(log.notes),
-        warnings=tuple(log.warnings),
+        notes=(*log.notes, *people.notes),
+        warnings=people.warnings,
     )
 
 
@@ -91,6 +91,11 @@ class _Placed:
     row: Row
     split_name: str
     depth: int
+
+
+def _list_below(branches: Sequence[Branch]) -> dict[str, list[str]]:
+    """The names of the folders in each branch."""
+    return {branch.name: [folder.name for folder in list_folder(branch.folder)[0]] for branch in branches}
 
 
 def _all_or_none(branches: Sequence[Branch], where: Path) -> bool:
@@ -188,44 +193,3 @@ def _describe_patients(rows: Sequence[Row]) -> str | None:
     if not rows or rows[0].patient is None:
         return None
     return "the volumes' names" if rows[0].patient == volume_stem(rows[0].path) else "the folders below the classes"
-
-
-def _tell_apart(rows: Sequence[Row], log: _Log) -> Iterable[Row]:
-    """The rows with patients that are one person where they have one name.
-
-    Names that occur in several classes are several people where each class counts its own from 1 on, else one; both
-    is a guess, and warned of.
-    """
-    names, merged = merge_forms({row.patient for row in rows if row.patient is not None}, any_case=True)
-    if merged:
-        log.notes.append(f"{len(merged)} patients are written in several forms (as 1 and 1.0)")
-    rows = [replace(row, patient=names[row.patient]) if row.patient is not None else row for row in rows]
-    by_class: defaultdict[str, set[str]] = defaultdict(set)
-    for row in rows:
-        if row.patient is not None:
-            by_class[row.label].add(row.patient)
-    counts = Counter(name for patients in by_class.values() for name in patients)
-    num_shared = sum(count > 1 for count in counts.values())
-    if not num_shared:
-        return rows
-    place = _find_place(rows[0])
-    fact = f"patients have the same names in several classes ({num_shared} names)"
-    if all(count_up(patients) for patients in by_class.values()):
-        log.warnings.append(
-            f"{fact} and each class counts from the start: they are taken as different people, {counts.total()} in "
-            f"all; if one name is one person, say --patient-from '^{place}([^/]+)'"
-        )
-        return [replace(row, patient=f"{row.label}/{row.patient}") for row in rows]
-    log.warnings.append(
-        f"{fact}: one name is taken as one person, {len(counts)} in all; if they are different people, "
-        f"say --patient-from '^{place}[^/]+'"
-    )
-    return rows
-
-
-def _find_place(row: Row) -> str:
-    """A regular expression for the folders above the patient in a row's name."""
-    assert row.patient is not None
-    parts = row.name.split("/")
-    first = next((place for place, part in enumerate(parts) if place and part.startswith(row.patient)), 1)
-    return "[^/]+/" * first

@@ -49,15 +49,19 @@ def describe_masks(folder: Path) -> str:
     return f"{folder} ({sum(1 for _ in walk(folder))} files): masks are not read"
 
 
-def check_are_classes(where: Path, names: Sequence[str]) -> None:
-    """Raise ValueError where folders that stand for classes are named like patients, parts of a set or containers."""
+def check_are_classes(where: Path, below: Mapping[str, Collection[str]]) -> None:
+    """Raise ValueError where folders that stand for classes are named like patients, parts of a set or containers.
+
+    `below` are the names of the folders in each.
+    """
+    names = list(below)
     shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
     if len(names) > 1 and all(is_container(name) or is_mask(name) for name in names):
         raise ValueError(
             f"the folders of {where} ({shown}) are no classes; put the slices into folders of their classes, or write "
             "a table with the columns path,label"
         )
-    if len(names) > 1 and _are_many_alike(names):
+    if len(names) > 1 and _are_many_alike(names, all(below.values())):
         raise ValueError(
             f"the folders of {where} ({shown}) look like patients, studies or parts of a set, not like classes; put "
             "the slices into a folder per class, or write a table with the columns path,label,patient"
@@ -95,7 +99,7 @@ def count_up(names: Collection[str]) -> bool:
     )
 
 
-def _are_many_alike(names: Sequence[str]) -> bool:
+def _are_many_alike(names: Sequence[str], all_hold_folders: bool) -> bool:
     if all(_UID.fullmatch(name) for name in names):
         return True
     numbers = {re.sub(r"\D", "", name) for name in names}
@@ -104,7 +108,8 @@ def _are_many_alike(names: Sequence[str]) -> bool:
     if all(_PART.fullmatch(name) for name in names):
         return True
     frames = {re.sub(r"\d+", "#", name) for name in names}
-    return len(names) > MAX_NUMBERED_CLASSES and len(frames) == 1
+    padded = all_hold_folders and all(re.search(r"\d{3,}", name) for name in names)
+    return len(frames) == 1 and (len(names) > MAX_NUMBERED_CLASSES or padded)
 
 
 def _is_word(name: str) -> bool:

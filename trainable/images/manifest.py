@@ -72,7 +72,7 @@ class Manifest:
             patients=known,
             left_out=(*self.found.skipped, *self.found.left_out),
             notes=self.found.notes,
-            warnings=(*self.found.warnings, *patients.warnings),
+            warnings=(*(self.found.warnings if patients.source == self.patients_from else ()), *patients.warnings),
         )
 
 

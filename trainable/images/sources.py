@@ -58,24 +58,24 @@ def _read_folder(data: Path, unpack_into: Path, skip_bad: bool, levels_are_known
         )
 
     tables = [table for level in down.levels for table in list_tables(level, TABLE_SUFFIXES)]
-    if usable := [table for table in tables if has_needed_columns(table)]:
-        try:
-            labels = sorted({row.label for row in read_classes().rows})
-        except ValueError:
-            found = _read_tables(usable, skip_bad)
-            return replace(found, notes=(*found.notes, *_name_unread(set(tables) - set(usable), down.levels)))
-        raise ValueError(
-            f"{data} holds class folders ({', '.join(labels[:3])}) and the table {usable[0].name}; which is meant? "
-            f"give the table itself (--data {usable[0]}), or move it out of the folder"
-        )
     try:
         found = read_classes()
     except ValueError as error:
+        for vaguely in (False, True):
+            if usable := [table for table in tables if has_needed_columns(table, vaguely=vaguely)]:
+                found = _read_tables(usable, skip_bad)
+                return replace(found, notes=(*found.notes, *_name_unread(set(tables) - set(usable), down.levels)))
         if sheets := [sheet for level in down.levels for sheet in list_tables(level, EXCEL_SUFFIXES)]:
             raise ValueError(f"{error}; {refuse_excel(sheets[0])}") from error
         if tables:
             raise ValueError(f"{error}; {tables[0]} was not read: it has no columns path and label") from error
         raise
+    if usable := [table for table in tables if has_needed_columns(table)]:
+        shown = ", ".join(sorted({row.label for row in found.rows})[:3])
+        raise ValueError(
+            f"{data} holds class folders ({shown}) and the table {usable[0].name}; which is meant? "
+            f"give the table itself (--data {usable[0]}), or move it out of the folder"
+        )
     return replace(found, notes=(*found.notes, *_name_unread(tables, down.levels)))
 
 

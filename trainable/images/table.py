@@ -81,13 +81,15 @@ def read_table_text(path: Path) -> Table:
     return Table(columns=columns, records=records, unread=unread, delimiter=delimiter)
 
 
-def has_needed_columns(path: Path) -> bool:
-    """Does its header name a path and a label? False for what cannot be read."""
+def has_needed_columns(path: Path, *, vaguely: bool = False) -> bool:
+    """Does its header name a path and a label, vaguely or not? False for what cannot be read."""
     try:
         header = _read_header(path)
     except (ValueError, OSError):
         return False
-    return all(_candidates(header, role) for role in ("path", "label"))
+    keys = {_key(name) for name in header}
+    words = {role: {role, *_NEAR[role], *(_VAGUE[role] if vaguely else ())} for role in _NEAR}
+    return all(keys & words[role] for role in ("path", "label"))
 
 
 def refuse_excel(path: Path) -> str:

@@ -225,6 +225,7 @@ def test_names_in_messages_are_printable_and_on_one_line(tmp_path: Path) -> None
         (join(["COVID"], ["P1", "P2"], TWO), r"COVID \(P1, P2\) look like patients"),
         (join(["LIDC"], [f"LIDC-IDRI-{n:04}" for n in range(30)], ["1.2/1.3"], TWO), r"LIDC .* look like patients"),
         (join(["1.2.840.1.1.7", "1.2.840.1.1.8"], ["1.2.3/4"], TWO), r"look like patients"),
+        (join(["R01-001", "R01-002", "R01-010"], ["study"], TWO), r"look like patients"),
         (join(["images", "masks"], TWO), r"\(images, masks\) are no classes"),
         (["0.png", "1.png"], r"x holds 2 files \(0\.png\) and no class folders"),
         ([*join(["images"], TWO), "labels.xlsx"], r"labels\.xlsx is a spreadsheet, .*save it as CSV"),

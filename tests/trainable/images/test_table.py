@@ -301,7 +301,7 @@ def test_another_table_beside_class_folders_is_asked_about(tmp_path: Path) -> No
     names = [f"{label}/{n}.png" for label in "ab" for n in range(4)]
     with pytest.raises(ValueError, match=r"class folders \(a, b\) and the table info\.csv; which is meant\?.*--data"):
         read_text(tmp_path, write([(name, name[0]) for name in names]), *names, name="info.csv", folder=True)
-    manifest = read_text(tmp_path, "age,sex\n1,2\n", *names, name="info.csv", folder=True)
+    manifest = read_text(tmp_path, "id,type\n1,2\n", *names, name="info.csv", folder=True)
     assert manifest.classes == ("a", "b") and "the table info.csv is not read" in manifest.found.notes
 
 
