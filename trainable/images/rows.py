@@ -58,7 +58,8 @@ class FoundRows:
 
 
 def read_table(manifest: Path, *, skip_bad: bool = False, whole_folder: bool = False) -> FoundRows:
-    """Slices of a table, in its order; a path that is a folder is a series, each file of it one slice.
+    """Slices of a table, in its order; a path that is a folder is a series, each file of it one slice. Where no column
+    has paths, each patient is a folder, with all that lies below.
 
     With `skip_bad`, a row without label or path, of a missing file or of a path that leaves the table's folder is
     told in `skipped`. Raises ValueError for it otherwise; always for an unknown split, for several labels in one
@@ -92,7 +93,7 @@ def read_table(manifest: Path, *, skip_bad: bool = False, whole_folder: bool = F
                 patient=patients[values["patient"]] if "patient" in values else by_name,
                 split=splits[values["split"]] if "split" in values else None,
             )
-            for path in _list_series(target)
+            for path in _list_series(target, deep=table.columns["path"] == table.columns.get("patient"))
         ]
     rows, patients_from = _settle_patients(rows, table)
     unlisted = _count_unlisted(manifest.parent, rows, whole_folder)
@@ -191,10 +192,10 @@ def _settle_patients(rows: list[Row], table: Table) -> tuple[list[Row], str | No
     return rows, "the volumes' names" if volume_stem(rows[0].path) else "the folders of series"
 
 
-def _list_series(path: Path) -> list[Path]:
+def _list_series(path: Path, *, deep: bool) -> list[Path]:
     if not path.is_dir():
         return [path]
-    folders, files = list_folder(path)
+    folders, files = ([], list(walk(path))) if deep else list_folder(path)
     if folders or not files:
         raise ValueError(f"{path} {'holds folders' if folders else 'is empty'}; a series is a folder of slices")
     return files

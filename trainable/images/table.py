@@ -44,7 +44,8 @@ _VAGUE = {role: frozenset(words.split()) for role, words in _VAGUE_WORDS.items()
 class Table:
     """A table read as text. `columns` maps what was found to the header it was found under.
 
-    Each record is its row's number (the header is row 1) and the text of the columns found. `unread` are the
+    Where no column has paths, that of patients stands for their folders. Each record is its row's number (the header is
+    row 1) and the text of the columns found. `unread` are the
     other headers; `delimiter` is None for Parquet.
     """
 
@@ -82,14 +83,15 @@ def read_table_text(path: Path) -> Table:
 
 
 def has_needed_columns(path: Path, *, vaguely: bool = False) -> bool:
-    """Does its header name a path and a label, vaguely or not? False for what cannot be read."""
+    """Does its header name a path and a label, or, vaguely, a patient and a label? False for what cannot be read."""
     try:
         header = _read_header(path)
     except (ValueError, OSError):
         return False
     keys = {_key(name) for name in header}
     words = {role: {role, *_NEAR[role], *(_VAGUE[role] if vaguely else ())} for role in _NEAR}
-    return all(keys & words[role] for role in ("path", "label"))
+    has_path = keys & words["path"] or (vaguely and keys & words["patient"])
+    return bool(has_path and keys & words["label"])
 
 
 def refuse_excel(path: Path) -> str:
@@ -222,6 +224,8 @@ def _find_columns(path: Path, header: Sequence[str]) -> Mapping[Role, str]:
             )
         if found:
             columns[role] = found[0]
+    if "path" not in columns and "patient" in columns:
+        columns["path"] = columns["patient"]  # a folder for each patient
     if not {"path", "label"} <= set(columns):
         shown = ", ".join(name if len(name) <= 40 else f"{name[:37]}..." for name in header[:12])
         raise ValueError(

@@ -281,6 +281,13 @@ def test_a_series_or_a_volume_is_one_patients_where_no_column_says(ending: str, 
     assert len({item.patient for item in found.slices}) == 6
 
 
+def test_a_table_of_patients_stands_for_their_folders(tmp_path: Path) -> None:
+    files = [f"dicom/R01-{n}/study/series/{k}.dcm" for n in range(6) for k in range(2)]
+    rows = [(f"R01-{n}", label) for n, label in enumerate(LABELS)]
+    manifest = read_text(tmp_path, write(rows, "PatientID,diagnosis"), *files, name="clinical.csv", folder=True)
+    assert listed(manifest) == {name: (LABELS[int(name[10])], name.split("/")[1], None) for name in files}
+
+
 # -- tables in folders
 
 
