@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from trainable.images.names import form_key, with_printable_errors
+from trainable.images.names import alike_key, with_printable_errors
 from trainable.images.patients import Patients, PatientsFrom
 from trainable.images.reading import Reading
 from trainable.images.rows import MANIFEST_NAMES, FoundRows, Row, too_few_classes
@@ -158,7 +158,7 @@ def _find_classes(rows: Sequence[Row], data: Path) -> tuple[str, ...]:
         raise ValueError(too_few_classes(data, classes))
     alike = defaultdict(list)
     for name in classes:
-        alike[re.sub(r"(?<=\w)[\W_]+(?=\w)", "", form_key(name).casefold())].append(name)
+        alike[alike_key(name)].append(name)
     for names in alike.values():
         if len(names) > 1:
             raise ValueError(

@@ -22,6 +22,7 @@ _SPLIT_STEMS = {
 _FILLER = "(?:data|sets?|images?|imgs?|img|files?|samples?|splits?|slices?|scans?|cases?|folder)*"
 _SPLIT_NAME = re.compile(f"[0-9]{{0,2}}{_FILLER}({'|'.join(_SPLIT_STEMS)}){_FILLER}")
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d*)?")
+_SEPARATORS = re.compile(r"(?<=[^\W\d_])[\s_-]+(?=\w)|(?<=\w)[\s_-]+(?=[^\W\d_])")  # but not between digits
 _MISSING = {"", "-", "--", "?", ".", "nan", "na", "n/a", "<na>", "#n/a", "#na", "null", "nat", "-nan", "1.#qnan"}
 SPLIT_WORDS = "train, training, val, valid, validation, dev, test, testing, eval (any case, also with data or set)"
 
@@ -39,9 +40,9 @@ def with_printable_errors(function: Callable[P, T]) -> Callable[P, T]:
         try:
             return function(*args, **kwargs)
         except (ValueError, FileNotFoundError) as error:
-            if printable(error) == str(error):
-                raise
-            raise type(error)(printable(error)) from error
+            if printable(error) != str(error):
+                error.args = (printable(error),)
+            raise
 
     return wrapped
 
@@ -66,15 +67,25 @@ def form_key(text: str) -> str:
     return f"{Decimal(key).normalize():f}" if _NUMBER.fullmatch(key) else key
 
 
-def merge_forms(values: Iterable[str], *, any_case: bool = False) -> tuple[dict[str, str], list[tuple[str, ...]]]:
+def alike_key(text: str) -> str:
+    """A key that is equal for texts that people hold for the same: also in another case, with other separators, or
+    with zeros before a number, as `Patient_01` and `patient 1`."""
+    key = form_key(text).casefold()
+    if _NUMBER.fullmatch(key):
+        return key
+    return re.sub(r"(?<![\d.])0+(?=\d)", "", _SEPARATORS.sub("", key).strip(".,;: "))
+
+
+def merge_forms(values: Iterable[str], *, loosely: bool = False) -> tuple[dict[str, str], list[tuple[str, ...]]]:
     """What each value is to be called, and the sets of values that differed in form only and got one name.
+
+    Form is that of `form_key`, or `loosely` of `alike_key`.
 
     Values that differ in white space or invisible characters alone are not listed: nobody could see them apart.
     """
     alike: defaultdict[str, set[str]] = defaultdict(set)
     for value in values:
-        key = form_key(value)
-        alike[key.casefold() if any_case else key].add(value)
+        alike[alike_key(value) if loosely else form_key(value)].add(value)
     names: dict[str, str] = {}
     merged: list[tuple[str, ...]] = []
     for forms in alike.values():

@@ -76,7 +76,7 @@ def _choose_ids(slices: Sequence[Slice], headers: Mapping[Path, DicomIds]) -> tu
     """PatientIDs that tell people apart, and a warning on those that do not."""
     found = {item.path: headers[item.path].patient for item in slices if item.path in headers}
     given = {path: patient for path, patient in found.items() if patient}
-    names, _ = merge_forms(given.values(), any_case=True)
+    names, _ = merge_forms(given.values(), loosely=True)
     empty = {patient for patient in given.values() if _PLACEHOLDER.fullmatch(patient) or is_missing(patient)}
     usable = {path: names[patient] for path, patient in given.items() if patient not in empty}
     warnings = []

@@ -79,7 +79,7 @@ def read_table(manifest: Path, *, skip_bad: bool = False, whole_folder: bool = F
             )
     _check_single_labels(manifest, [(number, values["label"]) for number, values in usable])
     labels, merged_labels = merge_forms(values["label"] for _, values in usable)
-    patients, merged_patients = merge_forms((v["patient"] for _, v in usable if "patient" in v), any_case=True)
+    patients, merged_patients = merge_forms((v["patient"] for _, v in usable if "patient" in v), loosely=True)
     rows: list[Row] = []
     for _, values in usable:
         target = files.paths[values["path"]]
@@ -171,9 +171,9 @@ def _check_single_labels(manifest: Path, labels: Sequence[tuple[int, str]]) -> N
     several = []
     for number, label in labels:
         text = tidy(label)
-        parts = [part.strip().casefold() for part in re.split(r"[|;,/+&]|\band\b", text)]
+        parts = [part.strip().casefold() for part in re.split(r"[|;,/+&]|\band\b", text) if part.strip()]
         is_list = text[:1] + text[-1:] in ("[]", "{}") or "|" in text
-        if is_list or (len(parts) > 1 and any(part in whole for part in parts if part)):
+        if is_list or (len(parts) > 1 and any(part in whole for part in parts)):
             several.append((number, text))
     if several:
         number, text = several[0]

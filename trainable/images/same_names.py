@@ -28,7 +28,7 @@ def tell_people_apart(rows: Sequence[Row]) -> People:
     """
     if not rows or any(row.patient is None for row in rows):
         return People(rows=tuple(rows))
-    names, merged = merge_forms({str(row.patient) for row in rows}, any_case=True)
+    names, merged = merge_forms({str(row.patient) for row in rows}, loosely=True)
     notes = (f"{len(merged)} patients are written in several forms (as 1 and 1.0)",) if merged else ()
     place = _find_place(rows[0])
     rows = [replace(row, patient=names[str(row.patient)]) for row in rows]

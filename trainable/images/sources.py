@@ -34,7 +34,7 @@ def read_source(data: Path, *, unpack_into: Path, skip_bad: bool, levels_are_kno
             f"--data {data} is no folder, zip, tar, {', '.join(TABLE_SUFFIXES[:-1])} or .parquet; {LAYOUTS}"
         )
     found = _read_folder(unpack(data, unpack_into), unpack_into, skip_bad, levels_are_known)
-    return replace(found, source=f"the archive {data}")
+    return replace(found, source=f"the archive {data}" + (", by the table in it" if found.columns else ""))
 
 
 def _read_folder(data: Path, unpack_into: Path, skip_bad: bool, levels_are_known: bool) -> FoundRows:

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from tests.trainable.images.sets import fill, read
 from trainable.images.level_words import is_container, is_mask
 from trainable.images.manifest import Manifest
-from trainable.images.names import form_key, is_missing, is_split_name
+from trainable.images.names import alike_key, form_key, is_missing, is_split_name
 
 NUM_CASES = int(os.environ.get("CTSEARCH_FUZZ_CASES", "50"))
 
@@ -93,7 +93,7 @@ def sets(draw: st.DrawFn, *, odd: bool) -> list[Item]:
         labels = draw(st.lists(odd_text.filter(is_ordinary_folder), min_size=2, max_size=4))
     else:
         labels = draw(st.lists(st.sampled_from(CLASSES), min_size=2, max_size=4))
-    assume(len({form_key(label).casefold() for label in labels}) == len(labels))
+    assume(len({alike_key(label) for label in labels}) == len(labels))
     assume(not any(is_missing(label) for label in labels))
     with_patients, with_splits = draw(st.booleans()), draw(st.booleans())
     frame = draw(st.sampled_from(PERSONS))
@@ -107,7 +107,7 @@ def sets(draw: st.DrawFn, *, odd: bool) -> list[Item]:
             for _ in range(draw(st.integers(1, 3))):
                 person = name if with_patients else None
                 items.append(Item(number=len(items), label=label, person=person, split=split))
-    assume(len({form_key(name).casefold() for name in names}) == len(names))
+    assume(len({alike_key(name) for name in names}) == len(names))
     assume(not any(is_missing(name, none_too=True) for name in names))
     assume(not with_splits or len({item.split for item in items}) > 1)
     return items

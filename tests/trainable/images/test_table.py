@@ -227,7 +227,7 @@ def test_labels_that_differ_in_form_only_are_one_class(forms: list[str], name: s
     assert manifest.classes == tuple(sorted([name, "b"]))
 
 
-@pytest.mark.parametrize("other", ["COVID", "Co-vid", "co vid", "co_vid"])
+@pytest.mark.parametrize("other", ["COVID", "Co-vid", "co vid", "co_vid", "covid."])
 def test_labels_that_differ_in_case_or_separators_are_refused(other: str, tmp_path: Path) -> None:
     labels = ["covid", other, "x"] * 2
     with pytest.raises(ValueError, match="differ in case only, or in spaces and dashes"):
@@ -247,6 +247,20 @@ def test_several_labels_in_one_field_are_refused(text: str, tmp_path: Path) -> N
         read_text(tmp_path, write(rows, "path\tlabel", sep="\t"))
 
 
+@pytest.mark.parametrize(
+    "labels", [["1.5", "15", "2"], ["1-2", "12", "1_2"], ["HER2+", "HER2-", "HER2"], ["CT-1", "CT-11", "CT-10"]]
+)
+def test_labels_that_differ_in_more_than_form_are_classes_of_their_own(labels: list[str], tmp_path: Path) -> None:
+    manifest = read_text(tmp_path, write(list(zip(NAMES, labels * 2, strict=True))))
+    assert manifest.classes == tuple(sorted(labels))
+
+
+def test_patients_that_differ_in_more_than_form_are_people_of_their_own(tmp_path: Path) -> None:
+    patients = ["1-2", "12", "1.2", "P1", "P10", "P1-0"]
+    manifest = read_text(tmp_path, write(plain(patients), "path,label,patient"))
+    assert [item.patient for item in manifest.slices] == patients
+
+
 @pytest.mark.parametrize("text", ["HER2+", "T-1", "lung and heart", "w/o finding"])
 def test_a_sign_inside_a_label_makes_it_no_list(text: str, tmp_path: Path) -> None:
     assert text in read_text(tmp_path, write(list(zip(NAMES, [*LABELS[:5], text], strict=True)))).classes
@@ -257,7 +271,14 @@ def test_a_sign_inside_a_label_makes_it_no_list(text: str, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     "forms",
-    [["7", "7.0", " 7"], ["007", "7", "7."], ["p7", "P7", "p7\u00a0"], ["caf\u00e9", "cafe\u0301", "CAF\u00c9"]],
+    [
+        ["7", "7.0", " 7"],
+        ["007", "7", "7."],
+        ["p7", "P7", "p7\u00a0"],
+        ["p7", "P-07", "p 007"],
+        ["Patient_1", "patient 1", "PATIENT-01"],
+        ["caf\u00e9", "cafe\u0301", "CAF\u00c9"],
+    ],
 )
 def test_patients_that_differ_in_form_only_are_one_person(forms: list[str], tmp_path: Path) -> None:
     manifest = read_text(tmp_path, write(plain([*forms, "x", "y", "z"]), "path,label,patient"))
