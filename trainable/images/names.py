@@ -47,6 +47,7 @@ def with_printable_errors(function: Callable[P, T]) -> Callable[P, T]:
     return wrapped
 
 
+@functools.lru_cache(maxsize=1 << 14)
 def tidy(text: str) -> str:
     """The text in NFC, each run of white space (also non-breaking) one space, without invisible characters.
 
@@ -84,7 +85,7 @@ def merge_forms(values: Iterable[str], *, loosely: bool = False) -> tuple[dict[s
     Values that differ in white space or invisible characters alone are not listed: nobody could see them apart.
     """
     alike: defaultdict[str, set[str]] = defaultdict(set)
-    for value in values:
+    for value in dict.fromkeys(values):
         alike[alike_key(value) if loosely else form_key(value)].add(value)
     names: dict[str, str] = {}
     merged: list[tuple[str, ...]] = []
