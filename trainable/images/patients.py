@@ -63,7 +63,8 @@ def find_patients(manifest: Manifest, slices: Sequence[Slice], headers: Mapping[
             f"{filled.count(None)} of {len(slices)} slices have neither a DICOM PatientID nor a patient folder"
         )
         return Patients(ids=None, source="unknown", warnings=tuple(warnings))
-    return Patients(ids=tuple(str(i) for i in filled), source="DICOM PatientID", warnings=tuple(warnings))
+    source = "DICOM PatientID" + (f", else {manifest.patients_from}" if None in header else "")
+    return Patients(ids=tuple(map(str, filled)), source=source, warnings=tuple(warnings))
 
 
 def _as_named(named: Sequence[str | None], source: str | None, warnings: Sequence[str]) -> Patients:
@@ -76,10 +77,14 @@ def _choose_ids(slices: Sequence[Slice], headers: Mapping[Path, DicomIds]) -> tu
     """PatientIDs that tell people apart, and a warning on those that do not."""
     found = {item.path: headers[item.path].patient for item in slices if item.path in headers}
     given = {path: patient for path, patient in found.items() if patient}
-    names, _ = merge_forms(given.values(), loosely=True)
+    names, merged = merge_forms(given.values(), loosely=True)
     empty = {patient for patient in given.values() if _PLACEHOLDER.fullmatch(patient) or is_missing(patient)}
     usable = {path: names[patient] for path, patient in given.items() if patient not in empty}
     warnings = []
+    if merged:
+        warnings.append(
+            f"{len(merged)} DICOM PatientIDs are written in several forms (as 7 and 007): each is one person"
+        )
     of_class: defaultdict[int, set[str]] = defaultdict(set)
     for item in slices:
         if item.path in given:

@@ -91,7 +91,8 @@ def test_folders_and_patient_ids_that_agree_warn_of_nothing(tmp_path: Path) -> N
 def test_patient_ids_that_differ_in_form_only_are_one_person(tmp_path: Path) -> None:
     forms = ["007", "7", "p1", "P1"]
     headers = {f"a/{n}.dcm": {"PatientID": form} for n, form in enumerate(forms)} | {"b/9.dcm": {"PatientID": "9"}}
-    assert len(groups(find(tmp_path / "x", headers)[0])) == 3
+    ids, found = find(tmp_path / "x", headers)
+    assert len(groups(ids)) == 3 and "2 DICOM PatientIDs are written in several forms" in found.warnings[0]
 
 
 @pytest.mark.parametrize("patient", ["ANONYMOUS", "anon", "Anonymized", "000000", "case-1", "NoID", "XXXX", "unknown"])
