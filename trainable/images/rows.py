@@ -14,7 +14,7 @@ from trainable.images.table import DELIMITERS, Role, Table, read_table_text
 
 LAYOUTS = (
     "a data folder holds CLASS/slice or CLASS/PATIENT/slice, with train, val and test folders above or below the "
-    "classes where there are any"
+    "classes where there are any (docs/data.md shows each layout)"
 )
 MANIFEST_NAMES = ("manifest.csv", "manifest.parquet")
 

@@ -187,7 +187,7 @@ def _check_quotes(path: Path, number: int, row: Sequence[str], places: Mapping[R
         swallowed = any(
             _is_path_like(path.parent, cells[places["path"]], row[places["path"]])
             for cells in csv.reader(cell.splitlines()[1:], delimiter=delimiter)
-            if len(cells) > places["path"]
+            if len(cells) > max(place, places["path"])
         )
         if swallowed or (place in places.values() and cell.strip().splitlines() != [cell.strip()]):
             raise ValueError(
