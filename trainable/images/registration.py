@@ -1,4 +1,4 @@
-"""Lays one slice over another that may be turned, mirrored, inverted, shifted or cropped, and says how alike they are."""
+"""Lays one slice over another, whatever turn, mirror, inversion, shift or crop is between them, and compares both."""
 
 from __future__ import annotations
 

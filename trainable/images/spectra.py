@@ -1,4 +1,4 @@
-"""Which slices of a set may show the same: found by their spectra, which a shift, a mirror or an inversion leave alone."""
+"""Which slices of a set may show the same: those of like spectra, which no shift, mirror or inversion changes."""
 
 from __future__ import annotations
 
