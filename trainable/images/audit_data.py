@@ -19,6 +19,7 @@ from trainable.images.findings import (
     EXIT_CODES,
     Finding,
     Severity,
+    count_of,
     find_blank,
     find_blank_slices,
     find_one_source,
@@ -290,7 +291,7 @@ def _find_ungrouped(
     return [
         name_files(
             Severity.ERROR,
-            f"{num_torn} patients are in two splits",
+            f"{count_of(num_torn, 'patient')} in two splits",
             "put all slices of a patient into one split, or drop the given splits",
             [names[index] for index in torn],
         )
@@ -311,10 +312,12 @@ def _find_copies(
         left -= set(crossing)
         if crossing:
             shown = [f"{names[i]} and {names[j]}" for i, j in crossing]
-            found.append(name_files(severity, f"{len(crossing)} pairs of identical files {where}", advice, shown))
+            found.append(
+                name_files(severity, f"{count_of(len(crossing), 'pair')} of identical files {where}", advice, shown)
+            )
     if left:
         shown = [f"{names[i]} and {names[j]}" for i, j in sorted(left)]
-        title = f"{len(left)} files are byte-identical copies of another of their class and split"
+        title = f"{count_of(len(left), 'pair')} of identical files in one class and split"
         found.append(name_files(Severity.NOTE, title, "remove the copies: they count twice", shown))
     return found
 
@@ -328,25 +331,25 @@ def _find_pairs(pairs: Sequence[ShownPair], is_known: bool) -> list[Finding]:
         (
             Severity.WARNING,
             across_splits,
-            "show one slice in two splits",
+            "one slice in two splits",
             "one leaves train or val by default; better remove it, and ask whether the two patients are one",
         ),
         (
             Severity.WARNING,
             across_labels,
-            "show one slice under two classes",
+            "one slice under two classes",
             "look at both and correct the label that is wrong, or remove both",
         ),
         (
             Severity.NOTE,
             across_patients,
-            "show one slice under two patients of one class and split",
+            "one slice under two patients of one class and split",
             "ask whether the two patients are one, and give them one id",
         ),
         (
             Severity.NOTE,
             [shown for shown in rest if not is_known or shown.is_same_group],
-            "are alike within one split and class",
+            "alike within one split and class",
             "neighbouring slices of a scan are; nothing need be done",
         ),
     )
@@ -354,7 +357,9 @@ def _find_pairs(pairs: Sequence[ShownPair], is_known: bool) -> list[Finding]:
     for severity, chosen, what, advice in kinds:
         if chosen:
             shown = [f"{one.pair.first} ~ {one.pair.second}" for one in chosen]
-            found.append(name_files(severity, f"{len(chosen)} pairs of near-duplicates {what}", advice, shown))
+            found.append(
+                name_files(severity, f"{count_of(len(chosen), 'pair')} of near-duplicates: {what}", advice, shown)
+            )
     return found
 
 
@@ -364,6 +369,8 @@ def _find_odd_files(slices: Sequence[Slice], files: Sequence[_File], names: Sequ
         for kind in find_oddities(item.path, file.facts, _AUDIT_SIZE):
             odd[kind].append(name)
     return [
-        name_files(Severity.NOTE, f"{len(found)} files: {kind}", "they are read; nothing need be done", found)
+        name_files(
+            Severity.NOTE, f"{count_of(len(found), 'file')}: {kind}", "they are read; nothing need be done", found
+        )
         for kind, found in sorted(odd.items(), key=lambda item: -len(item[1]))
     ]

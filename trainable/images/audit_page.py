@@ -151,7 +151,8 @@ def _shortcut(shortcut: Shortcut) -> str:
     best = "<br>".join(f"{escape(name)} <small>{auc:.2f}</small>" for name, auc in shortcut.features)
     return (
         f'<tr class="{"warned" if shortcut.is_warning else ""}"><th>{escape(shortcut.group)}</th>'
-        f"<td><b>{shortcut.auc:.2f}</b></td><td>{gauge}</td><td>{best}</td><td>{'yes' if shortcut.seen else 'no'}</td></tr>"
+        f"<td><b>{shortcut.auc:.2f}</b></td><td>{gauge}</td><td>{best}</td>"
+        f"<td>{'yes' if shortcut.seen else 'no'}</td></tr>"
     )
 
 

@@ -7,7 +7,8 @@ STYLE = """
 --error:#ff7a83;--warning:#f0b25c;--note:#9aa8b8;--clean:#6fd3a0;--accent:#7db3ea;--tint-error:#3a2023;
 --tint-warning:#3a2e1c;--tint-clean:#1c3328}}
 *{box-sizing:border-box}
-body{margin:0;background:var(--page);color:var(--ink);font:15px/1.5 system-ui,"Segoe UI",Roboto,Helvetica,Arial,sans-serif}
+body{margin:0;background:var(--page);color:var(--ink);
+font:15px/1.5 system-ui,"Segoe UI",Roboto,Helvetica,Arial,sans-serif}
 main{max-width:1080px;margin:0 auto;padding:40px 24px 56px}
 h1{font-size:34px;line-height:1.2;margin:0 0 14px;letter-spacing:-.02em;overflow-wrap:anywhere}
 h2{font-size:20px;margin:0;letter-spacing:-.01em}
@@ -67,7 +68,8 @@ figcaption b{color:var(--ink)}
 .legend{display:flex;flex-wrap:wrap;gap:4px 14px;margin:12px 0 0;font-size:13px;color:var(--soft)}
 .legend i{display:inline-block;width:10px;height:10px;border-radius:3px;margin-right:6px}
 .c0{background:#2f6fb3}.c1{background:#e3a63a}.c2{background:#4c9f70}.c3{background:#a45ca8}.c4{background:#8a96a3}
-.empty{color:var(--soft);background:var(--card);border:1px solid var(--line);border-radius:12px;padding:14px 16px;margin:0}
+.empty{color:var(--soft);background:var(--card);border:1px solid var(--line);border-radius:12px;padding:14px 16px;
+margin:0}
 footer{border-top:1px solid var(--line);padding-top:16px;font-size:13px}
 @media print{body{background:#fff}main{max-width:none;padding:0}}
 """

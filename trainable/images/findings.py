@@ -148,6 +148,11 @@ def find_one_source(
     return found
 
 
+def count_of(number: int, word: str) -> str:
+    """`1 pair`, `2 pairs`."""
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
 def find_shortcuts(shortcuts: Sequence[Shortcut]) -> list[Finding]:
     """Shortcuts above 0.7 that chance does not explain."""
     found = []
@@ -164,8 +169,8 @@ def find_shortcuts(shortcuts: Sequence[Shortcut]) -> list[Finding]:
         found.append(
             Finding(
                 severity=Severity.WARNING,
-                title=f"{shortcut.group} alone tells the classes apart: AUC {shortcut.auc:.2f} +- {shortcut.margin:.2f} "
-                f"(above {WARN_ABOVE}), best by itself: {name} ({auc:.2f})",
+                title=f"classes can be told apart by {shortcut.group} alone: AUC {shortcut.auc:.2f} ± "
+                f"{shortcut.margin:.2f} (above {WARN_ABOVE}), best by itself: {name} ({auc:.2f})",
                 advice=advice,
             )
         )

@@ -32,6 +32,8 @@ _DICOM_WORDS = (
 )
 _DICOM_NUMBERS = ("KVP", "SliceThickness", "XRayTubeCurrent", "RescaleIntercept", "RescaleSlope", "WindowCenter")
 _MAX_TEXT = 40
+_AXIS = np.abs((np.arange(SIDE) + 0.5) * 2 / SIDE - 1)
+_OUTER = (np.hypot.outer(_AXIS, _AXIS) > 1.0) | (np.maximum.outer(_AXIS, _AXIS) > 0.9)  # where scanners write
 
 
 def measure_features(path: Path, name: str, facts: ImageFacts, pixels: NDArray[np.uint8]) -> Features:
@@ -130,19 +132,20 @@ def _describe_border(pixels: NDArray[np.uint8]) -> dict[str, Value]:
 
 
 def _find_lettering(pixels: NDArray[np.uint8]) -> dict[str, Value]:
-    """Shares of thin bright strokes on dark (or dark on bright) in eight fields around the middle.
+    """Shares of thin bright strokes on dark (or dark on bright) in eight fields around the middle, in thousandths.
 
     A stroke differs from the mean of the 9 x 9 pixels around it by more than 80 grey levels and lies near an end of
-    the scale, as burnt-in text, arrows and scales do.
+    the scale, as burnt-in text, arrows and scales do. Only corners and edges count: vessels and nodules are no text.
     """
     grey = pixels.astype(np.float32)
     around = _box_mean(grey, 4)
     stroke = ((grey - around > 80) & (grey > 180)) | ((around - grey > 80) & (grey < 60))
+    stroke &= _OUTER
     third = SIDE // 3
     fields = {"top": slice(0, third), "middle": slice(third, -third), "bottom": slice(-third, None)}
     sides = {"left": slice(0, third), "centre": slice(third, -third), "right": slice(-third, None)}
     return {
-        f"strokes at the {row} {column}": float(stroke[down, across].mean())
+        f"strokes at the {row} {column}": float(1000 * stroke[down, across].mean())
         for row, down in fields.items()
         for column, across in sides.items()
         if (row, column) != ("middle", "centre")
@@ -161,7 +164,7 @@ def _describe_levels(pixels: NDArray[np.uint8]) -> dict[str, Value]:
     grey = pixels.astype(np.float32)
     detail = np.abs(4 * grey[1:-1, 1:-1] - grey[:-2, 1:-1] - grey[2:, 1:-1] - grey[1:-1, :-2] - grey[1:-1, 2:])
     described: dict[str, Value] = {
-        f"{share} % of pixels are below": float(level)
+        f"level below which {share} % of pixels lie": float(level)
         for share, level in zip((1, 10, 25, 50, 75, 90, 99), levels, strict=True)
     }
     return described | {

@@ -53,7 +53,7 @@ def measure(features: list[Features], labels: list[str]) -> dict[str, Shortcut]:
     [
         ("lettering", "strokes at the top left"),
         ("border", "top border"),
-        ("grey levels", "pixels are below"),
+        ("grey levels", "level below"),
         ("name", "name"),
         ("file", "colour mode"),
         ("header", "dots per inch"),
