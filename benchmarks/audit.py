@@ -3,10 +3,11 @@
     python benchmarks/audit.py [--data ../shared/data/covid-ct/manifest.csv] [--num-images 10000] [--num-workers 2]
 
 Of the first slice of every patient in train and val, 25 at random are changed in each way and hidden among the others;
-found is a pair of a copy and its original, a false alarm any other pair of originals but those that the set has printed
-twice (`PRINTED_TWICE`, looked at one by one). The time is that of `audit_data` on synthetic slices as files, four of
-each patient: reading, decoding, near-duplicates, shortcuts and the page. Slices of the test split are left alone. Goals: 23
-of 25 of each kind, no false alarm, 120 s. Prints one JSON line; without `--data` the first half is left out.
+found is a pair of a copy and its original, a false alarm any other pair of originals but those that the set has
+printed twice (`PRINTED_TWICE`, looked at one by one). The time is that of `audit_data` on synthetic slices as files,
+four of each patient: reading, decoding, near-duplicates, shortcuts and the page. Slices of the test split are left
+alone. Goals: 23 of 25 of each kind, no false alarm, 120 s. Prints one JSON line; without `--data` the first half is
+left out.
 """
 
 from __future__ import annotations
