@@ -96,6 +96,32 @@ def effective_number(independent: float, clustered: float, patients: np.ndarray)
     return float(np.clip(len(patients) * independent / clustered, least, len(patients)))
 
 
+def effective_number_of_share(is_right: np.ndarray, patients: np.ndarray) -> float:
+    """How many independent slices a share of `is_right` bool (N,) rests on: the fewer by two ways.
+
+    By the variance over patients (`mean_variance`), which says too much where patients are few or unequally large; and
+    by the correlation within patients, each slice counting once (Ridout, Demetrio and Firth, Biometrics 55:137, 1999),
+    at the patients' sizes (Kish 1965), for what the share's own error takes from both its parts.
+    """
+    num_slices, share = len(is_right), float(np.mean(is_right))
+    by_variance = effective_number(share * (1 - share) / num_slices, mean_variance(is_right, patients), patients)
+    spread = share * (1 - share)
+    if spread == 0:
+        return by_variance
+    _, patient_of, sizes = np.unique(patients, return_inverse=True, return_counts=True)
+    sums = np.bincount(patient_of, is_right - share)
+    squares = np.bincount(patient_of, (is_right - share) ** 2)
+    several = sizes > 1
+    pairs = ((sums**2 - squares)[several] / (sizes[several] - 1)).sum() / max(int(sizes[several].sum()), 1)
+    mean_size = float((sizes**2).sum()) / num_slices
+
+    def count(correlation: float) -> float:
+        return num_slices / (1 + (mean_size - 1) * float(np.clip(correlation, 0, 1)))
+
+    error = spread / count(pairs / spread)
+    return min(by_variance, count((pairs + error) / (spread + error)))
+
+
 def _share_below(ordered: Floats, values: Floats) -> Floats:
     return (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")) / (2 * len(ordered))
 

@@ -124,11 +124,11 @@ def compare(
         raise ValueError(f"{metric} is undefined on these {len(labels)} slices: models cannot be compared by it")
     values = score_each(subtract, draw_patients(patients, num_resamples, seed))[metric]
     values = values[np.isfinite(values)]
-    num_patients = count_patients(patients)[0]
+    num_patients, num_equal = count_patients(patients)
     return Comparison(
         metric=metric,
         difference=difference,
-        interval=bootstrap_interval(values, num_patients, level),
+        interval=bootstrap_interval(values, num_equal, level),
         probability_better=float(np.mean(values > 0) + np.mean(values == 0) / 2) if len(values) else 0.5,
         num_patients=num_patients,
     )

@@ -57,7 +57,7 @@ def decision_curve(
     one_of_each = np.ones((1, len(is_positive)))
     model = score(one_of_each)
     drawn = score_each(score, draw_patients(patients, num_resamples, seed))
-    num_patients = count_patients(patients)[0]
+    num_patients = count_patients(patients)[1]
     intervals = [bootstrap_interval(values, num_patients, level) for values in drawn.values()]
     everybody = np.ones(len(is_positive))
     return DecisionCurve(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import optimize, special, stats
 
-from trainable.clustered import Floats, auc_covariance, count_patients, effective_number, mean_variance
+from trainable.clustered import Floats, auc_covariance, count_patients, effective_number, effective_number_of_share
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,29 +75,32 @@ def auc_interval(is_positive: np.ndarray, scores: np.ndarray, patients: np.ndarr
 
 
 def share_interval(is_right: np.ndarray, patients: np.ndarray, level: float = LEVEL) -> Interval:
-    """Wilson's interval of the share of `is_right` bool (N,), on the effective number of slices, with Student's t."""
+    """Wilson's interval of the share of `is_right` bool (N,), on the effective number of slices, with Student's t.
+
+    `patients` (N,). t has one degree of freedom less than there are patients, counted as equally large ones. Unknown
+    without a slice.
+    """
     if len(is_right) == 0:
         return UNKNOWN
-    share = float(np.mean(is_right))
-    number = effective_number(share * (1 - share) / len(is_right), mean_variance(is_right, patients), patients)
-    return wilson_interval(share, number, count_patients(patients)[0], level)
+    number = effective_number_of_share(is_right, patients)
+    return wilson_interval(float(np.mean(is_right)), number, count_patients(patients)[1], level)
 
 
-def wilson_interval(share: float, number: float, num_patients: int, level: float = LEVEL) -> Interval:
+def wilson_interval(share: float, number: float, num_patients: float, level: float = LEVEL) -> Interval:
     """Wilson's interval of a share of an effective `number` of slices of so many patients, with Student's t."""
     low, high = wilson_limits(share, number * _shrink_by_t(num_patients, level), level)
     return Interval(low=low, high=high, method="Wilson")
 
 
-def bootstrap_interval(resampled: Floats, num_patients: int, level: float = LEVEL) -> Interval:
-    """The expanded percentile interval of a metric's values float (R,) in resamples of `num_patients` patients.
+def bootstrap_interval(resampled: Floats, num_patients: float, level: float = LEVEL) -> Interval:
+    """The expanded percentile interval of a metric's values float (R,) in resamples of so many patients of equal size.
 
     Percentiles are taken further out, as t by z and by sqrt(n / (n - 1)), which the plain bootstrap is too
     narrow by (Hesterberg, The American Statistician 69:371, 2015, section 5.3). Values that are NaN are left out;
     unknown where fewer than half are left, or where they do not differ.
     """
     values = resampled[np.isfinite(resampled)]
-    if len(values) < max(2, len(resampled) / 2) or num_patients < 2 or np.ptp(values) < _NO_WIDTH:
+    if len(values) < max(2, len(resampled) / 2) or num_patients <= 1 or np.ptp(values) < _NO_WIDTH:
         return UNKNOWN
     t = stats.t.isf((1 - level) / 2, num_patients - 1)
     tail = stats.norm.sf(t * math.sqrt(num_patients / (num_patients - 1)))
@@ -105,22 +108,27 @@ def bootstrap_interval(resampled: Floats, num_patients: int, level: float = LEVE
     return Interval(low=float(low), high=float(high), method="bootstrap")
 
 
-def biased_interval(value: float, resampled: Floats, num_patients: int, level: float = LEVEL) -> Interval:
-    """The bootstrap interval of a metric at or above 0 that comes out too high, such as the calibration error.
+def calibration_error_interval(gaps: Floats, resampled: Floats, num_patients: float, level: float = LEVEL) -> Interval:
+    """The bootstrap interval of a calibration error, the sum of |`gaps`| float (B,), which comes out too high.
 
-    What resamples add to `value`, `value` has added to the truth. Two answers to that, of which the wider ends are
-    taken: percentiles reflected at `value` (Efron and Tibshirani 1993, 13.5), and moved down by twice the mean
-    difference. Ends are at or above 0.
+    `resampled` float (R, B) are the gaps in resamples of patients. What resamples add to the error, the error has added
+    to the truth: of percentiles reflected at it (Efron and Tibshirani 1993, 13.5) and moved down by twice the mean
+    difference the wider ends are taken. 0 is in it unless such an error is rare where all true gaps are 0.
     """
-    around = bootstrap_interval(resampled, num_patients, level)
-    bias = 2 * (float(np.nanmean(resampled)) - value) if around.is_known else 0.0
-    low = min(2 * value - around.high, around.low - bias)
-    high = max(2 * value - around.low, around.high - bias)
-    return Interval(low=max(low, 0.0), high=max(high, 0.0), method="bootstrap") if around.is_known else UNKNOWN
+    value, values = float(np.abs(gaps).sum()), np.abs(resampled).sum(axis=1)
+    around = bootstrap_interval(values, num_patients, level)
+    if not around.is_known:
+        return UNKNOWN
+    bias = 2 * (float(values.mean()) - value)
+    low, high = min(2 * value - around.high, around.low - bias), max(2 * value - around.low, around.high - bias)
+    by_chance = bootstrap_interval(np.abs(resampled - gaps).sum(axis=1), num_patients, level)
+    if value <= by_chance.high:
+        low = 0.0
+    return Interval(low=max(low, 0.0), high=max(high, value), method="bootstrap")
 
 
 def jackknife_interval(
-    value: float, left_out: Floats, *, scale: str = "plain", freedom: int | None = None, level: float = LEVEL
+    value: float, left_out: Floats, *, scale: str = "plain", freedom: float | None = None, level: float = LEVEL
 ) -> Interval:
     """The interval value -+ t standard errors, by the values float (P,) with one patient left out at a time.
 
@@ -164,7 +172,8 @@ def wilson_limits(share: float, number: float, level: float = LEVEL) -> tuple[fl
     z2 = stats.norm.isf((1 - level) / 2) ** 2
     centre = (share + z2 / (2 * number)) / (1 + z2 / number)
     half = math.sqrt(z2 * (share * (1 - share) + z2 / (4 * number)) / number) / (1 + z2 / number)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # at a share of 0 or 1 that end is exact, but for rounding
+    return float(max(0.0, centre - half)) if share > 0 else 0.0, float(min(1.0, centre + half)) if share < 1 else 1.0
 
 
 def newcombe_limits(auc: float, positives: float, negatives: float, level: float = LEVEL) -> tuple[float, float]:
@@ -199,7 +208,7 @@ def _find_share(auc: float, positives: float, negatives: float, variance: float)
     return (linear + math.sqrt(linear**2 + 4 * square * (1 - spread))) / (2 * square)
 
 
-def _shrink_by_t(num_patients: int, level: float) -> float:
+def _shrink_by_t(num_patients: float, level: float) -> float:
     """(z / t)^2: so many fewer slices make an interval by z as wide as one by t."""
     tail = (1 - level) / 2
     return float((stats.norm.isf(tail) / stats.t.isf(tail, max(num_patients - 1, 1))) ** 2)

@@ -73,11 +73,16 @@ def calibration_error(is_positive: np.ndarray, probabilities: Floats, weights: F
     """Expected calibration error: how far a bin's share of positives is from its mean probability. In [0, 1].
 
     Weighted by the slices of a bin. Bins hold equally many slices, at most 10 of at least 10 each (Naeini, Cooper and
-    Hauskrecht, AAAI 2015; Nguyen and O'Connor, EMNLP 2015).
+    Hauskrecht, AAAI 2015; Nguyen and O'Connor, EMNLP 2015). Too high where slices are few: chance makes gaps.
     """
+    return np.abs(calibration_gaps(is_positive, probabilities, weights)).sum(axis=1)
+
+
+def calibration_gaps(is_positive: np.ndarray, probabilities: Floats, weights: Floats) -> Floats:
+    """The gaps float (R, B) of each bin, probability less share of positives, by the share of slices in it."""
     bins = assign_bins(probabilities)
-    gaps = np.stack([weights[:, rows] @ (probabilities - is_positive)[rows] for rows in bins])
-    return _divide(np.abs(gaps).sum(axis=0), weights.sum(axis=1))
+    gaps = np.stack([weights[:, rows] @ (probabilities - is_positive)[rows] for rows in bins], axis=1)
+    return gaps / weights.sum(axis=1, keepdims=True)
 
 
 def assign_bins(probabilities: Floats) -> list[npt.NDArray[np.intp]]:
@@ -127,9 +132,9 @@ def _fit_logistic(
     is_positive: np.ndarray, logits: Floats, weights: Floats, *, with_slope: bool
 ) -> tuple[Floats, Floats]:
     """Maximum likelihood by Newton's method, all weightings at once; without slope it is 1."""
-    slope, intercept = np.ones(len(weights)), np.zeros(len(weights))
+    slope, intercept = np.full(len(weights), 0.0 if with_slope else 1.0), np.zeros(len(weights))
     step = np.ones((2, len(weights)))
-    for _ in range(30):
+    for _ in range(50):
         risk = 1 / (1 + np.exp(-np.clip(slope[:, None] * logits + intercept[:, None], -40, 40)))
         rest, curve = weights * (is_positive - risk), weights * risk * (1 - risk)
         g0, h00 = rest.sum(axis=1), curve.sum(axis=1)

@@ -15,15 +15,15 @@ from trainable.intervals import (
     UNKNOWN,
     Interval,
     auc_interval,
-    biased_interval,
     bootstrap_interval,
+    calibration_error_interval,
     jackknife_interval,
     mean_interval,
     share_interval,
     wilson_interval,
 )
 from trainable.metrics import call_classes, check_arrays, score_weighted
-from trainable.probability_metrics import score_probabilities
+from trainable.probability_metrics import calibration_gaps, score_probabilities
 from trainable.resampling import draw_all_but_one, draw_patients, score_each
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ _JACKKNIFE_SCALES = {
     "calibration_slope": "plain",
     "calibration_intercept": "plain",
 }
-_BY_BOOTSTRAP = ("calibration_error", "net_benefit")
+_BY_BOOTSTRAP = ("calibration_error", "net_benefit")  # the former by its own way
 _WITHIN_0_AND_1 = ("average_precision", "brier", "calibration_error")
 
 
@@ -122,26 +122,33 @@ def measure(
 
     estimates = _measure_decisions(labels, probabilities, patients, positive, threshold, level)
 
-    def weigh(names: Collection[str], weights: Floats) -> dict[str, Floats]:
+    def weigh_some(names: Collection[str], weights: Floats) -> dict[str, Floats]:
         return score_probabilities(labels, probabilities, positive, weights, threshold=threshold, names=names)
 
-    values = weigh((*_JACKKNIFE_SCALES, *_BY_BOOTSTRAP), np.ones((1, len(labels))))
-    left_out = score_each(partial(weigh, _JACKKNIFE_SCALES), draw_all_but_one(patients))
-    drawn = score_each(partial(weigh, _BY_BOOTSTRAP), draw_patients(patients, num_resamples, seed))
-    num_patients, num_equal = count_patients(patients)
-    rarest = min(count_patients(patients[labels == each])[0] for each in np.unique(labels))
+    def weigh_gaps(weights: Floats) -> dict[str, Floats]:
+        classes = [positive] if probabilities.shape[1] == 2 else range(probabilities.shape[1])
+        each = [calibration_gaps(labels == c, probabilities[:, c], weights) for c in classes]
+        return {"gaps": np.concatenate(each, axis=1) / len(each)}
+
+    values = weigh_some((*_JACKKNIFE_SCALES, *_BY_BOOTSTRAP), np.ones((1, len(labels))))
+    left_out = score_each(partial(weigh_some, _JACKKNIFE_SCALES), draw_all_but_one(patients))
+    drawn = score_each(partial(weigh_some, ("net_benefit",)), draw_patients(patients, num_resamples, seed))
+    num_equal = count_patients(patients)[1]
+    rarest = min(count_patients(patients[labels == each])[1] for each in np.unique(labels))
     for name, value in ((name, float(value[0])) for name, value in values.items()):
         if name in left_out:
             # a slope is pulled by the patients of the rarer class
-            freedom = (rarest if name == "calibration_slope" else num_patients) - 1
+            freedom = (rarest if name == "calibration_slope" else num_equal) - 1
             scale = _JACKKNIFE_SCALES[name]
             interval = jackknife_interval(value, left_out[name], scale=scale, freedom=freedom, level=level)
         elif name == "calibration_error":
-            interval = biased_interval(value, drawn[name], num_patients, level)
+            gaps = weigh_gaps(np.ones((1, len(labels))))["gaps"][0]
+            drawn_gaps = score_each(weigh_gaps, draw_patients(patients, num_resamples, seed))["gaps"]
+            interval = calibration_error_interval(gaps, drawn_gaps, num_equal, level)
         else:
-            interval = bootstrap_interval(drawn[name], num_patients, level)
+            interval = bootstrap_interval(drawn[name], num_equal, level)
         if not interval.is_known and name in _WITHIN_0_AND_1 and math.isfinite(value):
-            interval = wilson_interval(value, num_equal, num_patients, level)
+            interval = wilson_interval(value, num_equal, num_equal, level)
         estimates[name] = Estimate(value=value, interval=interval)
     return estimates
 

@@ -49,7 +49,7 @@ def standard_error(
     error = _spread(influences, num_patients)
     if error > 1e-9 or np.isnan(influences).any():
         return error
-    interval = wilson_interval(1.0, num_equal, num_patients)
+    interval = wilson_interval(1.0, num_equal, num_equal)
     return interval.width / 2 / 1.96
 
 
