@@ -153,21 +153,22 @@ def find_truths(auc: float, share_positive: float, temperature: float) -> dict[s
 
 
 def simulate(case: Case, num_sets: int) -> list[dict[str, Any]]:
-    """One line for each metric of a case. An interval that is undefined does not hold."""
+    """One line for each metric of a case: coverage by the intervals that are known, and how many are undefined."""
     seed = [case.num_patients, round(1000 * case.truth), round(10 * case.correlation), round(10 * case.share_positive)]
     rng = np.random.default_rng(seed)
     sets = [simulate_one(case, rng) for _ in range(num_sets)]
     lines = []
     for metric in sets[0]:
-        held = [truth in interval for truth, interval in (each[metric] for each in sets)]
+        truth = sets[0][metric][0]
         known = [each[metric][1] for each in sets if each[metric][1].is_known]
+        held = [truth in interval for interval in known]
         lines.append(
             asdict(case)
             | {
                 "metric": metric,
-                "truth": round(sets[0][metric][0], 4),
+                "truth": round(truth, 4),
                 "auc": case.truth if case.metric != "share" else None,
-                "coverage": round(float(np.mean(held)), 4),
+                "coverage": round(float(np.mean(held)), 4) if held else None,
                 "median_width": round(float(np.median([interval.width for interval in known])), 4) if known else None,
                 "least_width": round(min(interval.width for interval in known), 6) if known else None,
                 "undefined": num_sets - len(known),

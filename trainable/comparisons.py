@@ -60,31 +60,28 @@ def compare_aucs(
 ) -> Comparison:
     """Two AUCs by DeLong's test with sums over patients (Obuchowski 1997), with Student's t.
 
-    `challenger` and `champion` are scores float (N,) of the same slices. The interval adds the squared distances of
-    both models' own intervals, less their correlation (Zou and Yue, Statistics in Medicine 32:5077, 2013), so that it
-    keeps a width where both AUCs are 1. Raises ValueError where a class is missing.
+    `challenger` and `champion` are scores float (N,) of the same slices. Half of the interval's width comes from
+    those of both models' own intervals and their correlation (after Zou and Yue, Statistics in Medicine 32:5077, 2013),
+    so that it keeps a width where two different models have an AUC of 1. Raises ValueError where a class is missing.
     """
     if is_positive.all() or not is_positive.any():
         raise ValueError("the slices are of one class only; to compare AUCs there must be slices of both")
     aucs, covariance = auc_covariance(is_positive, [challenger, champion], patients)
     difference = float(aucs[0] - aucs[1])
-    own = [auc_interval(is_positive, scores, patients, level) for scores in (challenger, champion)]
     errors = np.sqrt(np.diag(covariance))
     correlation = 0.0
     if np.array_equal(challenger, champion):
         correlation = 1.0
     elif (errors > 0).all():
         correlation = float(np.clip(covariance[0, 1] / errors.prod(), -1, 1))
-    up = (own[0].high - aucs[0], aucs[1] - own[1].low)
-    down = (aucs[0] - own[0].low, own[1].high - aucs[1])
-    low = difference - _join(*down, correlation)
-    high = difference + _join(*up, correlation)
+    first, second = (auc_interval(is_positive, scores, patients, level).width / 2 for scores in (challenger, champion))
+    reach = math.sqrt(max(first**2 + second**2 - 2 * correlation * first * second, 0.0))
     num_of_class = [count_patients(patients[rows])[0] for rows in (is_positive, ~is_positive)]
     return Comparison(
         metric="auc",
         difference=difference,
-        interval=Interval(low=low, high=high, method="DeLong"),
-        probability_better=_probability(difference, low, high, min(num_of_class) - 1, level),
+        interval=Interval(low=difference - reach, high=difference + reach, method="DeLong"),
+        probability_better=_probability(difference, reach, min(num_of_class) - 1, level),
         num_patients=count_patients(patients)[0],
     )
 
@@ -160,14 +157,9 @@ def describe_detectable(difference: float, num_patients: int) -> str:
     return f"with {num_patients} patients, two models must differ by {100 * difference:.0f} points to be told apart"
 
 
-def _probability(difference: float, low: float, high: float, freedom: int, level: float) -> float:
-    """That the truth is above 0, by the t distribution whose interval ends where this one does on the side of 0."""
-    reach = difference - low if difference > 0 else high - difference
+def _probability(difference: float, reach: float, freedom: int, level: float) -> float:
+    """That the truth is above 0, by the t distribution whose interval reaches so far around the difference."""
     if reach == 0 or difference == 0:
         return 0.5
     freedom = max(freedom, 1)
     return float(stats.t.cdf(difference / reach * stats.t.isf((1 - level) / 2, freedom), freedom))
-
-
-def _join(first: float, second: float, correlation: float) -> float:
-    return math.sqrt(max(first**2 + second**2 - 2 * correlation * first * second, 0.0))

@@ -45,7 +45,6 @@ def test_delong_and_the_paired_bootstrap_agree_for_many_patients() -> None:
     assert by_formula.difference == pytest.approx(aucs[0] - aucs[1])
     assert by_formula.interval.width == pytest.approx(2 * 1.97 * error, rel=0.1)
     labels = is_positive.astype(int)
-    # a third class that no slice has keeps `compare` from the formula: the macro mean of the two others is the same
     resampled = compare("accuracy", labels, in_two_classes(first - 1), in_two_classes(second - 1), patients, 1)
     assert resampled.interval.method == "bootstrap"
     assert resampled.interval.low < resampled.difference < resampled.interval.high
@@ -92,7 +91,6 @@ def test_what_cannot_be_compared_is_refused() -> None:
 
 def test_models_that_differ_as_much_as_can_be_detected_are_told_apart_four_times_in_five() -> None:
     rng = np.random.default_rng(6)
-    is_positive, scores, patients = draw_set(rng, 95, auc=0.85, slices=3)
     errors = [
         auc_covariance(y, [s], p)[1][0, 0] ** 0.5 for y, s, p in (draw_set(rng, 95, slices=3) for _ in range(100))
     ]
