@@ -21,7 +21,14 @@ def test_a_goal_holds_in_nine_of_ten_new_sets(goal: str, num_patients: int) -> N
     held, held_by_share = [], []
     for _ in range(150):
         is_positive, probabilities, patients = draw(rng, num_patients)
-        point = choose_threshold(is_positive, probabilities, patients, num_resamples=200, **{goal: 0.9})
+        point = choose_threshold(
+            is_positive,
+            probabilities,
+            patients,
+            min_sensitivity=0.9 if goal == "min_sensitivity" else None,
+            min_specificity=0.9 if goal == "min_specificity" else None,
+            num_resamples=200,
+        )
         rows = is_positive if goal == "min_sensitivity" else ~is_positive
         just = np.quantile(probabilities[rows], 0.1 if goal == "min_sensitivity" else 0.9)
         for _ in range(3):
