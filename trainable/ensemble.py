@@ -65,7 +65,7 @@ def select_greedily(
     (out-of-fold), `labels` int (N,), `patients` (N,). `metric` is one of `metrics.score` or "loss". How many are added,
     at most `most_members`, is chosen by cross-validation over patients: the number whose mean scores best on
     patients that the choice did not see. Of equals the earlier candidate and the smaller number: the same input gives
-    the same ensemble. Raises ValueError for arrays that do not belong together.
+    the same ensemble. Raises ValueError for arrays that do not belong together and for an unknown metric.
     """
     predictions = np.asarray(predictions, dtype=np.float64)
     if predictions.ndim != 3 or predictions.shape[1] != len(labels) or len(predictions) == 0 or most_members < 1:
@@ -73,6 +73,8 @@ def select_greedily(
             f"predictions have shape {predictions.shape}, labels {labels.shape} and at most {most_members} are wanted; "
             "they must be (models, N, classes), (N,) and 1 or more"
         )
+    if metric != "loss" and metric not in (known := score(labels, predictions[0], positive)):
+        raise ValueError(f"the metric is {metric!r}; it must be loss or one of {', '.join(known)}")
     path = _grow(predictions, labels, positive, metric, most_members)
     size, honest_value = len(path), float("nan")
     folds = split_patients(labels, patients, num_folds)

@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trainable.calibration import UNCALIBRATED
 from trainable.comparisons import compare_aucs
 from trainable.metrics import check_arrays
 from trainable.probability_metrics import LEAST_PROBABILITY
+from trainable.scorecard import measure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from trainable.calibration import Calibration
     from trainable.clustered import Floats
+    from trainable.scorecard import Estimate
 
 RULES = ("mean", "top_k_mean", "noisy_or")
 
@@ -101,6 +105,28 @@ def label_patients(labels: np.ndarray, patients: np.ndarray, positive: int, num_
             "for each: score slices instead"
         )
     return low
+
+
+def measure_patients(
+    rule: PatientRule,
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    patients: np.ndarray,
+    positive: int,
+    *,
+    calibration: Calibration = UNCALIBRATED,
+    threshold: float | None = None,
+    num_resamples: int = 1000,
+) -> dict[str, Estimate]:
+    """The scorecard (`measure`) of verdicts per patient, from slices' labels (N,), probabilities (N, C), patients (N,).
+
+    `calibration` is applied to what the rule gives, `threshold` to that.
+    """
+    labels, probabilities = check_arrays(labels, probabilities)
+    names, of_patients = rule.apply(probabilities, patients, positive)
+    truth = label_patients(labels, patients, positive, probabilities.shape[1])
+    of_patients = calibration.apply(of_patients)
+    return measure(truth, of_patients, names, positive, threshold=threshold, num_resamples=num_resamples)
 
 
 def choose_patient_rule(

@@ -72,3 +72,5 @@ def test_arrays_that_do_not_belong_together_are_refused() -> None:
     predictions, labels, patients = draw(10, (0.7, 0.5))
     with pytest.raises(ValueError, match="must be \\(models, N, classes\\)"):
         select_greedily(predictions[0], labels, patients, 1)
+    with pytest.raises(ValueError, match="'brier'; it must be loss or one of auc"):
+        select_greedily(predictions, labels, patients, 1, metric="brier")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from trainable.patients import MEAN, PatientRule, choose_patient_rule, label_patients
+from trainable.calibration import TemperatureScaling
+from trainable.patients import MEAN, PatientRule, choose_patient_rule, label_patients, measure_patients
 
 PATIENTS = np.array(["b", "a", "b", "b", "a"])
 ILL = np.array([0.9, 0.2, 0.5, 0.1, 0.4])
@@ -87,3 +88,20 @@ def test_a_rule_survives_a_file_and_a_bad_one_is_refused() -> None:
         PatientRule(name="max")
     with pytest.raises(ValueError, match="is 0; it must be 1 or more"):
         PatientRule(name="top_k_mean", k=0)
+
+
+def test_patients_have_a_scorecard_of_their_own() -> None:
+    labels, probabilities, patients = draw(np.random.default_rng(3), 80, 0.3)
+    rule = PatientRule(name="top_k_mean", k=3)
+    found = measure_patients(rule, labels, probabilities, patients, 1, num_resamples=50)
+    names, of_patients = rule.apply(probabilities, patients, 1)
+    truth = label_patients(labels, patients, 1, 2)
+    assert found["auc"].value == pytest.approx(roc_auc_score(truth, of_patients[:, 1]))
+    assert found["accuracy"].value == np.mean(truth == of_patients.argmax(axis=1))
+    assert found["accuracy"].interval.is_known
+    cooled = measure_patients(
+        rule, labels, probabilities, patients, 1, calibration=TemperatureScaling(temperature=2.0), num_resamples=50
+    )
+    assert cooled["auc"].value == pytest.approx(found["auc"].value)
+    assert cooled["calibration_slope"].value == pytest.approx(2 * found["calibration_slope"].value, rel=1e-3)
+    assert len(names) == 80
