@@ -113,12 +113,18 @@ def measure(
 
     AUC has Newcombe's interval, shares and F1 Wilson's, the others one by jackknife or bootstrap over patients; each
     names its method. Where no patient makes a difference to a metric in [0, 1] (all is right), it has Wilson's on
-    the number of patients. Raises ValueError for arrays that do not belong together.
+    the number of patients. Raises ValueError for arrays that do not belong together, and for probabilities that are not
+    finite.
     """
     labels, probabilities = check_arrays(labels, probabilities)
     patients = np.asarray(patients)
     if patients.shape != labels.shape:
         raise ValueError(f"patients have shape {patients.shape}; there must be one for each of {len(labels)} slices")
+    if num_bad := int((~np.isfinite(probabilities).all(axis=1)).sum()):
+        raise ValueError(
+            f"{num_bad} of {len(labels)} slices have a probability that is no number: the model diverged, or its "
+            "output is not that of a softmax"
+        )
 
     estimates = _measure_decisions(labels, probabilities, patients, positive, threshold, level)
 

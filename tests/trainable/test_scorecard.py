@@ -104,9 +104,11 @@ def test_an_estimate_reads_as_a_figure_with_its_interval() -> None:
     assert str(Estimate(value=0.5, interval=UNKNOWN)) == "0.500"
 
 
-def test_patients_that_do_not_belong_to_the_slices_are_refused() -> None:
+def test_what_does_not_belong_together_or_is_no_number_is_refused() -> None:
     labels, probabilities, patients = draw()
     with pytest.raises(ValueError, match="one for each of"):
         measure(labels, probabilities, patients[1:], 1)
+    with pytest.raises(ValueError, match=r"1 of .* slices have a probability that is no number"):
+        measure(labels, np.where(np.arange(len(labels))[:, None] == 3, np.nan, probabilities), patients, 1)
     with pytest.raises(ValueError, match="'auroc'; it must be one of"):
         weigh("auroc", labels, probabilities, 1, np.ones((1, len(labels))))
