@@ -1,0 +1,1 @@
+"""The rules of a search, pure: what to train next, and for how long. No Ray, no Optuna, no MLflow."""
