@@ -127,14 +127,15 @@ class TableProposals(RandomProposer):
         self.table = table
         self.free = np.ones(len(table.params), dtype=bool)
 
-    def draw(self, generator: np.random.Generator) -> Mapping[str, Any]:
-        return self.table.params[generator.choice(np.flatnonzero(self.free))]
+    def draw(self, num: int, generator: np.random.Generator) -> list[Mapping[str, Any]]:
+        rows = generator.choice(np.flatnonzero(self.free), num)
+        return [self.table.params[row] for row in rows]
 
-    def near(self, params: Mapping[str, Any], generator: np.random.Generator) -> Mapping[str, Any]:
+    def near(self, params: Mapping[str, Any], num: int, generator: np.random.Generator) -> list[Mapping[str, Any]]:
         free = np.flatnonzero(self.free)
         distances = ((self.table.points[free] - self.table.encode([params])) ** 2).sum(axis=1)
-        nearest = np.argsort(distances)[: self.NUM_NEAR]
-        return self.table.params[free[generator.choice(nearest)]]
+        rows = generator.choice(free[np.argsort(distances)[: self.NUM_NEAR]], num)
+        return [self.table.params[row] for row in rows]
 
     NUM_NEAR = 10
 

@@ -17,7 +17,10 @@ WORST = -math.inf
 
 @dataclass
 class Standing:
-    """One trial. `values` and `scores` are signed: higher is better; `scores` has the levels it came to."""
+    """One trial. `values` and `scores` are signed: higher is better.
+
+    `scores` has the levels it came to; `num_averaged` and, where standard errors are known, `variances` say how sure.
+    """
 
     number: int
     params: Mapping[str, Any]
@@ -25,6 +28,8 @@ class Standing:
     standard_errors: dict[int, float] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
     scores: dict[int, float] = field(default_factory=dict)
+    num_averaged: dict[int, int] = field(default_factory=dict)
+    variances: dict[int, float] = field(default_factory=dict)
     epoch: int = 0
     until: int = 0
     is_running: bool = False
@@ -35,16 +40,25 @@ class Standing:
         """Whether a free worker could go on with it."""
         return self.can_go_on and not self.is_running
 
-    def mean_since(self, epoch: int, upto: int, at_most: int) -> float:
-        """The mean of its last `at_most` values after `epoch`, weighted by their precision where it is known."""
-        epochs = [at for at in range(max(epoch, upto - at_most) + 1, upto + 1) if at in self.values]
-        values = [self.values[at] for at in epochs]
-        errors = [self.standard_errors.get(at, 0.0) for at in epochs]
-        if min(values) == WORST:
-            return WORST if values[-1] == WORST else values[-1]
-        if min(errors) <= 0:
-            return fmean(values)
-        return fmean(values, weights=[error**-2 for error in errors])
+    @property
+    def last_score(self) -> float:
+        """Its score at the last level that it came to."""
+        return self.scores[max(self.scores)] if self.scores else WORST
+
+    def score(self, level: int, previous: int, at_most: int) -> None:
+        """Its score at a level: the mean of its last values since the previous one, by their precision if known."""
+        epochs = [epoch for epoch in range(max(previous, level - at_most) + 1, level + 1) if epoch in self.values]
+        if min(self.values[epoch] for epoch in epochs) == WORST:
+            epochs = [level]
+        values = [self.values[epoch] for epoch in epochs]
+        errors = [self.standard_errors.get(epoch, 0.0) for epoch in epochs]
+        self.num_averaged[level] = len(epochs)
+        if min(errors) > 0:
+            precisions = [error**-2 for error in errors]
+            self.scores[level] = fmean(values, weights=precisions)
+            self.variances[level] = 1 / sum(precisions)
+        else:
+            self.scores[level] = fmean(values)
 
 
 class Board:
@@ -93,7 +107,7 @@ class Board:
                 trial.seconds.append(seconds)
             trial.epoch = max(trial.epoch, epoch)
             if epoch in self.previous:
-                trial.scores[epoch] = trial.mean_since(self.previous[epoch], epoch, self.num_averaged)
+                trial.score(epoch, self.previous[epoch], self.num_averaged)
         if epoch >= self.max_epochs:
             trial.is_running = trial.can_go_on = False
             return Verdict.STOP

@@ -51,8 +51,8 @@ class _Number:
         self.width = 2 if is_conditional else 1
 
     def encode(self, values: Sequence[Any]) -> Points:
-        is_there = np.array([_is_number(value) for value in values], dtype=bool)
-        numbers = np.array([value if there else np.nan for value, there in zip(values, is_there, strict=True)], float)
+        numbers = _to_floats(values)
+        is_there = ~np.isnan(numbers)
         places = np.interp(numbers, self.known, self.quantiles)
         if not self.is_conditional:
             return np.where(is_there, places, 0.5)[:, None]
@@ -73,6 +73,14 @@ class _Category:
             if (place := self.places.get(repr(value))) is not None:
                 points[row, place] = 0.5**0.5
         return points
+
+
+def _to_floats(values: Sequence[Any]) -> Points:
+    """Numbers; NaN for None and for what is none."""
+    try:
+        return np.array(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        return np.array([value if _is_number(value) else np.nan for value in values], dtype=np.float64)
 
 
 def _is_number(value: Any) -> bool:

@@ -6,21 +6,27 @@ trained until its next level: random horizons and targets as in ifBO (Rakotoaris
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from heapq import nsmallest
+from statistics import fmean
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtri
-from scipy.stats import norm
 
 from search.core.board import WORST, Board, Standing, dense_levels, geometric_levels
-from search.core.curve_model import Array, CurveModel, CurvePoints, Ints, Lengths
+from search.core.curve_data import CurveData, choose_points
+from search.core.curve_model import Array, CurveModel, CurvePoints, Parameters
 from search.core.decisions import Decision, Verdict
 from search.core.encoding import Encoder
-from search.core.noise import relative_noise
+from search.core.epoch_cost import EpochCost
+from search.core.noise import NoiseEstimate
 from search.core.promotion import find_promotion
 from search.core.proposals import Params, Proposals
+
+
+NOISE_OF_RANKS, NOISE_OF_VALUES = 1e-3, 1e-2
+"""The noise variance that the model begins from, where the values' own is 1."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +37,12 @@ class Settings:
     and the best it believes in; from `promotes_from` on trials are promoted without a model.
     """
 
-    num_points: int = 240
+    num_points: int = 160
     share_best: float = 2 / 3
     num_paused: int = 40
     num_new: int = 150
     share_near: float = 0.0
+    num_parents: int = 5
     scores_below: float = 0.02
     promotes_from: float = 0.08
     growth: float = 1.5
@@ -47,7 +54,7 @@ class Settings:
 class FreezeThaw:
     """The rule; see `decisions.Rule` for its calls.
 
-    `proposals` draws from the space; the first `num_first` trials are left to the sampler (first points, random draws).
+    `proposals` draws from the space; the first `min_trials` trials are left to the sampler (first points, random draws).
     Its decisions follow from the seed and what it was told.
     """
 
@@ -64,15 +71,13 @@ class FreezeThaw:
         self.proposals, self.seed = proposals, seed
         self.board = Board(dense_levels(max_epochs), higher_is_better=higher_is_better)
         self.rungs = geometric_levels(max_epochs, factor=self.settings.factor)
-        generator = np.random.default_rng((seed, 1))
-        self.encode = Encoder([proposals.draw(generator) for _ in range(512)])
+        self.encode = Encoder(proposals.draw(512, np.random.default_rng((seed, 1))))
+        self.noise = NoiseEstimate()
+        self.data = CurveData()
+        self.cost = EpochCost(self.encode.num_columns)
         self.points: dict[int, Array] = {}
-        self.parameters: Lengths | None = None
-        self.num_fitted = 0
-        self._trials: list[int] = []
-        self._epochs: list[int] = []
-        self._values: list[float] = []
-        self._known: set[tuple[int, int]] = set()
+        self.parameters: dict[bool, Parameters] = {}
+        self.num_fitted: dict[bool, int] = {}
 
     def begin(self, number: int, params: Mapping[str, Any]) -> None:
         self.board.begin(number, params)
@@ -86,117 +91,99 @@ class FreezeThaw:
         standard_error: float | None = None,
         seconds: float | None = None,
     ) -> Verdict:
+        num_known = self.board.num_reports
         verdict = self.board.report(number, epoch, value, standard_error, seconds)
-        self._note(self.board.trials[number], epoch)
+        if self.board.num_reports > num_known:
+            trial = self.board.trials[number]
+            self.noise.note(trial, epoch)
+            self.data.note(trial, epoch)
+            if len(trial.seconds) == 1 and seconds:
+                self.cost.note(self.points[number], seconds)
         return verdict
 
     def end(self, number: int, outcome: str) -> None:
         self.board.end(number, outcome)
         trial = self.board.trials[number]
-        self._note(trial, max(trial.scores, default=0))
+        self.data.note(trial, max(trial.scores, default=0))
 
     def forget(self, number: int) -> None:
         self.board.forget(number)
 
-    def _note(self, trial: Standing, epoch: int) -> None:
-        if epoch in trial.scores and (trial.number, epoch) not in self._known:
-            self._known.add((trial.number, epoch))
-            self._trials.append(trial.number)
-            self._epochs.append(epoch)
-            self._values.append(trial.scores[epoch])
-
     def next(self, *, may_begin: bool = True) -> Decision:
-        board = self.board
+        s, board = self.settings, self.board
         if (trial := board.not_begun()) is not None:
             return board.resume(trial)
-        num_judged = len({*self._trials})
-        if num_judged < self.settings.min_trials:
-            return board.new() if may_begin else self._promote(may_begin)
-        noise = self._noise()
-        if noise >= self.settings.promotes_from or not may_begin:
-            return self._promote(may_begin)
-        return self._choose(noise)
-
-    def _noise(self) -> float:
-        noise = relative_noise(self.board.trials.values())
-        return 0.0 if noise is None else noise
-
-    def _promote(self, may_begin: bool) -> Decision:
-        board = self.board
-        trial = find_promotion(board, self.rungs, factor=self.settings.factor, at_least=0 if may_begin else 1)
+        if len({*self.data.trials}) < s.min_trials and may_begin:
+            return board.new()
+        noise = self.noise.relative()
+        if may_begin and noise < s.promotes_from:
+            return self._choose(is_ranked=noise < s.scores_below)
+        trial = find_promotion(board, self.rungs, factor=s.factor, at_least=0 if may_begin else 1)
         if trial is not None:
             return board.resume(trial)
         return board.new() if may_begin else None
 
-    def _choose(self, noise: float) -> Decision:
+    def _choose(self, *, is_ranked: bool) -> Decision:
+        """What is likeliest to pass a target within a time of a worker, both drawn."""
         s, board = self.settings, self.board
         generator = np.random.default_rng((self.seed, len(board.trials), board.num_reports))
-        trials, epochs = np.array(self._trials), np.array(self._epochs, dtype=np.float64)
-        is_scored = noise < s.scores_below
-        values = _normal_scores(self._values) if is_scored else _standardised(self._values)
-        chosen = _subset(values, s.num_points, s.share_best, generator)
-        data = CurvePoints(
-            np.stack([self.points[number] for number in trials[chosen]]),
-            epochs[chosen],
-            trials[chosen],
-            np.ones(len(chosen)),
-        )
-        model = self._fit(data, values[chosen], len(values), 1e-3 if is_scored else 1e-2)
-        best = float(values.max()) if is_scored else float(model.predict(data)[0].max())
-        horizon = float(np.exp(generator.uniform(0, np.log(board.max_epochs))))
+        values = self.data.normal_scores() if is_ranked else self.data.standardised()[0]
+        chosen = choose_points(values, s.num_points, s.share_best, generator)
+        data, chosen = self.data.select(chosen, self.points)
+        model = self._fit(data, values[chosen], len(values), is_ranked)
+        best = float(values.max() if is_ranked else model.predict(data)[0].max())
         target = best + 10 ** generator.uniform(*s.targets) * (best - float(np.median(values)))
+        seconds = self.cost.typical() * board.max_epochs ** generator.uniform()
 
-        waiting = sorted(
-            (trial for trial in board.trials.values() if trial.is_waiting and trial.scores[max(trial.scores)] > WORST),
-            key=lambda trial: -trial.scores[max(trial.scores)],
-        )[: s.num_paused]
-        fresh = self._fresh(generator)
-        ahead = np.array([trial.epoch + horizon for trial in waiting] + [horizon] * len(fresh))
-        candidates = CurvePoints(
-            np.concatenate([np.array([self.points[trial.number] for trial in waiting]).reshape(-1, self.encode.num_columns), self.encode(fresh)]),
-            np.clip(ahead, 1.0, board.max_epochs),
-            np.array([trial.number for trial in waiting] + [-1] * len(fresh)),
-            np.ones(len(ahead)),
-        )
+        paused, fresh = self._paused(), self._fresh(generator)
+        candidates = self._after(seconds, paused, fresh)
         mean, deviation = model.predict(candidates)
         winner = int(np.argmax((mean - target) / deviation))
-        if winner < len(waiting):
-            return board.resume(waiting[winner])
-        return board.new(fresh[winner - len(waiting)])
+        if winner < len(paused):
+            return board.resume(paused[winner])
+        return board.new(fresh[winner - len(paused)])
+
+    def _paused(self) -> list[Standing]:
+        """The best of the trials that could go on."""
+        waiting = (trial for trial in self.board.trials.values() if trial.is_waiting and trial.last_score > WORST)
+        return nsmallest(self.settings.num_paused, waiting, key=lambda trial: (-trial.last_score, trial.number))
 
     def _fresh(self, generator: np.random.Generator) -> list[Params]:
-        return [self.proposals.draw(generator) for _ in range(self.settings.num_new)]
+        """New configurations: draws of the space, and some near the best trials."""
+        s = self.settings
+        num_near = round(s.num_new * s.share_near)
+        fresh = self.proposals.draw(s.num_new - num_near, generator)
+        trials = (trial for trial in self.board.trials.values() if trial.scores)
+        parents = nsmallest(s.num_parents, trials, key=lambda trial: (-trial.last_score, trial.number))
+        for parent in parents if num_near else []:
+            fresh.extend(self.proposals.near(parent.params, num_near // len(parents), generator))
+        return fresh
 
-    def _fit(self, data: CurvePoints, values: Array, num_values: int, noise: float) -> CurveModel:
-        """The model of these values; its parameters are found anew whenever there are half as many more."""
-        if self.parameters is None or num_values >= self.num_fitted * self.settings.growth:
-            self.num_fitted = num_values
-            model = CurveModel.fit(data, values, self.encode.owners, noise=noise, start=self.parameters)
-            self.parameters = model.parameters
-            return model
-        return CurveModel(data, values, self.encode.owners, self.parameters)
+    def _after(self, seconds: float, paused: Sequence[Standing], fresh: Sequence[Params]) -> CurvePoints:
+        """Where the candidates would be after so many seconds of a worker."""
+        points = self.encode(fresh)
+        if paused:
+            points = np.concatenate([[self.points[trial.number] for trial in paused], points])
+        begun = np.zeros(len(points))
+        begun[: len(paused)] = [trial.epoch for trial in paused]
+        cost = self.cost.predict(points)
+        cost[: len(paused)] = [
+            fmean(trial.seconds) if trial.seconds else cost[row] for row, trial in enumerate(paused)
+        ]
+        return CurvePoints(
+            points,
+            np.array([trial.number for trial in paused] + [-1] * len(fresh)),
+            np.arange(len(points)),
+            np.clip(begun + seconds / cost, 0.5, self.board.max_epochs),
+            np.ones(len(points)),
+        )
 
-
-def _normal_scores(values: list[float]) -> Array:
-    """Each value's rank as a standard normal quantile."""
-    order = np.argsort(np.argsort(values, kind="stable"), kind="stable")
-    return ndtri((order + 0.5) / len(values))
-
-
-def _standardised(values: list[float]) -> Array:
-    """Values over their spread, 0 at the median; what is as far below it as the best is above is no worse than that."""
-    raw = np.array(values)
-    middle = float(np.median(raw[np.isfinite(raw)])) if np.isfinite(raw).any() else 0.0
-    reach = max(float(raw.max()) - middle, 1e-12)
-    clipped = np.clip(raw - middle, -reach, reach)
-    return clipped / max(float(clipped.std()), 1e-12)
-
-
-def _subset(values: Array, at_most: int, share_best: float, generator: np.random.Generator) -> Ints:
-    """Indices of at most so many values: a share the best, the rest drawn."""
-    if len(values) <= at_most:
-        return np.arange(len(values))
-    order = np.argsort(-values, kind="stable")
-    num_best = int(at_most * share_best)
-    rest = generator.choice(order[num_best:], at_most - num_best, replace=False)
-    return np.concatenate([order[:num_best], rest])
+    def _fit(self, data: CurvePoints, values: Array, num_values: int, is_ranked: bool) -> CurveModel:
+        """The model of these values; its parameters are found anew whenever there are so many more."""
+        owners, known = self.encode.owners, self.parameters.get(is_ranked)
+        if known is not None and num_values < self.num_fitted[is_ranked] * self.settings.growth:
+            return CurveModel(data, values, owners, known)
+        noise = NOISE_OF_RANKS if is_ranked else NOISE_OF_VALUES
+        model = CurveModel.fit(data, values, owners, noise=noise, start=known)
+        self.parameters[is_ranked], self.num_fitted[is_ranked] = model.parameters, num_values
+        return model

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 import numpy as np
 
@@ -14,28 +13,33 @@ TO_DEVIATION = 1 / (0.6745 * math.sqrt(6.0))
 MIN_DIFFERENCES = 8
 
 
-def estimate_noise(trials: Iterable[Standing]) -> float | None:
-    """The standard deviation of a value's noise, from the second differences of the curves; None with too few.
+class NoiseEstimate:
+    """The standard deviation of a value's noise, over the range from the median first value to the best.
 
-    What a curve really bends counts as noise too, so the median is taken, and of each trial alike.
+    From the second differences of the curves. What a curve really bends counts as noise too, so the median is taken.
     """
-    differences: list[float] = []
-    for trial in trials:
-        values = np.array([trial.values[epoch] for epoch in sorted(trial.values)])
-        if len(values) >= 3 and np.isfinite(values).all():
-            differences.extend(np.abs(np.diff(values, n=2)))
-    if len(differences) < MIN_DIFFERENCES:
-        return None
-    return float(np.median(differences)) * TO_DEVIATION
 
+    def __init__(self) -> None:
+        self.differences: list[float] = []
+        self.first: list[float] = []
+        self.best = -math.inf
 
-def relative_noise(trials: Iterable[Standing]) -> float | None:
-    """The noise over the range from the median first value to the best: 0 none, 0.1 much; None with too few values."""
-    trials = list(trials)
-    noise = estimate_noise(trials)
-    first = [trial.values[min(trial.values)] for trial in trials if trial.values]
-    best = max((max(trial.values.values()) for trial in trials if trial.values), default=-math.inf)
-    if noise is None or not math.isfinite(best):
-        return None
-    reach = best - float(np.median([value if math.isfinite(value) else best for value in first]))
-    return noise / reach if reach > 0 else 1.0
+    def note(self, trial: Standing, epoch: int) -> None:
+        """Take the newest epoch of a trial into account, once."""
+        value = trial.values[epoch]
+        if not math.isfinite(value):
+            return
+        if len(trial.values) == 1:
+            self.first.append(value)
+        self.best = max(self.best, value)
+        before = trial.values.get(epoch - 1, -math.inf), trial.values.get(epoch - 2, -math.inf)
+        if math.isfinite(min(before)):
+            self.differences.append(abs(value - 2 * before[0] + before[1]))
+
+    def relative(self) -> float:
+        """0 is none (or not known yet, with few values), 0.1 much."""
+        if len(self.differences) < MIN_DIFFERENCES or not self.first:
+            return 0.0
+        reach = self.best - float(np.median(self.first))
+        noise = float(np.median(self.differences)) * TO_DEVIATION
+        return noise / reach if reach > 0 else math.inf

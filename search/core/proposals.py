@@ -14,10 +14,10 @@ Params = Mapping[str, Any]
 class Proposals(Protocol):
     """Where a rule's candidates come from, in the space's own names."""
 
-    def draw(self, generator: np.random.Generator) -> Params: ...
+    def draw(self, num: int, generator: np.random.Generator) -> list[Params]: ...
 
-    def near(self, params: Params, generator: np.random.Generator) -> Params:
-        """One like `params`."""
+    def near(self, params: Params, num: int, generator: np.random.Generator) -> list[Params]:
+        """So many like `params`."""
         ...
 
 
@@ -31,13 +31,14 @@ class SpaceProposals:
     def __init__(self, space: Callable[[Any], Any], *, step: float = 0.1, change: float = 0.1) -> None:
         self.space, self.step, self.change = space, step, change
 
-    def draw(self, generator: np.random.Generator) -> Params:
-        return self.near({}, generator)
+    def draw(self, num: int, generator: np.random.Generator) -> list[Params]:
+        return self.near({}, num, generator)
 
-    def near(self, params: Params, generator: np.random.Generator) -> Params:
-        trial = _Drawing(params, generator, self.step, self.change)
-        self.space(trial)
-        return trial.params
+    def near(self, params: Params, num: int, generator: np.random.Generator) -> list[Params]:
+        trials = [_Drawing(params, generator, self.step, self.change) for _ in range(num)]
+        for trial in trials:
+            self.space(trial)
+        return [trial.params for trial in trials]
 
 
 class _Drawing:
