@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from benchmarks.curve_clock import Proposer
 from benchmarks.curve_optuna import OptunaProposer, Pruned, build_tpe
 from benchmarks.curve_tables import CurveTable
-from search.core.board import dense_levels, geometric_levels
+from search.core.board import geometric_levels
 from search.core.decisions import Decision, New, Rule, Verdict
 from search.core.freeze_thaw import FreezeThaw, Settings
 from search.core.promotion import Promotion

@@ -67,9 +67,7 @@ class _Snapped(BaseSampler):
         self.free: NDArray[np.bool_] = np.ones(len(table.params), dtype=bool)
         self.row = 0
 
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return dict(self.space.distributions)
 
     def sample_relative(

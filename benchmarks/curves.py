@@ -26,9 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # as a script, benchmarks/ comes first on the path
-from benchmarks.curve_clock import noisy, simulate
-from benchmarks.curve_contenders import CONTENDERS
-from benchmarks.curve_tables import CurveTable, read_tables
+from benchmarks.curve_clock import noisy, simulate  # noqa: E402
+from benchmarks.curve_contenders import CONTENDERS  # noqa: E402
+from benchmarks.curve_tables import CurveTable, read_tables  # noqa: E402
 
 OURS, STOCK = "freeze-thaw", "stock"
 AREA_TRAININGS, STEPS = 10, 100
@@ -53,9 +53,7 @@ def run_case(case: Case) -> tuple[Array, int]:
     rule, proposer = CONTENDERS[case.contender](case.table, case.seed)
     full = case.table.full_training_s / case.num_workers
     seen = noisy(case.table, case.noise, case.seed)
-    trace = simulate(
-        case.table, rule, proposer, num_workers=case.num_workers, seen=seen, seconds=case.trainings * full
-    )
+    trace = simulate(case.table, rule, proposer, num_workers=case.num_workers, seen=seen, seconds=case.trainings * full)
     grid = np.arange(1, case.trainings * STEPS + 1) / STEPS * full
     return trace.regrets_at(grid), trace.num_trials
 
@@ -116,8 +114,6 @@ def compare(
                 line = {"contender": name, "workers": num_workers, "noise": noise, "seeds": num_seeds}
                 line |= summary(found[name], found.get(STOCK), found.get(OURS) if name != OURS else None)
                 line["trials"] = round(float(np.mean([num for _, num in results])))
-                if name == STOCK and OURS in contenders:
-                    line |= {"by_task": by_task(tables, found[name])}
                 yield line | {"by_task": by_task(tables, found[name])}
 
 

@@ -28,6 +28,7 @@ class Standing:
     standard_errors: dict[int, float] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
     scores: dict[int, float] = field(default_factory=dict)
+    last_score: float = WORST
     num_averaged: dict[int, int] = field(default_factory=dict)
     variances: dict[int, float] = field(default_factory=dict)
     epoch: int = 0
@@ -39,11 +40,6 @@ class Standing:
     def is_waiting(self) -> bool:
         """Whether a free worker could go on with it."""
         return self.can_go_on and not self.is_running
-
-    @property
-    def last_score(self) -> float:
-        """Its score at the last level that it came to."""
-        return self.scores[max(self.scores)] if self.scores else WORST
 
     def score(self, level: int, previous: int, at_most: int) -> None:
         """Its score at a level: the mean of its last values since the previous one, by their precision if known."""
@@ -59,6 +55,7 @@ class Standing:
             self.variances[level] = 1 / sum(precisions)
         else:
             self.scores[level] = fmean(values)
+        self.last_score = self.scores[level]
 
 
 class Board:
@@ -68,15 +65,14 @@ class Board:
     mean of its last values since the level before, `num_averaged` of them at most: one epoch's value is noise.
     """
 
-    def __init__(
-        self, levels: Iterable[int], *, higher_is_better: bool = True, num_averaged: int = 3
-    ) -> None:
+    def __init__(self, levels: Iterable[int], *, higher_is_better: bool = True, num_averaged: int = 3) -> None:
         self.levels = check_levels(levels)
         self.previous = dict(zip(self.levels, (0, *self.levels), strict=False))
         self.sign = 1.0 if higher_is_better else -1.0
         self.num_averaged = num_averaged
         self.trials: dict[int, Standing] = {}
         self.num_reports = 0
+        self._not_begun: set[int] = set()
 
     @property
     def max_epochs(self) -> int:
@@ -123,6 +119,8 @@ class Board:
         trial = self._trial(number)
         trial.is_running = False
         if outcome == "interrupted":
+            if trial.epoch < self.levels[0]:
+                self._not_begun.add(number)
             return
         trial.can_go_on = False
         if outcome == "failed":
@@ -133,6 +131,7 @@ class Board:
 
     def resume(self, trial: Standing) -> Resume:
         """Hand a waiting trial to a worker, until its next level."""
+        self._not_begun.discard(trial.number)
         trial.is_running, trial.until = True, self.next_level(trial.epoch)
         return Resume(trial.number, trial.until)
 
@@ -141,8 +140,8 @@ class Board:
 
     def not_begun(self) -> Standing | None:
         """The first trial that was interrupted before its first level: it goes on before anything else."""
-        waiting = (trial for trial in self.trials.values() if trial.is_waiting and trial.epoch < self.levels[0])
-        return min(waiting, key=lambda trial: trial.number, default=None)
+        waiting = [trial for number in sorted(self._not_begun) if (trial := self.trials[number]).is_waiting]
+        return waiting[0] if waiting else None
 
     def _trial(self, number: int) -> Standing:
         if number not in self.trials:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from scipy.special import ndtri
@@ -21,6 +21,7 @@ class CurveData:
         self.values: list[float] = []
         self.precisions: list[float] = []
         self.variances: list[float] = []
+        self.judged: set[int] = set()
         self._known: set[tuple[int, int]] = set()
 
     def __len__(self) -> int:
@@ -31,6 +32,7 @@ class CurveData:
         if level not in trial.scores or (trial.number, level) in self._known:
             return
         self._known.add((trial.number, level))
+        self.judged.add(trial.number)
         self.trials.append(trial.number)
         self.epochs.append(level)
         self.values.append(trial.scores[level])
@@ -52,17 +54,17 @@ class CurveData:
         spread = max(float(clipped.std()), 1e-12)
         return clipped / spread, middle, spread
 
-    def noise(self) -> Array:
-        """Each score's noise variance over that of one epoch: by its own standard error where all have one."""
-        plain = 1 / np.array(self.precisions)
-        known = np.array(self.variances)
+    def noise(self, chosen: Sequence[int]) -> Array:
+        """Noise variances of scores over that of one epoch: by their own standard errors where all have one."""
+        plain = 1 / np.array([self.precisions[index] for index in chosen])
+        known = np.array([self.variances[index] for index in chosen])
         if np.isnan(known).any():
             return plain
         return known / known.mean() * plain.mean()
 
     def select(self, chosen: Ints, points: Mapping[int, Array]) -> tuple[CurvePoints, Ints]:
         """The chosen values as the model wants them, sorted by trial; and `chosen` in that order."""
-        numbers = np.array(self.trials)[chosen]
+        numbers = np.array([self.trials[index] for index in chosen.tolist()])
         order = np.argsort(numbers, kind="stable")
         trials, rows = np.unique(numbers[order], return_inverse=True)
         ordered = chosen[order]
@@ -70,8 +72,8 @@ class CurveData:
             np.stack([points[number] for number in trials.tolist()]),
             trials,
             rows,
-            np.array(self.epochs, dtype=np.float64)[ordered],
-            self.noise()[ordered],
+            np.array([self.epochs[index] for index in ordered.tolist()], dtype=np.float64),
+            self.noise(ordered.tolist()),
         )
         return data, ordered
 

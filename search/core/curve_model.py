@@ -2,7 +2,7 @@
 
 Freeze-thaw as in Swersky et al. 2014 (arXiv:1406.3896), with a kernel that needs no assumption on a curve's form:
 
-    k = Matern-3/2(log epochs) * (a * Matern-5/2(configuration; one length a hyperparameter) + b * same trial + c) + noise
+    k = Matern-3/2(log epochs) * (a * Matern-5/2(configuration; a length a hyperparameter) + b * same trial + c) + noise
 
 Its parameters maximise the posterior by gradient, under priors that make few points no more than they are.
 """

@@ -16,8 +16,8 @@ class Encoder:
     """What a space draws, mapped to points (n, `num_columns`) of entries in [0, 1].
 
     It learns from `draws` of the space alone, so any define-by-run space will do. A number becomes its quantile among
-    the draws: uniform whatever its scale, logarithmic or not, integer or not. A category becomes one-hot, two of them at
-    distance 1. A number that some draws lack lies on a quarter of a circle around the point of those that lack it
+    the draws: uniform whatever its scale, logarithmic or not, integer or not. A category becomes one-hot, two of them
+    at distance 1. A number that some draws lack lies on a quarter of a circle around the point of those that lack it
     (Swersky et al. 2014, "Raiders of the lost architecture", arXiv:1409.4011): these are alike, and equally far from
     all others. `owners` (num_columns) says whose hyperparameter's each column is, an index into `names`.
     """

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from heapq import nsmallest
+from heapq import nlargest
+from operator import attrgetter
 from statistics import fmean
 from typing import Any
 
@@ -23,7 +24,6 @@ from search.core.epoch_cost import EpochCost
 from search.core.noise import NoiseEstimate
 from search.core.promotion import find_promotion
 from search.core.proposals import Params, Proposals
-
 
 NOISE_OF_RANKS, NOISE_OF_VALUES = 1e-3, 1e-2
 """The noise variance that the model begins from, where the values' own is 1."""
@@ -51,11 +51,26 @@ class Settings:
     factor: int = 3
 
 
+@dataclass(frozen=True)
+class View:
+    """A model of `values` (all that were seen), their median, and the best that it believes in, in the values' own unit.
+
+    What is standardised is middle + spread * value in the metric's unit; of normal scores neither means anything.
+    """
+
+    model: CurveModel
+    values: Array
+    best: float
+    median: float
+    middle: float
+    spread: float
+
+
 class FreezeThaw:
     """The rule; see `decisions.Rule` for its calls.
 
-    `proposals` draws from the space; the first `min_trials` trials are left to the sampler (first points, random draws).
-    Its decisions follow from the seed and what it was told.
+    `proposals` draws from the space; the first `min_trials` trials are left to the sampler (first points, random
+    draws). Its decisions follow from the seed and what it was told.
     """
 
     def __init__(
@@ -113,70 +128,80 @@ class FreezeThaw:
         s, board = self.settings, self.board
         if (trial := board.not_begun()) is not None:
             return board.resume(trial)
-        if len({*self.data.trials}) < s.min_trials and may_begin:
+        if len(self.data.judged) < s.min_trials and may_begin:
             return board.new()
         noise = self.noise.relative()
+        is_ranked = noise < s.scores_below
         if may_begin and noise < s.promotes_from:
-            return self._choose(is_ranked=noise < s.scores_below)
+            return self._choose(self.paused(), is_ranked=is_ranked)
         trial = find_promotion(board, self.rungs, factor=s.factor, at_least=0 if may_begin else 1)
         if trial is not None:
             return board.resume(trial)
-        return board.new() if may_begin else None
+        return self._choose((), is_ranked=is_ranked) if may_begin else None
 
-    def _choose(self, *, is_ranked: bool) -> Decision:
+    def _choose(self, paused: Sequence[Standing], *, is_ranked: bool) -> Decision:
         """What is likeliest to pass a target within a time of a worker, both drawn."""
         s, board = self.settings, self.board
-        generator = np.random.default_rng((self.seed, len(board.trials), board.num_reports))
-        values = self.data.normal_scores() if is_ranked else self.data.standardised()[0]
-        chosen = choose_points(values, s.num_points, s.share_best, generator)
-        data, chosen = self.data.select(chosen, self.points)
-        model = self._fit(data, values[chosen], len(values), is_ranked)
-        best = float(values.max() if is_ranked else model.predict(data)[0].max())
-        target = best + 10 ** generator.uniform(*s.targets) * (best - float(np.median(values)))
+        generator = self.generator()
+        view = self.view(generator, is_ranked=is_ranked)
+        target = view.best + 10 ** generator.uniform(*s.targets) * (view.best - view.median)
         seconds = self.cost.typical() * board.max_epochs ** generator.uniform()
-
-        paused, fresh = self._paused(), self._fresh(generator)
-        candidates = self._after(seconds, paused, fresh)
-        mean, deviation = model.predict(candidates)
+        fresh = self.fresh(generator, view.values)
+        at, _ = self.after(seconds, paused, fresh)
+        mean, deviation = view.model.predict(at)
         winner = int(np.argmax((mean - target) / deviation))
         if winner < len(paused):
             return board.resume(paused[winner])
         return board.new(fresh[winner - len(paused)])
 
-    def _paused(self) -> list[Standing]:
-        """The best of the trials that could go on."""
-        waiting = (trial for trial in self.board.trials.values() if trial.is_waiting and trial.last_score > WORST)
-        return nsmallest(self.settings.num_paused, waiting, key=lambda trial: (-trial.last_score, trial.number))
+    def generator(self) -> np.random.Generator:
+        """Of draws that depend on the seed and on how far the search has come, and on nothing else."""
+        return np.random.default_rng((self.seed, len(self.board.trials), self.board.num_reports))
 
-    def _fresh(self, generator: np.random.Generator) -> list[Params]:
-        """New configurations: draws of the space, and some near the best trials."""
+    def view(self, generator: np.random.Generator, *, is_ranked: bool) -> View:
+        """What the model makes of all that was seen, in normal scores or in values."""
+        s = self.settings
+        values, middle, spread = (self.data.normal_scores(), 0.0, 1.0) if is_ranked else self.data.standardised()
+        chosen = choose_points(values, s.num_points, s.share_best, generator)
+        data, chosen = self.data.select(chosen, self.points)
+        model = self._fit(data, values[chosen], len(values), is_ranked)
+        best = float(model.predict(data)[0].max())
+        return View(model, values, best, float(np.median(values)), middle, spread)
+
+    def paused(self) -> list[Standing]:
+        """The best of the trials that could go on."""
+        waiting = [trial for trial in self.board.trials.values() if trial.can_go_on and not trial.is_running]
+        best = nlargest(self.settings.num_paused, waiting, key=attrgetter("last_score"))
+        return [trial for trial in best if trial.last_score > WORST]
+
+    def fresh(self, generator: np.random.Generator, values: Array) -> list[Params]:
+        """New configurations: draws of the space, and some near the trials with the best `values` of the data."""
         s = self.settings
         num_near = round(s.num_new * s.share_near)
         fresh = self.proposals.draw(s.num_new - num_near, generator)
-        trials = (trial for trial in self.board.trials.values() if trial.scores)
-        parents = nsmallest(s.num_parents, trials, key=lambda trial: (-trial.last_score, trial.number))
-        for parent in parents if num_near else []:
-            fresh.extend(self.proposals.near(parent.params, num_near // len(parents), generator))
+        order = np.argsort(-values, kind="stable")[: 10 * s.num_parents].tolist()
+        parents = list(dict.fromkeys(self.data.trials[index] for index in order))[: s.num_parents]
+        for number in parents if num_near else []:
+            fresh.extend(self.proposals.near(self.board.trials[number].params, num_near // len(parents), generator))
         return fresh
 
-    def _after(self, seconds: float, paused: Sequence[Standing], fresh: Sequence[Params]) -> CurvePoints:
-        """Where the candidates would be after so many seconds of a worker."""
+    def after(self, seconds: float, paused: Sequence[Standing], fresh: Sequence[Params]) -> tuple[CurvePoints, Array]:
+        """Where the candidates would be after so many seconds of a worker, and what an epoch of each costs."""
         points = self.encode(fresh)
         if paused:
             points = np.concatenate([[self.points[trial.number] for trial in paused], points])
         begun = np.zeros(len(points))
         begun[: len(paused)] = [trial.epoch for trial in paused]
         cost = self.cost.predict(points)
-        cost[: len(paused)] = [
-            fmean(trial.seconds) if trial.seconds else cost[row] for row, trial in enumerate(paused)
-        ]
-        return CurvePoints(
+        cost[: len(paused)] = [fmean(trial.seconds) if trial.seconds else cost[row] for row, trial in enumerate(paused)]
+        at = CurvePoints(
             points,
             np.array([trial.number for trial in paused] + [-1] * len(fresh)),
             np.arange(len(points)),
             np.clip(begun + seconds / cost, 0.5, self.board.max_epochs),
             np.ones(len(points)),
         )
+        return at, cost
 
     def _fit(self, data: CurvePoints, values: Array, num_values: int, is_ranked: bool) -> CurveModel:
         """The model of these values; its parameters are found anew whenever there are so many more."""

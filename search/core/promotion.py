@@ -7,6 +7,7 @@ goes on with the best not yet promoted of the highest rung that has one to spare
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from search.core.board import WORST, Board, Standing, check_levels
@@ -19,7 +20,7 @@ def find_promotion(board: Board, rungs: Sequence[int], *, factor: int, at_least:
     Of the n trials that came to a rung the best n // factor may go on, `at_least` so many, never one whose score is
     the worst there is. A trial between two rungs was promoted from the lower one, and waits there.
     """
-    for rung, above in reversed(list(zip(rungs, rungs[1:], strict=False))):
+    for rung, above in reversed(list(pairwise(rungs))):
         there = [trial for trial in board.trials.values() if rung in trial.scores]
         num_promoted = max(len(there) // factor, at_least)
         if not num_promoted:

@@ -79,6 +79,8 @@ class _Drawing:
         known = self.base.get(name)
         if not isinstance(known, int | float) or top <= bottom or self.generator.random() < self.change:
             return back(self.generator.uniform(bottom, max(top, bottom)))
-        place = (into(min(max(known, low), high)) - bottom) / (top - bottom) + self.step * self.generator.standard_normal()
+        place = (into(min(max(known, low), high)) - bottom) / (
+            top - bottom
+        ) + self.step * self.generator.standard_normal()
         place = abs(place) % 2
         return back(bottom + (place if place <= 1 else 2 - place) * (top - bottom))

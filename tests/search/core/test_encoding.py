@@ -47,7 +47,9 @@ def test_those_without_a_hyperparameter_are_alike_and_equally_far_from_all_that_
     apart = [distance(encode, absent, {"kind": "sgd", "momentum": value}) for value in (0.0, 0.4, 0.9)]
     assert apart == pytest.approx([1.0, 1.0, 1.0])
     near, far = ({"kind": "sgd", "momentum": value} for value in (0.5, 0.9))
-    assert distance(encode, {"kind": "sgd", "momentum": 0.4}, near) < distance(encode, {"kind": "sgd", "momentum": 0.4}, far)
+    assert distance(encode, {"kind": "sgd", "momentum": 0.4}, near) < distance(
+        encode, {"kind": "sgd", "momentum": 0.4}, far
+    )
 
 
 def test_every_column_knows_its_hyperparameter() -> None:

@@ -151,13 +151,12 @@ def test_a_rule_is_built_anew_from_the_record_alone() -> None:
     live.next()
     live.report(2, 2, 0.8)
     live.end(2, "interrupted")
-    history = [
-        PastTrial(number, {}, {1: value})
-        for number, value in [(4, 0.6), (0, 0.1), (1, 0.2), (3, 0.5)]
-    ]
+    history = [PastTrial(number, {}, {1: value}) for number, value in [(4, 0.6), (0, 0.1), (1, 0.2), (3, 0.5)]]
     history += [PastTrial(2, {}, {1: 0.9, 2: 0.8}, "interrupted"), PastTrial(5, {}, {1: 0.3}, "failed")]
     anew = replay(Promotion(LEVELS), history)
-    assert [anew.next() for _ in range(3)] == [live.next() for _ in range(3)] == [Resume(2, 3), Resume(4, 3), New(None, 1)]
+    assert (
+        [anew.next() for _ in range(3)] == [live.next() for _ in range(3)] == [Resume(2, 3), Resume(4, 3), New(None, 1)]
+    )
 
 
 def test_a_resumed_search_never_promotes_a_trial_without_a_checkpoint() -> None:
