@@ -7,6 +7,7 @@ is under the GPL.
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import imagecodecs
@@ -31,7 +32,15 @@ DECODER_DEPENDENCIES = dict.fromkeys(
     ),
     ("imagecodecs",),
 )
+_lock = threading.Lock()
 _JPEG_2000 = (*uid.JPEG2000TransferSyntaxes, uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL, uid.HTJ2K)
+
+
+def choose_plugin(syntax: str) -> str:
+    """The name of the plugin that decodes a transfer syntax, whatever else is installed: the same pixels everywhere."""
+    if syntax in DECODER_DEPENDENCIES:
+        return "imagecodecs"
+    return "pydicom" if syntax == uid.RLELossless else "pillow"
 
 
 def is_available(syntax: str) -> bool:
@@ -41,10 +50,11 @@ def is_available(syntax: str) -> bool:
 
 def add_codecs() -> None:
     """Offer these codecs to pydicom; a second call changes nothing."""
-    for syntax in DECODER_DEPENDENCIES:
-        decoder = get_decoder(syntax)
-        if "imagecodecs" not in decoder.available_plugins:
-            decoder.add_plugin("imagecodecs", (__name__, "_decode_frame"))
+    with _lock:
+        for syntax in DECODER_DEPENDENCIES:
+            decoder = get_decoder(syntax)
+            if "imagecodecs" not in decoder.available_plugins:
+                decoder.add_plugin("imagecodecs", (__name__, "_decode_frame"))
 
 
 def _decode_frame(frame: bytes, runner: DecodeRunner) -> bytes:

@@ -106,11 +106,13 @@ def read_frame(parsed: DicomFile, frame: int) -> Frame:
     from trainable.images import codecs
 
     dataset, syntax = parsed.dataset, parsed.dataset.file_meta.TransferSyntaxUID
+    plugin = ""
     if syntax.is_encapsulated:
+        plugin = codecs.choose_plugin(syntax)
         codecs.add_codecs()
         codecs.check_frame(_get_packed_frame(parsed, frame), syntax, width=parsed.width, height=parsed.height)
     try:
-        values = np.asarray(pixel_array(dataset, index=frame))
+        values = np.asarray(pixel_array(dataset, index=frame, decoding_plugin=plugin, correct_unused_bits=False))
     except (RuntimeError, NotImplementedError, AttributeError) as error:
         if not syntax.is_compressed or "missing" in str(error):
             raise
