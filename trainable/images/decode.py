@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
-import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,10 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from trainable.images import dicom, ordinary
-from trainable.images.dicom_scale import to_grey
+from trainable.images import dicom
+from trainable.images.content import Content, decode_content, decode_dicom
 from trainable.images.faults import BadImageError, NotASliceError, show_name, show_text
-from trainable.images.limits import check_dimensions, read_file
+from trainable.images.limits import read_file
+from trainable.images.ordinary import measure_colour
+from trainable.images.quiet import quiet
 from trainable.images.scales import Scale
 from trainable.images.windows import LUNG, Window
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = [
     "BadImageError",
     "DECODER_VERSION",
-    "Decoded",
     "ImageFacts",
     "NotASliceError",
     "decode",
@@ -36,11 +35,9 @@ __all__ = [
     "decode_grey",
     "decode_slice",
     "decode_with_colour",
-    "decode_with_facts",
     "quiet",
     "read_slice",
     "resize_grey",
-    "resize_pixels",
 ]
 
 DECODER_VERSION = 2  # part of a cache's name: raise it when the same bytes give other pixels
@@ -68,21 +65,6 @@ class ImageFacts:
     scale: Scale = Scale.ORDINARY
 
 
-@dataclass(frozen=True, kw_only=True)
-class Decoded:
-    """An image, upright and at its own size: `pixels` uint8 (H, W), or (H, W, C) of several windows or of colours.
-
-    The rest as in `ImageFacts`.
-    """
-
-    pixels: NDArray[np.uint8]
-    format: str
-    mode: str
-    scale: Scale
-    patient: str | None = None
-    series: str | None = None
-
-
 def decode(
     source: Path | bytes, *, windows: Sequence[Window] = (LUNG,), colour: bool = False, frame: int | None = None
 ) -> NDArray[np.uint8]:
@@ -93,17 +75,7 @@ def decode(
     one of a DICOM file of several. Raises BadImageError (NotASliceError for what is to be left out), OSError where
     the file cannot be read, and ValueError for colours through several windows.
     """
-    return decode_with_facts(source, windows=windows, colour=colour, frame=frame).pixels
-
-
-def decode_with_facts(
-    source: Path | bytes, *, windows: Sequence[Window] = (LUNG,), colour: bool = False, frame: int | None = None
-) -> Decoded:
-    """The image as `decode` gives it, and what is known of it. Raises as `decode` does."""
-    check_channels(windows, colour=colour)
-    data = _read(source)
-    with _naming(source), quiet:
-        return _decode(data, windows, colour, frame)
+    return _stack([np.array(channel) for channel in _look(source, windows, colour, frame).channels])
 
 
 def check_channels(windows: Sequence[Window], *, colour: bool) -> None:
@@ -121,36 +93,20 @@ def read_slice(
 
     Raises as `decode` does.
     """
-    check_channels(windows, colour=colour)
     data = _read(path)
-    with _naming(path), quiet:
-        found = _decode(data, windows, colour, None)
+    found = _look(data, windows, colour, None, name=path)
     facts = ImageFacts(
         format=found.format,
         mode=found.mode,
-        width=found.pixels.shape[1],
-        height=found.pixels.shape[0],
+        width=found.channels[0].width,
+        height=found.channels[0].height,
         sha256=hashlib.sha256(data).hexdigest(),
         num_bytes=len(data),
         patient=found.patient,
         series=found.series,
         scale=found.scale,
     )
-    return facts, resize_pixels(found.pixels, size)
-
-
-def decode_frames(path: Path, frames: Sequence[int], *, windows: Sequence[Window] = (LUNG,)) -> Iterator[Decoded]:
-    """Frames of one DICOM file, by their numbers from 0, each as `decode_with_facts` gives it; it is read once.
-
-    Raises as `decode` does.
-    """
-    data = _read(path)
-    with _naming(path), quiet:
-        parsed = dicom.parse(data)
-    for frame in frames:
-        with _naming(path), quiet:
-            found = _decode_dicom(parsed, windows, False, frame)
-        yield found
+    return facts, _squeeze(found, size)
 
 
 def decode_slice(
@@ -162,12 +118,29 @@ def decode_slice(
     frame: int | None = None,
 ) -> NDArray[np.uint8]:
     """The whole image squeezed to uint8 (size, size), or (size, size, C). Raises as `decode` does."""
-    return resize_pixels(decode(source, windows=windows, colour=colour, frame=frame), size)
+    return _squeeze(_look(source, windows, colour, frame), size)
+
+
+def decode_frames(
+    path: Path, frames: Sequence[int], *, size: int | None = None, windows: Sequence[Window] = (LUNG,)
+) -> Iterator[tuple[NDArray[np.uint8], Scale]]:
+    """Frames of one DICOM file, by their numbers from 0, and their scales; the file is read once.
+
+    Pixels as `decode` gives them, with `size` as `decode_slice` does. Raises as `decode` does.
+    """
+    data = _read(path)
+    with _naming(path), quiet:
+        parsed = dicom.parse(data)
+    for frame in frames:
+        with _naming(path), quiet:
+            found = decode_dicom(parsed, windows, frame=frame)
+        pixels = _stack([np.array(channel) for channel in found.channels]) if size is None else _squeeze(found, size)
+        yield pixels, found.scale
 
 
 def decode_grey(source: Path | bytes, *, window: Window = LUNG) -> Image.Image:
     """The image in mode "L", at its own size. Raises as `decode` does."""
-    return Image.fromarray(decode(source, windows=(window,)))
+    return _look(source, (window,), False, None).channels[0]
 
 
 def decode_with_colour(source: Path | bytes, *, window: Window = LUNG) -> tuple[Image.Image, float]:
@@ -177,9 +150,9 @@ def decode_with_colour(source: Path | bytes, *, window: Window = LUNG) -> tuple[
     scan is not, a photo is. Raises as `decode` does.
     """
     data = _read(source)
+    found = _look(data, (window,), False, None, name=source)
     with _naming(source), quiet:
-        found = _decode(data, (window,), False, None)
-        return Image.fromarray(found.pixels), 0.0 if found.format == "DICOM" else ordinary.measure_colour(data)
+        return found.channels[0], 0.0 if found.format == "DICOM" else measure_colour(data)
 
 
 def resize_grey(image: Image.Image, size: int) -> NDArray[np.uint8]:
@@ -189,12 +162,26 @@ def resize_grey(image: Image.Image, size: int) -> NDArray[np.uint8]:
     return np.array(image.resize((size, size), Image.Resampling.BILINEAR))
 
 
-def resize_pixels(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """uint8 (H, W) or (H, W, C) as writable (size, size) or (size, size, C), each channel as `resize_grey` does."""
-    if pixels.ndim == 2:
-        return resize_grey(Image.fromarray(pixels), size)
-    channels = [resize_grey(Image.fromarray(channel), size) for channel in np.moveaxis(pixels, -1, 0)]
-    return np.stack(channels, axis=-1)
+def _squeeze(found: Content, size: int) -> NDArray[np.uint8]:
+    return _stack([resize_grey(channel, size) for channel in found.channels])
+
+
+def _stack(channels: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    return channels[0] if len(channels) == 1 else np.stack(channels, axis=-1)
+
+
+def _look(
+    source: Path | bytes,
+    windows: Sequence[Window],
+    colour: bool,
+    frame: int | None,
+    *,
+    name: Path | bytes | None = None,
+) -> Content:
+    check_channels(windows, colour=colour)
+    data = _read(source)
+    with _naming(source if name is None else name), quiet:
+        return decode_content(data, windows, colour=colour, frame=frame)
 
 
 def _read(source: Path | bytes) -> bytes:
@@ -217,75 +204,3 @@ def _naming(source: Path | bytes) -> Iterator[None]:
         kind = NotASliceError if isinstance(error, NotASliceError) else BadImageError
         reason = show_text(str(error) or type(error).__name__)
         raise kind(f"{name}: {reason if len(reason) <= _MAX_REASON else f'{reason[:_MAX_REASON]}...'}") from error
-
-
-class Quiet:
-    """No warnings from parsers while anybody is inside: what cannot be used is an error.
-
-    Filters are the process's, and setting them costs a third of decoding a small image: the first one in sets them,
-    the last one out sets them back. Who decodes many images goes in once around them all.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._num_inside = 0
-        self._filters = warnings.catch_warnings()
-
-    def __enter__(self) -> None:
-        with self._lock:
-            self._num_inside += 1
-            if self._num_inside == 1:
-                self._filters = warnings.catch_warnings()
-                self._filters.__enter__()
-                warnings.simplefilter("ignore")
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._num_inside -= 1
-            if self._num_inside == 0:
-                self._filters.__exit__(None, None, None)
-
-
-quiet = Quiet()
-
-
-def _decode(data: bytes, windows: Sequence[Window], colour: bool, frame: int | None) -> Decoded:
-    if dicom.is_dicom(data):
-        return _decode_dicom(dicom.parse(data), windows, colour, frame)
-    if frame:
-        raise ValueError(f"frame {frame} of an ordinary image file; only DICOM files have several")
-    found = ordinary.decode_ordinary(data, colour=colour)
-    pixels = np.array(found.image)
-    if len(windows) > 1:
-        pixels = np.stack([pixels] * len(windows), axis=-1)
-    return Decoded(pixels=pixels, format=found.format, mode=found.mode, scale=found.scale)
-
-
-def _decode_dicom(parsed: dicom.DicomFile, windows: Sequence[Window], colour: bool, frame: int | None) -> Decoded:
-    check_dimensions(parsed.width, parsed.height)
-    if frame is None and parsed.num_frames > 1:
-        raise ValueError(f"a DICOM file of {parsed.num_frames} frames; read it as a series, or write each by itself")
-    if not 0 <= (index := frame or 0) < parsed.num_frames:
-        raise ValueError(f"frame {index} of a DICOM file; it has {parsed.num_frames}, counted from 0")
-    photometric = str(parsed.dataset.PhotometricInterpretation)
-    has_palette = photometric == "PALETTE COLOR"
-    if parsed.is_colour and not colour and not has_palette:
-        raise ValueError(f"a DICOM file in {photometric}; it must be grey, or be read in colour")
-    content = dicom.read_frame(parsed, index)
-    if parsed.is_colour:
-        pixels, scale = dicom.flatten_colours(content.values, from_palette=has_palette)
-        if not colour:
-            if not dicom.is_grey(pixels):
-                raise ValueError("a DICOM file whose palette has colours; it must be grey, or be read in colour")
-            pixels = np.stack([pixels[..., 0]] * len(windows), axis=-1) if len(windows) > 1 else pixels[..., 0]
-    else:
-        greys, scale = to_grey(content.values, parsed.dataset, index, windows, content.padding)
-        pixels = np.stack(greys * 3 if colour else greys, axis=-1) if colour or len(greys) > 1 else greys[0]
-    return Decoded(
-        pixels=pixels,
-        format="DICOM",
-        mode="HU" if scale.is_hounsfield else photometric,
-        scale=scale,
-        patient=parsed.patient,
-        series=parsed.series,
-    )

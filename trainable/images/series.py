@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from trainable.images.decode import Decoded, decode_frames, quiet, resize_pixels
+from trainable.images.decode import decode_frames
 from trainable.images.faults import BadImageError, NotASliceError, show_name, show_text
+from trainable.images.quiet import quiet
 from trainable.images.scales import Scale
 from trainable.images.series_order import sort_places
 from trainable.images.series_places import Place, read_places
@@ -108,15 +109,11 @@ def decode_series(
     runs = [list(run) for _, run in groupby(series.slices, key=lambda item: item.path)]
 
     def decode(run: Sequence[SeriesSlice]) -> list[tuple[NDArray[np.uint8], Scale]]:
-        return [_shrink(found, size) for found in decode_frames(run[0].path, [s.frame for s in run], windows=windows)]
+        return list(decode_frames(run[0].path, [item.frame for item in run], size=size, windows=windows))
 
     with quiet, ThreadPoolExecutor(max(1, num_workers)) as threads:
         decoded = list(chain.from_iterable(threads.map(decode, runs)))
     return np.stack([pixels for pixels, _ in decoded]), Counter(scale for _, scale in decoded)
-
-
-def _shrink(found: Decoded, size: int | None) -> tuple[NDArray[np.uint8], Scale]:
-    return found.pixels if size is None else resize_pixels(found.pixels, size), found.scale
 
 
 def _look(path: Path) -> list[Place] | Exception:

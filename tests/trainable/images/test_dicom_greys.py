@@ -23,8 +23,10 @@ from pydicom.uid import (
 )
 
 from tests.trainable.images.dicom_files import ENHANCED_CT, HU, LUNG_GREYS, SECONDARY_CAPTURE, build, item, pack, save
-from trainable.images.decode import BadImageError, NotASliceError, decode, decode_with_facts
+from trainable.images.content import decode_content
+from trainable.images.decode import BadImageError, NotASliceError, decode
 from trainable.images.scales import Scale
+from trainable.images.windows import LUNG
 
 CT_UNSIGNED: dict[str, Any] = {"RescaleSlope": 1, "RescaleIntercept": -2000}
 
@@ -39,7 +41,7 @@ def _greys(data: bytes, **options: Any) -> list[int]:
 
 def _assert_greys(data: bytes, expected: list[int], scale: Scale) -> None:
     assert np.abs(np.array(_greys(data)) - expected).max() <= 1
-    assert decode_with_facts(data).scale is scale
+    assert decode_content(data, (LUNG,), colour=False, frame=None).scale is scale
 
 
 def _rescaled(**headers: Any) -> Dataset:
@@ -223,7 +225,7 @@ def test_a_slice_of_nothing_but_padding_is_black() -> None:
 
 def test_values_that_can_be_no_ct_are_told_by_their_scale() -> None:
     data = save(build(HU + 1400, RescaleSlope=1, RescaleIntercept=0))
-    assert decode_with_facts(data).scale is Scale.HOUNSFIELD_WITHOUT_AIR
+    assert decode_content(data, (LUNG,), colour=False, frame=None).scale is Scale.HOUNSFIELD_WITHOUT_AIR
 
 
 def _lossless(syntax: str, stored: NDArray[Any]) -> bytes:
@@ -300,7 +302,7 @@ def test_what_holds_no_slice_is_told_apart_from_what_is_damaged(headers: dict[st
 
 def test_a_radiograph_that_was_stored_as_a_secondary_capture_is_taken() -> None:
     data = save(build((HU // 10 + 140).astype(np.uint8), bits=8, Modality="CR", SOPClassUID=SECONDARY_CAPTURE))
-    assert decode_with_facts(data).scale is Scale.STRETCHED
+    assert decode_content(data, (LUNG,), colour=False, frame=None).scale is Scale.STRETCHED
 
 
 @pytest.mark.parametrize(

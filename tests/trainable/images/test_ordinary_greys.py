@@ -14,9 +14,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from trainable.images.decode import BadImageError, decode, decode_with_colour, decode_with_facts
+from trainable.images.content import decode_content
+from trainable.images.decode import BadImageError, decode, decode_with_colour
 from trainable.images.scales import Scale
-from trainable.images.windows import parse_windows
+from trainable.images.windows import LUNG, parse_windows
 
 FLAT = np.tile(np.repeat(np.array([10, 60, 110, 235], np.uint8), 8), (24, 1))  # four columns of one grey each
 FLAT_GREYS = [10, 60, 110, 235]
@@ -130,14 +131,14 @@ def test_eight_bits_or_fewer_keep_their_greys(name: str) -> None:
     make, expected = FLAT_KINDS[name]
     data = make()
     assert np.abs(np.array(_greys(data)) - expected).max() <= 1
-    assert decode_with_facts(data).scale is Scale.ORDINARY
+    assert decode_content(data, (LUNG,), colour=False, frame=None).scale is Scale.ORDINARY
 
 
 @pytest.mark.parametrize("name", DEEP_KINDS)
 def test_deep_files_are_scaled_by_their_own_range_with_all_their_bits(name: str) -> None:
     data = DEEP_KINDS[name]()
     assert np.abs(np.array(_greys(data)) - DEEP_GREYS).max() <= 1
-    assert decode_with_facts(data).scale is Scale.STRETCHED
+    assert decode_content(data, (LUNG,), colour=False, frame=None).scale is Scale.STRETCHED
 
 
 def test_deep_colours_become_luma_before_they_are_scaled() -> None:

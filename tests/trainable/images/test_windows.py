@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.trainable.images.dicom_files import HU, build, save
-from trainable.images.decode import decode, decode_slice, read_slice, resize_pixels
+from trainable.images.decode import decode, decode_slice, read_slice
 from trainable.images.windows import LUNG, WINDOWS, Window, format_windows, parse_windows, stretch
 
 
@@ -72,7 +72,6 @@ def test_channels_are_resized_one_by_one() -> None:
     assert small.shape == (16, 16, 2) and small.flags.writeable
     for channel, window in enumerate(windows):
         np.testing.assert_array_equal(small[..., channel], decode_slice(data, 16, windows=(window,)))
-    np.testing.assert_array_equal(resize_pixels(decode(data, windows=windows), 16), small)
 
 
 def test_facts_come_with_pixels_of_every_window(tmp_path_factory: pytest.TempPathFactory) -> None:
