@@ -19,7 +19,11 @@ def show_text(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))
 
 
+def write_name(path: Path) -> str:
+    """A path as text that can be written as UTF-8: bytes of a name that are none are escaped."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 def show_name(path: Path) -> str:
-    """A path that can be printed and written as UTF-8: control characters and odd bytes are escaped."""
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    """A path that can be printed on one line: as `write_name`, and control characters are escaped too."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in write_name(path))
