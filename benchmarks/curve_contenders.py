@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import optuna
 from numpy.typing import NDArray
+from search.scheduler import Rungs, rung_levels
 
 from benchmarks.curve_clock import Proposer
 from benchmarks.curve_optuna import OptunaProposer, Pruned, build_tpe
@@ -16,7 +17,6 @@ from search.core.board import geometric_levels
 from search.core.decisions import Decision, New, Rule, Verdict
 from search.core.freeze_thaw import FreezeThaw, Settings
 from search.core.promotion import Promotion
-from search.scheduler import Rungs, rung_levels
 
 Contender = tuple[Rule, Proposer]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import sys
@@ -18,7 +19,9 @@ from rich.progress import track
 from mlflow_server.serve import ensure_server
 from search.observers.outbox import explain_refusal
 from search.observers.surroundings import QUIET_MLFLOW
+from trainable.images.faults import show_name, show_text, write_name
 from trainable.images.likeness import NOT_CHEST_CT
+from trainable.images.rows import list_folder
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -27,23 +30,43 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 
+_OVERLAY_SUFFIX = ".cam.png"
+_MAX_NAME_BYTES = 255  # of a file's name, on nearly every file system
+
 
 def list_files(paths: Sequence[Path]) -> list[Path]:
-    """Files as they are given, and all below given folders, sorted, hidden ones left out.
+    """Files as they are given, and all below given folders by the rules of a search: sorted, without hidden files and
+    those of the system.
 
-    Raises ValueError for what is not there.
+    Links to nowhere and folders that may not be read are listed too, so that each gets its row. Raises ValueError for
+    what is not there.
     """
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            files += sorted(file for file in path.rglob("[!.]*") if file.is_file())
-        elif path.exists():
+            files += _walk(path, ())
+        elif path.exists() or path.is_symlink():
             files.append(path)
         else:
-            raise ValueError(f"there is no file or folder {path}")
+            raise ValueError(f"there is no file or folder {show_name(path)}")
     if not files:
-        raise ValueError(f"no file lies in {', '.join(map(str, paths))}")
+        raise ValueError(f"no file lies in {', '.join(map(show_name, paths))}")
     return files
+
+
+def _walk(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
+    """Every file below a folder; a link back to a folder `above` is not followed again."""
+    place = os.path.realpath(folder)
+    if place in above:
+        return
+    try:
+        folders, files = list_folder(folder)
+    except OSError:
+        yield folder  # to be read as a file, and refused with the reason
+        return
+    yield from sorted(files)
+    for inner in folders:
+        yield from _walk(inner, (*above, place))
 
 
 def find_champion(client: MlflowClient) -> str:
@@ -100,8 +123,8 @@ def find_registered(model: str | None, home: Path, tracking_uri: str | None, sta
 
 @contextmanager
 def open_csv(file: Path) -> Iterator[Callable[[Row], object]]:
-    """A function that adds a row at a time, under the names of the first."""
-    with file.open("w", newline="", encoding="utf-8") as table:
+    """A function that adds a row at a time, under the names of the first; each is in the file at once."""
+    with file.open("w", newline="", encoding="utf-8", buffering=1) as table:
         writer = csv.writer(table)
         names: list[str] = []
 
@@ -117,7 +140,7 @@ def open_csv(file: Path) -> Iterator[Callable[[Row], object]]:
 @contextmanager
 def open_json_lines(file: Path) -> Iterator[Callable[[Row], object]]:
     """A function that adds a row at a time, each a JSON object on a line of its own."""
-    with file.open("w", encoding="utf-8") as table:
+    with file.open("w", encoding="utf-8", buffering=1) as table:
         yield lambda row: table.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
@@ -139,7 +162,8 @@ def classify(
 ) -> int:
     """Classify files and folders; the exit status is 1 where some file could not be used.
 
-    Prints a line a file: its class, the probability of that class, and its path; of a picture that is unlike what the
+    Every file gets a row in the tables, one that cannot be used with the reason: no file ends the run. Prints a line a
+    file: its class, the probability of that class, and its path; of a picture that is unlike what the
     model was trained on, that it may be no chest CT, and why. With `explain`, a Grad-CAM overlay of each is written.
     Raises ValueError in the user's words.
     """
@@ -170,20 +194,18 @@ def classify(
         for file, answer in shown:
             if isinstance(answer, Exception):
                 num_bad += 1
-                fault = str(answer) if str(file) in str(answer) else f"{file}: {answer}"
-                print(f"ctsearch: {fault}", file=sys.stderr)
-                continue
-            num_doubted += bool(answer.doubt)
-            row = describe(file, answer, classifier)
-            say(
-                f"{row['class']}  {file}: {answer.doubt}"
-                if answer.doubt
-                else f"{row['class']}  {row['probability']:.4f}  {file}"
-            )
+                row = describe_bad(file, answer, classifier)
+                print(f"ctsearch: {show_text(row['error'])}", file=sys.stderr)
+            else:
+                num_doubted += bool(answer.doubt)
+                row = describe(file, answer, classifier)
+                begin = row["class"] if answer.doubt else f"{row['class']}  {row['probability']:.4f}"
+                say(f"{begin}  {show_name(file)}{f': {answer.doubt}' if answer.doubt else ''}")
             if overlays is not None:
-                row["explanation"] = write_overlay(
-                    overlays / file.absolute().parent.relative_to(common), file, answer, row
-                )
+                row["explanation"] = None
+                if not isinstance(answer, Exception):
+                    folder = overlays / file.absolute().parent.relative_to(common)
+                    row["explanation"] = write_overlay(folder, file, answer, row)
             for add in tables:
                 add(row)
         if overlays is not None and num_bad + num_doubted < len(files):
@@ -216,23 +238,56 @@ def describe(file: Path, answer: Answer, classifier: Classifier) -> dict[str, An
     """A row of the tables. A picture that is doubted has no class and no probability of one; every share is kept."""
     best = int(answer.probabilities.argmax())
     return {
-        "path": str(file),
+        "path": write_name(file),
         "class": NOT_CHEST_CT if answer.doubt else classifier.classes[best],
         "probability": None if answer.doubt else float(answer.probabilities[best]),
         "doubt": answer.doubt,
         **{f"probability_{name}": float(p) for name, p in zip(classifier.classes, answer.probabilities, strict=True)},
         "model": classifier.label,
+        "error": "",
+    }
+
+
+def describe_bad(file: Path, error: Exception, classifier: Classifier) -> dict[str, Any]:
+    """A row of the tables for a file that cannot be used: no class, no probabilities, and the reason."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    name = show_name(file)
+    return {
+        "path": write_name(file),
+        "class": "",
+        "probability": None,
+        "doubt": "",
+        **dict.fromkeys((f"probability_{name}" for name in classifier.classes), None),
+        "model": classifier.label,
+        "error": reason if name in reason else f"{name}: {reason}",
     }
 
 
 def write_overlay(folder: Path, file: Path, answer: Answer, row: Row) -> str | None:
-    """Write the overlay of one picture; its path, or None for a picture that is doubted: its answer means nothing."""
+    """Write the overlay of one picture; its path, or None for a picture that is doubted: its answer means nothing.
+
+    None too, with a line, where it cannot be written: the classes of other files are worth more than one overlay.
+    """
     from trainable.explain import draw_overlay
 
     if answer.doubt or answer.picture is None or answer.heat is None:
         return None
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{file.name}.cam.png"
+    path = folder / name_overlay(file.name)
     what = "what spoke for it" if answer.heat.any() else "Grad-CAM finds no place that spoke for it"
-    draw_overlay(answer.picture, answer.heat, f"{row['class']} {row['probability']:.2f}: {what}").save(path)
-    return str(path)
+    overlay = draw_overlay(answer.picture, answer.heat, f"{row['class']} {row['probability']:.2f}: {what}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        overlay.save(path)
+    except OSError as error:
+        print(f"ctsearch: no explanation of {show_name(file)} is written: {error}", file=sys.stderr)
+        return None
+    return write_name(path)
+
+
+def name_overlay(name: str) -> str:
+    """`NAME.cam.png`; of a name too long for that, its beginning and a hash of all of it."""
+    if len(os.fsencode(name)) + len(_OVERLAY_SUFFIX) <= _MAX_NAME_BYTES:
+        return f"{name}{_OVERLAY_SUFFIX}"
+    digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:12]
+    begin = os.fsencode(name)[: _MAX_NAME_BYTES - len(_OVERLAY_SUFFIX) - len(digest) - 1]
+    return f"{begin.decode('utf-8', 'ignore')}-{digest}{_OVERLAY_SUFFIX}"

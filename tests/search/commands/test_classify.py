@@ -3,7 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,8 @@ from PIL import Image
 
 from benchmarks.not_ct import draw_kind
 from search.cli import main
-from search.commands.classify import find_champion, list_files
+from search.commands.classify import classify as classify_paths
+from search.commands.classify import find_champion, list_files, name_overlay, open_csv, open_json_lines
 from tests.conftest import FinishedSearch
 from trainable.architectures import build_model
 from trainable.checkpoint import CheckpointStore
@@ -203,3 +204,132 @@ def test_the_champion_is_exported_to_onnx(
     expected = [float(row["probability_covid"]) for row in csv.DictReader(table.read_text().splitlines())]
     np.testing.assert_allclose(found[:, 0], expected, atol=1e-4)
     assert main(["export", "--onnx", str(file), "--model", "no-such-model", *place]) == 2
+
+
+@pytest.fixture
+def small_checkpoint(tmp_path: Path) -> Path:
+    """The folder of a trial whose model says something of every image."""
+    folder = tmp_path / "searches" / "small" / "trials" / "0000"
+    config = {"architecture": "small_cnn"}
+    facts = {"config": config, "classes": ["covid", "normal"], "image_size": 32, "epoch": 3}
+    net = build_model(TrialConfig(architecture="small_cnn"), 2)
+    CheckpointStore(folder).save("best", {"model": net.state_dict()}, facts)
+    return folder
+
+
+def test_every_file_gets_a_row_and_none_ends_the_run(
+    small_checkpoint: Path, made_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = next(made_folder.glob("covid/*/*.png")).read_bytes()
+    (folder := tmp_path / "slices").mkdir()
+    long, odd = "y" * 246 + ".png", os.fsdecode(b"odd \xff\n.png")
+    good = ["a.png", "Übersicht 肺.png", odd, long, "z.png"]
+    for name in good:
+        (folder / name).write_bytes(content)
+    (folder / "cut.png").write_bytes(content[:60])
+    (folder / "link.png").symlink_to(tmp_path / "gone.png")
+    os.mkfifo(folder / "pipe.png")
+    (folder / "archive.zip").write_bytes(b"PK\3\4")
+    for hidden in (".hidden.png", ".cache/inner.png", "Thumbs.db", "__MACOSX/a.png"):
+        (folder / hidden).parent.mkdir(exist_ok=True)
+        (folder / hidden).write_bytes(content)
+    (folder / "loop").symlink_to(folder)
+    table, lines = tmp_path / "found.csv", tmp_path / "found.json"
+    assert (
+        classify_paths(
+            [folder], model=str(small_checkpoint), home=tmp_path, csv_file=table, json_file=lines, explain=True
+        )
+        == 1
+    )
+    with table.open(newline="", encoding="utf-8") as file:
+        rows = {Path(row["path"]).name: row for row in csv.DictReader(file)}
+    shown = os.fsencode(odd).decode("utf-8", "backslashreplace")
+    assert set(rows) == {*good, "cut.png", "link.png", "pipe.png", "archive.zip"} - {odd} | {shown}
+    bad = {name: row["error"] for name, row in rows.items() if row["error"]}
+    assert set(bad) == {"cut.png", "link.png", "pipe.png", "archive.zip"}
+    assert bad["link.png"] == f"{folder / 'link.png'}: No such file or directory"
+    assert bad["pipe.png"].endswith("a named pipe, not a file")
+    assert bad["archive.zip"].endswith("a zip archive; unpack it first")
+    assert all(rows[name]["class"] == rows[name]["probability"] == rows[name]["explanation"] == "" for name in bad)
+    assert all(Path(rows[name]["explanation"]).is_file() for name in ("a.png", long, "z.png"))
+    records = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()]
+    assert [record["path"] for record in records] == [row["path"] for row in rows.values()]
+    assert [bool(record["error"]) for record in records] == [bool(row["error"]) for row in rows.values()]
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == len(bad) + 1 and "4 of 9 files could not be used" in captured.err
+    assert r"odd \xff\n.png" in captured.out
+
+
+def test_a_row_is_in_the_table_as_soon_as_it_is_known(tmp_path: Path) -> None:
+    with open_csv(table := tmp_path / "found.csv") as add, open_json_lines(lines := tmp_path / "found.json") as note:
+        for number in range(3):
+            for write in (add, note):
+                write({"path": f"slices/{number}.png", "class": "covid"})
+            assert len(table.read_text().splitlines()) == number + 2
+            assert len(lines.read_text().splitlines()) == number + 1
+
+
+def test_names_of_overlays_fit_and_stay_apart() -> None:
+    assert name_overlay("a.png") == "a.png.cam.png"
+    names = [name_overlay(letter * 200 + str(number)) for letter in ("x", "é") for number in range(2)]
+    names += [name_overlay("y" * 250 + str(number)) for number in range(2)]
+    assert len(set(names)) == 6
+    assert all(len(os.fsencode(name)) <= 255 and name.endswith(".cam.png") for name in names)
+
+
+def _cut_state(folder: Path) -> None:
+    (state,) = folder.glob("best-*.pt")
+    state.write_bytes(state.read_bytes()[:500])
+
+
+def _change_facts(folder: Path, **facts: object) -> None:
+    record = json.loads((folder / "best.json").read_text())
+    record["facts"] |= facts
+    (folder / "best.json").write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        (_cut_state, "the `best` checkpoint in .* is damaged"),
+        (lambda folder: (folder / "best.json").write_text('{"file": '), "is no `best` checkpoint"),
+        (lambda folder: (folder / "best.json").write_text('{"epoch": 3}'), "is no `best` checkpoint"),
+        (lambda folder: (folder / "best.json").write_text("[1]"), "is no `best` checkpoint"),
+        (lambda folder: _change_facts(folder, config={"architecture": "no_such"}), "cannot be used: .*no_such"),
+        (lambda folder: _change_facts(folder, config=3), "cannot be used: "),
+        (lambda folder: _change_facts(folder, config={"architecture": "resnet18"}), "cannot be used: .*state_dict"),
+        (lambda folder: _change_facts(folder, image_size=None), "cannot be used: "),
+        (lambda folder: (folder.parents[1] / "search.json").write_text('{"nets": '), "cannot be used: "),
+        (lambda folder: (folder.parents[1] / "likeness.json").write_text('{"nets": 3}'), "cannot be used: .*slices"),
+    ],
+)
+def test_foreign_and_cut_checkpoints_are_one_line_that_names_them(
+    harm: Callable[[Path], object], reason: str, small_checkpoint: Path
+) -> None:
+    harm(small_checkpoint)
+    with pytest.raises(ValueError, match=reason) as caught:
+        load_checkpoint(small_checkpoint)
+    assert str(small_checkpoint) in str(caught.value) and str(caught.value).isprintable()
+
+
+def test_another_tools_checkpoint_is_named(tmp_path: Path) -> None:
+    torch.save({"state_dict": {"weight": torch.zeros(2)}}, file := tmp_path / "resnet.pt")
+    with pytest.raises(ValueError, match=r"resnet\.pt is no `best` checkpoint of this version"):
+        load_checkpoint(file)
+
+
+def test_large_images_are_not_kept_while_others_wait(tmp_path: Path) -> None:
+    Image.new("L", (6000, 5000), 90).save(file := tmp_path / "large.png")
+    classifier = Classifier(
+        label="even", classes=("a", "b"), image_size=32, predict=lambda pixels: torch.full((len(pixels), 2), 0.5)
+    )
+    (_, answer), *_ = classify_files([file] * 2, classifier)
+    assert isinstance(answer, Answer) and answer.picture is None
+
+    class Even:
+        def explain(self, pixels: torch.Tensor) -> np.ndarray:
+            return np.zeros(pixels.shape, np.float32)
+
+    (_, answer), *_ = classify_files([file] * 2, classifier, explainer=Even())  # type: ignore[arg-type]
+    assert isinstance(answer, Answer) and answer.picture is not None
+    assert max(answer.picture.size) <= 2048

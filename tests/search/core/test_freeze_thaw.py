@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from search.space import DefaultSpace
 
 from search.core.board import dense_levels
 from search.core.decisions import Decision, New, PastTrial, Resume, Verdict, replay
@@ -15,7 +16,6 @@ from search.core.freeze_thaw import FreezeThaw, Settings
 from search.core.outlook import Outlook, has_converged, look_ahead
 from search.core.promotion import find_promotion
 from search.core.proposals import SpaceProposals
-from search.space import DefaultSpace
 
 MAX_EPOCHS = 12
 
