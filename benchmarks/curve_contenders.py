@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import optuna
 from numpy.typing import NDArray
-from search.scheduler import Rungs, rung_levels
 
 from benchmarks.curve_clock import Proposer
 from benchmarks.curve_optuna import OptunaProposer, Pruned, build_tpe
@@ -17,6 +16,8 @@ from search.core.board import geometric_levels
 from search.core.decisions import Decision, New, Rule, Verdict
 from search.core.freeze_thaw import FreezeThaw, Settings
 from search.core.promotion import Promotion
+from search.core.rungs import Rungs, rung_levels
+from search.core.stopping import Stopping
 
 Contender = tuple[Rule, Proposer]
 
@@ -38,7 +39,7 @@ class RandomProposer:
     def end(self, number: int, *, is_complete: bool) -> None: ...
 
 
-class Stopping:
+class Judged:
     """A rule that stops trials and pauses none: `judge(number, epoch, value)` says whether a trial goes on."""
 
     def __init__(self, judge: Callable[[int, int, float], bool], max_epochs: int) -> None:
@@ -87,17 +88,17 @@ class RayAsha:
 def stock(table: CurveTable, seed: int) -> Contender:
     """Ray's OptunaSearch and ASHAScheduler as they come, with reduction factor 4: what a tutorial does."""
     proposer = OptunaProposer(table, build_tpe(seed, is_group=False), tells="complete")
-    return Stopping(RayAsha(table.max_epochs, 4), table.max_epochs), proposer
+    return Judged(RayAsha(table.max_epochs, 4), table.max_epochs), proposer
 
 
 def random_asha(table: CurveTable, seed: int) -> Contender:
-    return Stopping(RayAsha(table.max_epochs, 3), table.max_epochs), RandomProposer(seed)
+    return Judged(RayAsha(table.max_epochs, 3), table.max_epochs), RandomProposer(seed)
 
 
 def ctsearch_before(table: CurveTable, seed: int) -> Contender:
     """Rungs that stop, 1, 3, 9, ..., and group TPE: ctsearch until November 2026."""
     rungs = Rungs(rung_levels(table.max_epochs))
-    return Stopping(rungs.goes_on, table.max_epochs), OptunaProposer(table, build_tpe(seed, is_group=True))
+    return Stopping(rungs, table.max_epochs), OptunaProposer(table, build_tpe(seed, is_group=True))
 
 
 def pruner(build: Callable[[CurveTable], optuna.pruners.BasePruner]) -> Callable[[CurveTable, int], Contender]:
@@ -105,7 +106,7 @@ def pruner(build: Callable[[CurveTable], optuna.pruners.BasePruner]) -> Callable
         proposer = OptunaProposer(table, build_tpe(seed, is_group=False), pruner=build(table))
         pruned = Pruned(proposer)
         judge = lambda number, _, value: pruned.verdict(number, value) is Verdict.CONTINUE  # noqa: E731
-        return Stopping(judge, table.max_epochs), proposer
+        return Judged(judge, table.max_epochs), proposer
 
     return contender
 

@@ -37,6 +37,7 @@ from search.core.folder import create_search
 from search.core.ledger import Ledger, TrialEntry
 from search.core.rungs import Rungs, rung_levels
 from search.core.space import DefaultSpace
+from search.core.stopping import Stopping
 from search.engine.cluster import Cluster, connect
 from search.engine.fit import TrialPlan, run_trials
 from search.engine.searcher import Study
@@ -106,7 +107,7 @@ def run_stubs(
         trainable=tune.with_parameters(Stub, **stub),
         space=DefaultSpace(("small_cnn", "mobilenet_v3_small", "resnet18"), {}),
         study=study,
-        rungs=Rungs(rung_levels(NUM_REPORTS)),
+        rule=Stopping(Rungs(rung_levels(NUM_REPORTS)), NUM_REPORTS),
         budget=Budget(folder.spent_file),
         num_trials=num_trials,
     )

@@ -18,11 +18,12 @@ from search.champion.conclude import describe_end, report_search, write_result
 from search.champion.crown import Finish, crown_champion
 from search.core.budget import Budget
 from search.core.config import SearchConfig
+from search.core.decisions import Rule
 from search.core.describe import format_duration
 from search.core.events import Observer
 from search.core.folder import Phase, SearchFolder, create_search, make_name, reopen_search
 from search.core.ledger import Ledger
-from search.core.rungs import Rungs, rung_levels
+from search.core.rules import build_rule
 from search.core.stop import StopReason
 from search.core.version import code_version
 from search.engine.fit import TrialPlan, run_trials
@@ -165,7 +166,8 @@ class Session:
     study: Study
     ledger: Ledger
     budget: Budget
-    rungs: Rungs
+    rule: Rule
+    levels: Sequence[int]
     tracking: Tracking
     progress: ProgressTable
     display: ProgressTable | EpochLines
@@ -203,9 +205,12 @@ def open_session(plan: SearchPlan, folder: SearchFolder, runtime: Runtime, obser
     if config.timings:
         runtime.timings.started = progress.say
     step_plans = folder.read_record().get("plans", {})
+    rule, levels = build_rule(config, plan.space, direction)
     keeper = CheckpointKeeper(
         ledger, partial(delete_checkpoint, task.trials_uri), kept_bytes=plan.settings.checkpoint_bytes
     )
+    keeper.paused_bytes = plan.settings.checkpoint_bytes * (plan.cluster.num_slots + 1)
+    keeper.forget = rule.forget
     records = RecordSync(folder, step_plans, runtime.copy_records)
     display = EpochLines(runtime.console, config.max_epochs) if runtime.is_local else progress
     ledger.observers = (study, tracking, display, runtime.timings, keeper, records, *observers)
@@ -216,11 +221,8 @@ def open_session(plan: SearchPlan, folder: SearchFolder, runtime: Runtime, obser
         study=study,
         ledger=ledger,
         budget=budget,
-        rungs=Rungs(
-            rung_levels(config.max_epochs, first=config.first_rung, reduction_factor=config.reduction_factor),
-            reduction_factor=config.reduction_factor,
-            direction=direction,
-        ),
+        rule=rule,
+        levels=levels,
         tracking=tracking,
         progress=progress,
         display=display,
@@ -287,7 +289,8 @@ def run(session: Session) -> StopReason:
         trainable=None,
         space=session.plan.space,
         study=session.study,
-        rungs=session.rungs,
+        rule=session.rule,
+        levels=session.levels,
         budget=session.budget,
         num_trials=session.plan.num_trials,
         step_plans=session.step_plans,
@@ -319,6 +322,12 @@ def run_on_ray(plan: TrialPlan, session: Session) -> StopReason:
 def run_here(plan: TrialPlan, session: Session) -> StopReason:
     """The trials in this process."""
     return run_trials_here(plan, session.ledger, session.task)
+
+
+def count_at_last(session: Session) -> int:
+    """How many trials have reached the last epoch at which trials are compared."""
+    last = max((level for level in session.levels if level < session.plan.config.max_epochs), default=0)
+    return sum(entry.num_epochs >= last > 0 for entry in session.ledger.entries.values())
 
 
 @contextmanager
@@ -367,7 +376,7 @@ def conclude(session: Session, reason: StopReason) -> None:
             recipe_lines=standing,
         )
         facts = {
-            "num_last_rung": session.rungs.num_at_last,
+            "num_last_rung": count_at_last(session),
             "stop_reason": str(session.budget.stop),
             "pace": runtime.timings.to_record(),
             **record_standing(session.ledger, plan.recipes),

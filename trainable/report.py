@@ -66,11 +66,12 @@ class Outcome(StrEnum):
 class TrialReport:
     """One epoch of one trial, counted from 1.
 
-    `value` is the search's metric on validation, `metrics` all that is logged, by name. `finished` says that the trial
-    has reached its last epoch or the end of its patience. Times are Unix seconds. `plan` is the step plan by which it
-    trains (precision, memory format), `plan_key` for which architecture and machine that was measured. `tags` are for
-    the trial's run. Bytes: `checkpoint_bytes` by kind of checkpoint, `resident_bytes` of the worker. `timings_s` says
-    where the time before the first step went. `hostname`, `pid` and `step_s` are what Tune adds on the worker.
+    `value` is the search's metric on validation, `standard_error` its own where that is known, `metrics` all that is
+    logged, by name. `finished` says that the trial has reached its last epoch or the end of its patience. Times are
+    Unix seconds. `plan` is the step plan by which it trains (precision, memory format), `plan_key` for which
+    architecture and machine that was measured. `tags` are for the trial's run. Bytes: `checkpoint_bytes` by kind of
+    checkpoint, `resident_bytes` of the worker. `timings_s` says where the time before the first step went. `hostname`,
+    `pid` and `step_s` are what Tune adds on the worker.
     """
 
     epoch: int
@@ -90,6 +91,7 @@ class TrialReport:
     hostname: str = ""
     pid: int = 0
     step_s: float = 0.0
+    standard_error: float | None = None
 
     @property
     def timestamp_ms(self) -> int:

@@ -52,6 +52,7 @@ class Trial(tune.Trainable):
         keep_freed_memory()
         self.task = task
         self.training: Training | None = None
+        self.has_finished = False
         self.closing_log: RunLog | None = None
         self.memory = WorkerMemory()
         self.node_dir = choose_node_dir(task.node_dir)
@@ -75,7 +76,9 @@ class Trial(tune.Trainable):
     def _train_epoch(self) -> TrialReport:
         if (training := self.training) is None:
             training = self.training = self._begin()
+        self.has_finished = False
         report = next(training.reports) if self.others is None else self.others.train_epoch(training.reports)
+        self.has_finished = report.finished
         timestamp_ms = training.log(report)
         ended_at_s = timestamp_ms / 1000
         plan = {"precision": self.plan.precision, "memory_format": self.plan.memory_format}
@@ -98,15 +101,12 @@ class Trial(tune.Trainable):
         )
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """The next trial comes because the last one ended for good: its `newest` checkpoint goes.
-
-        The driver deletes a `best` that nobody needs only when this has returned (search/observers/checkpoints.py).
+        """The next trial comes because the last one ended, or pauses: then its `newest` checkpoint is what it goes on
+        from. The driver deletes what nobody needs only when this has returned (search/observers/checkpoints.py).
         A worker whose memory does not come back ends itself; Tune then starts the trial on a new one.
         """
         with self._timed("end of the last trial"):
-            ended = self._end(keep_newest=False)
-            if ended is not None:
-                ended.writer.store.delete("newest")
+            self._end(keep_newest=not self.has_finished)
         with self._timed("proof of memory"):
             if not self.memory.comes_back():
                 self.cleanup()

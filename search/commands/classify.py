@@ -20,8 +20,8 @@ from mlflow_server.serve import ensure_server
 from search.observers.outbox import explain_refusal
 from search.observers.surroundings import QUIET_MLFLOW
 from trainable.images.faults import show_name, show_text, write_name
+from trainable.images.folders import list_folder
 from trainable.images.likeness import NOT_CHEST_CT
-from trainable.images.rows import list_folder
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

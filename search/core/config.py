@@ -30,6 +30,7 @@ from trainable.config import METRICS
 from trainable.recipes import RECIPES, find_recipe
 
 SAMPLERS = ("tpe", "random")
+SCHEDULERS = ("freeze-thaw", "promotion", "asha")
 BAD_NODES = ("refuse", "leave-out")
 
 
@@ -186,6 +187,12 @@ class SchedulingOptions:
     """How long a trial may go on, and by what it is judged."""
 
     max_epochs: int = option("--max-epochs", "of one trial (default: 27)", default=27, read=whole)
+    scheduler: str = option(
+        "--scheduler",
+        "who goes on: by a model of the curves, by promotion at rungs, or stopped at rungs (default: freeze-thaw)",
+        default="freeze-thaw",
+        choices=SCHEDULERS,
+    )
     first_rung: int = option("--first-rung", "ASHA's first rung (default: 1)", default=1, metavar="EPOCHS", read=whole)
     reduction_factor: int = option(
         "--reduction-factor", "ASHA keeps 1/N at each rung (default: 3)", default=3, metavar="N", read=whole
@@ -200,6 +207,7 @@ class SchedulingOptions:
 
     def check_scheduling(self) -> None:
         _check_choice("metric", self.metric, METRICS)
+        _check_choice("scheduler", self.scheduler, SCHEDULERS)
         _check_positive(self, "max_epochs", "first_rung", "trial_timeout_s")
         _require("reduction_factor", self.reduction_factor, self.reduction_factor >= 2, "2 or more")
         _require("patience", self.patience, self.patience >= 0, "0 (off) or a number of epochs")

@@ -19,6 +19,12 @@ class Observer:
     def epoch_reported(self, entry: TrialEntry, report: TrialReport) -> None:
         """An epoch that was not known before; the entry holds it already."""
 
+    def trial_paused(self, entry: TrialEntry) -> None:
+        """A trial gave its worker to another one, and may go on later."""
+
+    def trial_resumed(self, entry: TrialEntry) -> None:
+        """A paused trial goes on."""
+
     def trial_recovered(self, entry: TrialEntry) -> None:
         """A trial lost its worker and goes on elsewhere from its newest checkpoint."""
 

@@ -53,7 +53,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class View:
-    """A model of `values` (all that were seen), their median, and the best that it believes in, in the values' own unit.
+    """A model of `values` (all that were seen), their median, and the best that it believes in, in the values' unit.
 
     What is standardised is middle + spread * value in the metric's unit; of normal scores neither means anything.
     """

@@ -17,8 +17,9 @@ class TrialEntry:
     """What is known of one trial. The ledger alone changes it; `run_id` is set by who makes the run in MLflow.
 
     `values` holds the validation metric by epoch (1-based), `best_epoch` that of the best one. `outcome` is None while
-    the trial runs or waits. `reports` are those of this session, until the trial has ended. `tags` are for its run,
-    `best_bytes` is the size of its best checkpoint as far as this session has heard, `traceback` belongs to `error`.
+    the trial runs or waits; `is_paused` says that it waits for a worker. `reports` are those of this session, until the
+    trial has ended. `tags` are for its run, `best_bytes` is the size of its best checkpoint, `held_bytes` that of
+    all its checkpoints, as far as this session has heard; `traceback` belongs to `error`.
     """
 
     number: int
@@ -27,10 +28,12 @@ class TrialEntry:
     values: dict[int, float] = field(default_factory=dict)
     best_epoch: int | None = None
     outcome: Outcome | None = None
+    is_paused: bool = False
     error: str | None = None
     traceback: str | None = None
     tags: dict[str, str] = field(default_factory=dict)
     best_bytes: int = 0
+    held_bytes: int = 0
     reports: dict[int, TrialReport] = field(default_factory=dict)
 
     @property
@@ -41,6 +44,11 @@ class TrialEntry:
     @property
     def num_epochs(self) -> int:
         return max(self.values, default=0)
+
+    @property
+    def state(self) -> str:
+        """The outcome, or `running` or `paused`."""
+        return str(self.outcome or ("paused" if self.is_paused else "running"))
 
 
 class Ledger:
@@ -69,8 +77,9 @@ class Ledger:
         repeats; nobody hears of that."""
         entry = self.entries[number]
         entry.tags |= report.tags
-        if report.checkpoint_bytes.get("best"):
-            entry.best_bytes = report.checkpoint_bytes["best"]
+        if report.checkpoint_bytes:
+            entry.best_bytes = report.checkpoint_bytes.get("best", 0)
+            entry.held_bytes = sum(report.checkpoint_bytes.values())
         if report.epoch in entry.values:
             return False
         entry.values[report.epoch] = report.value
@@ -79,6 +88,20 @@ class Ledger:
         for observer in self.observers:
             observer.epoch_reported(entry, report)
         return True
+
+    def pause(self, number: int) -> None:
+        """A trial gave its worker to another one."""
+        entry = self.entries[number]
+        entry.is_paused = True
+        for observer in self.observers:
+            observer.trial_paused(entry)
+
+    def resume(self, number: int) -> None:
+        """A paused trial goes on."""
+        entry = self.entries[number]
+        entry.is_paused = False
+        for observer in self.observers:
+            observer.trial_resumed(entry)
 
     def fail(self, number: int, failure: TrialFailure) -> None:
         """Note what a trial raised; `end` follows."""
@@ -96,6 +119,7 @@ class Ledger:
         if entry.outcome is not None:
             return
         entry.outcome = outcome
+        entry.is_paused = False
         entry.tags |= tags or {}
         for observer in self.observers:
             observer.trial_ended(entry)
@@ -131,8 +155,8 @@ class Ledger:
         return set(self.entries) - set(self.ended())
 
     def counts(self) -> Counter[str]:
-        """How many trials have each outcome; `running` counts those without one."""
-        return Counter(str(entry.outcome or "running") for entry in self.entries.values())
+        """How many trials have each outcome; `running` and `paused` count those without one."""
+        return Counter(entry.state for entry in self.entries.values())
 
     def history(self) -> list[tuple[int, int, float]]:
         """(trial, epoch, value) of every report, for the scheduler's rungs."""

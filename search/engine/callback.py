@@ -25,12 +25,14 @@ ReadBest = Callable[[int], Mapping[str, Any] | None]
 
 
 class TuneEvents(tune.Callback):
-    """`read_best(number)` gives the facts of a trial's best checkpoint, None without one."""
+    """`read_best(number)` gives the facts of a trial's best checkpoint, None without one. `levels` are the epochs at
+    which trials are compared."""
 
     def __init__(self, ledger: Ledger, budget: Budget, scheduler: Scheduler, read_best: ReadBest) -> None:
         self.ledger = ledger
         self.budget = budget
         self.scheduler = scheduler
+        self.levels: Sequence[int] = ()
         self.read_best = read_best
 
     def on_trial_result(
@@ -57,7 +59,10 @@ class TuneEvents(tune.Callback):
         """Give a trial its outcome; a search whose first trials all fail ends."""
         if outcome in (Outcome.INTERRUPTED, Outcome.FAILED):
             self._recover_last_epoch(number)
-        self.ledger.end(number, outcome, {"rung": str(self.scheduler.rungs.rung_of(number))})
+        self.scheduler.rule.end(number, outcome)
+        epochs = self.ledger.entries[number].num_epochs
+        rung = max((level for level in self.levels if level <= epochs), default=0)
+        self.ledger.end(number, outcome, {"rung": str(rung)})
         num_failed = self.ledger.counts()[Outcome.FAILED]
         if num_failed >= NUM_FAILURES_TO_END and self.ledger.best() is None:
             self.budget.stop.ask(StopReason.ALL_FAILED, f"the first {num_failed} trials all failed")

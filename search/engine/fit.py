@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +13,8 @@ from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
 
 from search.core.budget import Budget
+from search.core.decisions import Rule, replay
 from search.core.ledger import Ledger
-from search.core.rungs import Rungs
 from search.core.space import Space
 from search.core.stop import StopReason
 from search.engine.callback import ReadBest, TuneEvents
@@ -30,16 +31,18 @@ MAX_LOST_WORKERS = 3
 class TrialPlan:
     """What `run_trials` runs: any trainable of Tune whose results are `TrialReport`s, over any space.
 
-    `num_trials` of None has no end. `step_plans` are those measured so far, by key: every trial is handed them.
-    `read_best(number)` gives the facts of a trial's best checkpoint, None without one.
+    `rule` decides who goes on; `levels` are the epochs at which it compares trials. `num_trials` of None has no end.
+    `step_plans` are those measured so far, by key: every trial is handed them. `read_best(number)` gives the facts of a
+    trial's best checkpoint, None without one.
     """
 
     trainable: Any
     space: Space
     study: Study
-    rungs: Rungs
+    rule: Rule
     budget: Budget
     num_trials: int | None = None
+    levels: Sequence[int] = ()
     step_plans: dict[str, dict[str, str]] = field(default_factory=dict)
     read_best: ReadBest = lambda number: None
 
@@ -76,12 +79,14 @@ def run_trials(
 
     `folder` takes what Tune writes meanwhile; `watches` are further callbacks, made of the searcher.
     """
-    for entry in ledger.entries.values():
-        plan.rungs.enter(entry.number, entry.values)
-    scheduler = Scheduler(ledger, plan.rungs, cluster.place_trial)
-    searcher = OptunaSearcher(plan.study, plan.space, ledger, num_slots=cluster.num_slots, num_trials=plan.num_trials)
+    replay(plan.rule, plan.study.history())
+    searcher = OptunaSearcher(
+        plan.study, plan.space, ledger, plan.rule, num_slots=cluster.num_slots, num_trials=plan.num_trials
+    )
     searcher.step_plans = plan.step_plans
+    scheduler = Scheduler(ledger, searcher, cluster.place_trial)
     events = TuneEvents(ledger, plan.budget, scheduler, plan.read_best)
+    events.levels = plan.levels
     shutil.rmtree(folder / "tune", ignore_errors=True)
     tuner = tune.Tuner(
         tune.with_resources(plan.trainable, cluster.place_trial()),
@@ -106,8 +111,10 @@ def run_trials(
     try:
         tuner.fit()
     finally:
-        for number in sorted(plan.study.live):
-            events.end(number, Outcome.INTERRUPTED)
+        waits = plan.budget.stop.reason is StopReason.TERMINATED or sys.exc_info()[0] is not None
+        for number in sorted({*plan.study.live, *plan.study.paused}):
+            is_paused = ledger.entries[number].is_paused
+            events.end(number, Outcome.STOPPED if is_paused and not waits else Outcome.INTERRUPTED)
         plan.budget.save()
         shutil.rmtree(folder / "tune", ignore_errors=True)
     if ledger.entries and ledger.best() is None:

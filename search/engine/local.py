@@ -40,9 +40,10 @@ def run_trials_here(plan: TrialPlan, ledger: Ledger, task: TrialTask) -> StopRea
     What training raises is the trial's failure, and is raised again when all have their outcome.
     """
     error: Exception | None = None
-    while not plan.budget.is_over() and plan.study.has_next(plan.num_trials) and error is None:
-        number, params, run_id = plan.study.ask(plan.space)
-        entry = ledger.begin(number, params, run_id)
+    while not plan.budget.is_over() and plan.study.may_begin(plan.num_trials) and error is None:
+        begun = plan.study.begin(plan.space)
+        number = begun.number
+        entry = ledger.begin(number, begun.params)
         outcome = Outcome.INTERRUPTED
         try:
             for report in train_here(entry, task):

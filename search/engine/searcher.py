@@ -10,6 +10,7 @@ import json
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 from ray.tune.search import Searcher
 
+from search.core.decisions import New, PastTrial, Resume, Rule
 from search.core.events import Observer
 from search.core.ledger import Ledger, TrialEntry
 from search.core.space import Space, configuration_of
@@ -33,6 +35,21 @@ OUTCOMES = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """A trial that is handed out: its configuration, the same as it was drawn (the space's own names), and its run."""
+
+    number: int
+    params: dict[str, Any]
+    drawn: Mapping[str, Any]
+    run_id: str | None = None
+
+
+def is_begun(trial: FrozenTrial) -> bool:
+    """Whether a trial has its configuration; the others are first points that wait."""
+    return "params" in trial.user_attrs
+
+
 def build_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
     """`tpe`: multivariate TPE over groups of hyperparameters that occur together; `random`: independent draws."""
     if name == "random":
@@ -45,9 +62,9 @@ def build_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
 class Study(Observer):
     """The study in its journal file: what was tried, epoch by epoch, over all sessions of a search.
 
-    It hears of every event before all other observers. Trials that a dead driver left running wait to be handed out
-    again. The sampler of a resumed search begins from its seed plus the number of trials, so that it does not repeat
-    its first draws.
+    It hears of every event before all other observers. `live` are the trials that hold a worker, `paused` those that
+    wait to go on: begun in this session, or left by an earlier one, whose driver may have died. The sampler of a
+    resumed search begins from its seed plus the number of trials, so that it does not repeat its first draws.
     """
 
     def __init__(self, journal: Path, *, sampler: str, seed: int, direction: Direction) -> None:
@@ -56,12 +73,17 @@ class Study(Observer):
         self.study = optuna.create_study(
             study_name=STUDY_NAME, storage=self.storage, direction=direction.value, load_if_exists=True
         )
-        self.live: dict[int, Trial] = {}  # handed out in this session
+        self.live: dict[int, Trial] = {}
+        self.paused: dict[int, Trial] = {}
         trials = self.trials()
         self.study.sampler = build_sampler(sampler, seed + len(trials))
         for trial in trials:
-            if trial.state == TrialState.RUNNING:
-                self._put_back(trial.number)
+            if is_begun(trial) and trial.state == TrialState.WAITING:
+                self.storage.set_trial_state_values(trial._trial_id, state=TrialState.RUNNING)
+            if is_begun(trial) and not trial.state.is_finished():
+                self.paused[trial.number] = Trial(self.study, trial._trial_id)
+            elif trial.state == TrialState.RUNNING:  # its driver died before it had a configuration
+                self.storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
 
     def begin_with(self, points: Sequence[Mapping[str, Any]]) -> None:
         """Let a new study try these points first; a resumed one has them already."""
@@ -74,44 +96,58 @@ class Study(Observer):
 
     def restore(self, ledger: Ledger) -> None:
         """Enter into the ledger what earlier sessions tried."""
-        _enter(self.trials(), ledger)
+        _enter(self.trials(), ledger, running=Outcome.INTERRUPTED)
 
-    def ask(self, space: Space) -> tuple[int, dict[str, Any], str | None]:
-        """The next trial: its number, its configuration, and its MLflow run if it goes on."""
+    def history(self) -> list[PastTrial]:
+        """The same for the rule: parameters in the space's own names."""
+        return [
+            PastTrial(
+                number=trial.number,
+                params=trial.params,
+                values=trial.intermediate_values,
+                outcome=OUTCOMES.get(trial.state, Outcome.INTERRUPTED),
+            )
+            for trial in self.trials()
+            if is_begun(trial)
+        ]
+
+    def begin(self, space: Space, proposed: Mapping[str, Any] | None = None) -> Begun:
+        """A new trial: the next of the first points, else what was proposed, else what the sampler draws."""
+        if proposed is not None and not any(trial.state == TrialState.WAITING for trial in self.trials()):
+            self.study.enqueue_trial(dict(proposed))
         trial = self.study.ask()
-        known = self.storage.get_trial(self._trial_id(trial.number)).user_attrs
-        if "params" in known:
-            params = json.loads(known["params"])
-        else:
-            params = self._draw(trial, space)
-            trial.set_user_attr("params", json.dumps(params))
+        params = self._draw(trial, space)
+        trial.set_user_attr("params", json.dumps(params))
         self.live[trial.number] = trial
-        return trial.number, params, known.get("run_id")
+        return Begun(number=trial.number, params=params, drawn=trial.params)
 
-    def has_next(self, num_trials: int | None) -> bool:
-        """Whether a further trial may begin, or one waits to go on, where `num_trials` may begin in all."""
-        if num_trials is None:
-            return True
-        trials = self.trials()
-        waiting = [trial for trial in trials if trial.state == TrialState.WAITING]
-        num_put_back = sum("params" in trial.user_attrs for trial in waiting)  # the others are first points
-        return len(trials) - len(waiting) + num_put_back < num_trials or num_put_back > 0
+    def resume(self, number: int) -> Begun:
+        """A paused trial holds a worker again."""
+        trial = self.live[number] = self.paused.pop(number)
+        known = trial.user_attrs
+        return Begun(number=number, params=json.loads(known["params"]), drawn=trial.params, run_id=known.get("run_id"))
 
-    def trial_began(self, entry: TrialEntry) -> None:
-        """Nothing: `ask` has begun it. Its run is noted when there is one (`note_run`)."""
+    def may_begin(self, num_trials: int | None) -> bool:
+        """Whether a new trial may begin, where `num_trials` may begin in all; None has no end."""
+        return num_trials is None or sum(map(is_begun, self.trials())) < num_trials
 
     def note_run(self, entry: TrialEntry) -> None:
-        """Remember the MLflow run of a trial."""
-        if entry.run_id is not None and (trial := self.live.get(entry.number)) is not None:
+        """Remember the MLflow run of a trial, as soon as it is known."""
+        trial = self.live.get(entry.number)
+        if trial is not None and entry.run_id is not None and "run_id" not in trial.user_attrs:
             trial.set_user_attr("run_id", entry.run_id)
 
     def epoch_reported(self, entry: TrialEntry, report: TrialReport) -> None:
         if (trial := self.live.get(entry.number)) is not None:
             trial.report(report.value, step=report.epoch)
 
+    def trial_paused(self, entry: TrialEntry) -> None:
+        self.paused[entry.number] = self.live.pop(entry.number)
+
     def trial_ended(self, entry: TrialEntry) -> None:
         """The four outcomes as Optuna's states: complete, pruned with its values, failed, waiting to go on."""
-        trial = self.live.pop(entry.number, None)
+        self.note_run(entry)
+        trial = self.live.pop(entry.number, None) or self.paused.pop(entry.number, None)
         if trial is None:
             return
         if entry.outcome is Outcome.COMPLETED:
@@ -121,7 +157,7 @@ class Study(Observer):
         elif entry.outcome is Outcome.FAILED:
             self.study.tell(trial, state=TrialState.FAIL)
         else:
-            self._put_back(entry.number)
+            self.storage.set_trial_state_values(trial._trial_id, state=TrialState.WAITING)
 
     def importances(self) -> dict[str, float]:
         """Each hyperparameter's share in the spread of the results, where enough trials completed to tell.
@@ -146,14 +182,6 @@ class Study(Observer):
             self.study.tell(trial, state=TrialState.FAIL)
             raise
 
-    def _put_back(self, number: int) -> None:
-        """Let a running trial wait: the next `ask` returns it with its number, parameters and values."""
-        self.storage.set_trial_state_values(self._trial_id(number), state=TrialState.WAITING)
-
-    def _trial_id(self, number: int) -> int:
-        study_id = self.storage.get_study_id_from_name(STUDY_NAME)
-        return self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
-
 
 def read_study(journal: Path, ledger: Ledger) -> None:
     """Enter the trials of a study into a ledger, and change nothing: a search may be running on it."""
@@ -161,27 +189,21 @@ def read_study(journal: Path, ledger: Ledger) -> None:
         return
     storage = JournalStorage(JournalFileBackend(str(journal)))
     if STUDY_NAME in {study.study_name for study in storage.get_all_studies()}:
-        _enter(storage.get_all_trials(storage.get_study_id_from_name(STUDY_NAME)), ledger)
+        _enter(storage.get_all_trials(storage.get_study_id_from_name(STUDY_NAME)), ledger, running=None)
 
 
-def _enter(trials: Sequence[FrozenTrial], ledger: Ledger) -> None:
-    for trial in trials:
-        if "params" in trial.user_attrs:
-            ledger.restore(
-                TrialEntry(
-                    number=trial.number,
-                    params=json.loads(trial.user_attrs["params"]),
-                    run_id=trial.user_attrs.get("run_id"),
-                    values=dict(sorted(trial.intermediate_values.items())),
-                    outcome=None
-                    if trial.state == TrialState.RUNNING
-                    else OUTCOMES.get(trial.state, Outcome.INTERRUPTED),
-                )
+def _enter(trials: Sequence[FrozenTrial], ledger: Ledger, *, running: Outcome | None) -> None:
+    for trial in filter(is_begun, trials):
+        is_running = trial.state == TrialState.RUNNING
+        ledger.restore(
+            TrialEntry(
+                number=trial.number,
+                params=json.loads(trial.user_attrs["params"]),
+                run_id=trial.user_attrs.get("run_id"),
+                values=dict(sorted(trial.intermediate_values.items())),
+                outcome=running if is_running else OUTCOMES.get(trial.state, Outcome.INTERRUPTED),
             )
-
-
-def _outcome_of(trial: FrozenTrial) -> Outcome:
-    return OUTCOMES.get(trial.state, Outcome.INTERRUPTED)
+        )
 
 
 def check_space(space: Space, *, num_draws: int = 3) -> None:
@@ -193,36 +215,54 @@ def check_space(space: Space, *, num_draws: int = 3) -> None:
 
 
 class OptunaSearcher(Searcher):
-    """Hands the study's next trial to Tune; all else the study hears from the ledger.
+    """Hands trials to Tune as the rule decides: a new one, or one of an earlier session that goes on.
 
-    At most `num_slots` trials are under way, so that a configuration is proposed when it can start, with all that
-    is known by then. `num_trials` of None has no end. `step_plans` go to every trial.
+    At most `num_slots` trials hold a worker, so that a decision is made when it can be carried out, with all that is
+    known by then. `num_trials` may begin in all; None has no end. `step_plans` go to every trial. A trial that was
+    paused in this session is known to Tune: its number is put into `to_resume`, for the scheduler.
     """
 
     def __init__(
-        self, study: Study, space: Space, ledger: Ledger, *, num_slots: int, num_trials: int | None = None
+        self, study: Study, space: Space, ledger: Ledger, rule: Rule, *, num_slots: int, num_trials: int | None = None
     ) -> None:
         super().__init__()
         self.study = study
         self.space = space
         self.ledger = ledger
+        self.rule = rule
         self.num_slots = num_slots
         self.num_trials = num_trials
         self.step_plans: dict[str, dict[str, str]] = {}
+        self.to_resume: set[int] = set()
+        self.decided: list[New | Resume] = []
+        self._known: set[int] = set()
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
         return True
 
+    def decide(self) -> New | Resume | None:
+        """What a free worker does next."""
+        return self.rule.next(may_begin=self.study.may_begin(self.num_trials))
+
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         if len(self.study.live) >= self.num_slots:
             return None
-        if not self.study.has_next(self.num_trials):
-            return Searcher.FINISHED
-        number, params, run_id = self.study.ask(self.space)
-        entry = self.ledger.begin(number, params, run_id)
-        if run_id is None:
-            self.study.note_run(entry)
-        return {"number": number, "params": params, "run_id": entry.run_id, "plans": dict(self.step_plans)}
+        decision = self.decided.pop(0) if self.decided else self.decide()
+        if decision is None:
+            return None if self.study.live else Searcher.FINISHED
+        if isinstance(decision, Resume):
+            begun = self.study.resume(decision.number)
+            if begun.number in self._known:
+                self.to_resume.add(begun.number)
+                self.ledger.resume(begun.number)
+                return None
+        else:
+            begun = self.study.begin(self.space, decision.params)
+            self.rule.begin(begun.number, begun.drawn)
+        entry = self.ledger.begin(begun.number, begun.params, begun.run_id)
+        self.study.note_run(entry)
+        self._known.add(begun.number)
+        return {"number": begun.number, "params": begun.params, "run_id": entry.run_id, "plans": dict(self.step_plans)}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Nothing: the ledger has it already."""

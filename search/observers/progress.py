@@ -59,12 +59,16 @@ class ProgressTable(Observer):
 
     def headline(self) -> str:
         counts = self.ledger.counts()
-        parts = [f"{counts['running']} running", *(f"{counts[outcome]} {outcome}" for outcome in Outcome)]
+        live = [state for state in ("running", "paused") if state == "running" or counts[state]]
+        parts = [
+            *(f"{counts[state]} {state}" for state in live),
+            *(f"{counts[outcome]} {outcome}" for outcome in Outcome),
+        ]
         ending = f"  |  ending: {self.budget.stop}" if self.budget.stop.reason not in NATURAL else ""
         return f"{self.heading.name}  {self.describe_budget()}  |  {', '.join(parts)}{ending}"
 
     def describe_budget(self) -> str:
-        ended = len(self.ledger.entries) - self.ledger.counts()["running"]
+        ended = sum(entry.outcome is not None for entry in self.ledger.entries.values())
         parts = [f"{ended} of {self.heading.num_trials} trials" if self.heading.num_trials else f"{ended} trials"]
         wall = format_duration(self.budget.wall_s)
         limit_s = self.budget.time_budget_s
@@ -92,7 +96,7 @@ class ProgressTable(Observer):
                 str(entry.params.get("architecture", "")),
                 describe_params(entry.params),
                 draw_spark(curve, low, high),
-                str(entry.outcome or "running"),
+                entry.state,
             )
         return table
 

@@ -135,6 +135,12 @@ class Tracking(Observer):
         if self.logs_for_trials or entry.number in self._logged_for:
             self._send(entry.number, {report.epoch: report}, f"epoch {report.epoch} of trial {entry.number}")
 
+    def trial_paused(self, entry: TrialEntry) -> None:
+        self._tag_state(entry.number, "paused")
+
+    def trial_resumed(self, entry: TrialEntry) -> None:
+        self._tag_state(entry.number, "running")
+
     def trial_ended(self, entry: TrialEntry) -> None:
         """End a trial's run: gaps filled, best epoch noted, tags, outcome and status set.
 
@@ -215,6 +221,15 @@ class Tracking(Observer):
         )
         return f"{self.uri}/#/compare-runs?runs={runs}&experiments={experiments}"
 
+    def _tag_state(self, number: int, state: str) -> None:
+        """Whether a trial without an outcome trains or waits, for people."""
+
+        def tag() -> None:
+            if (run_id := self._run_ids.get(number)) is not None:
+                self.runs.client.set_tag(run_id, "state", state)
+
+        self._outbox.tell(f"that trial {number} is {state}", tag)
+
     def _send(self, number: int, reports: Mapping[int, TrialReport], what: str) -> None:
         epochs = {epoch: (report.timestamp_ms, report.metrics) for epoch, report in reports.items()}
 
@@ -229,7 +244,7 @@ class Tracking(Observer):
     ) -> None:
         self._open.discard(number)
         said = {"error": error[-MAX_TAG_CHARS:]} if error else {}
-        all_tags = {**(tags or {}), "outcome": str(outcome), **said}
+        all_tags = {**(tags or {}), "outcome": str(outcome), "state": str(outcome), **said}
         now_ms = _now_ms()
 
         def end() -> None:

@@ -143,7 +143,7 @@ def describe_origin(config: SearchConfig, data: PreparedData) -> dict[str, str]:
 
 def settle_trials(config: SearchConfig, home: SearchFolder, prepared: PreparedData, cluster: Cluster) -> TrialSettings:
     """What all trials of this search share. Every running trial, and the best that have ended, may keep an equal part
-    of the checkpoint budget."""
+    of the checkpoint budget; where trials are paused, these have half of it."""
     training = prepared.training
     checkpoint_bytes = config.checkpoint_budget_bytes or free_bytes(config.storage or str(home.folder)) / 2
     return TrialSettings(
@@ -160,7 +160,7 @@ def settle_trials(config: SearchConfig, home: SearchFolder, prepared: PreparedDa
         timeout_s=config.trial_timeout_s,
         compile=config.compile,
         checkpoint_interval_s=config.checkpoint_interval_s,
-        checkpoint_bytes=checkpoint_bytes / (cluster.num_slots + 1),
+        checkpoint_bytes=checkpoint_bytes / (2 if config.scheduler != "asha" else 1) / (cluster.num_slots + 1),
     )
 
 

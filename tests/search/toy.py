@@ -18,9 +18,12 @@ from ray import tune
 from search.core.budget import Budget
 from search.core.events import Observer
 from search.core.folder import SearchFolder, create_search, reopen_search
+from search.core.freeze_thaw import FreezeThaw
 from search.core.ledger import Ledger, TrialEntry
+from search.core.promotion import Promotion
 from search.core.rungs import Rungs, rung_levels
 from search.core.stop import StopReason
+from search.core.stopping import Stopping
 from search.engine.cluster import Cluster
 from search.engine.fit import TrialPlan, run_trials
 from search.engine.searcher import Study
@@ -45,9 +48,15 @@ class Toy(tune.Trainable):
         self.epoch = 0
         return True
 
+    def go_on(self) -> int:
+        """With `goes_on`, the epoch of the best checkpoint; its report is repeated, as a real trial's is."""
+        params = self.config["params"]
+        found = read_best(params["trials_uri"], self.config["number"]) if params.get("goes_on") else None
+        return found["epoch"] - 1 if found else 0
+
     def step(self) -> dict[str, Any]:
         params = self.config["params"]
-        self.epoch += 1
+        self.epoch = (self.epoch or self.go_on()) + 1
         if self.epoch == params.get("dies_at"):
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(params.get("sleep_s", 0))
@@ -112,14 +121,15 @@ class EndWhen(Observer):
 class EndAfter(Observer):
     """Asks for the end when more than so many trials have begun."""
 
-    def __init__(self, budget: Budget, num_trials: int) -> None:
+    def __init__(self, budget: Budget, num_trials: int, reason: StopReason) -> None:
         self.budget = budget
         self.num_left = num_trials
+        self.reason = reason
 
     def trial_began(self, entry: TrialEntry) -> None:
         self.num_left -= 1
         if self.num_left < 0:
-            self.budget.stop.ask(StopReason.REQUESTED)
+            self.budget.stop.ask(self.reason)
 
 
 @dataclass
@@ -127,7 +137,7 @@ class Played:
     study: Study
     ledger: Ledger
     budget: Budget
-    rungs: Rungs
+    rule: Stopping | Promotion | FreezeThaw
     memory: Memory
     deleted: list[tuple[int, str]]
     timings: Timings
@@ -154,7 +164,10 @@ def play_in(tmp_path: Path, cluster: Cluster) -> Play:
         num_trials: int | None = 12,
         slots: int = 2,
         stop_after: int | None = None,
+        stop_reason: StopReason = StopReason.REQUESTED,
+        paused_bytes: float = math.inf,
         stop_when: Path | None = None,
+        build_rule: Callable[[Ledger], Any] | None = None,
         kept_bytes: float = math.inf,
         observers: Callable[[Ledger], list[Observer]] = lambda ledger: [],
         place_trial: Callable[[], tune.PlacementGroupFactory] | None = None,
@@ -172,12 +185,16 @@ def play_in(tmp_path: Path, cluster: Cluster) -> Play:
         if stop_when is not None:
             ledger.observers = (*ledger.observers, EndWhen(budget, stop_when))
         if stop_after is not None:
-            ledger.observers = (*ledger.observers, EndAfter(budget, stop_after))
+            ledger.observers = (*ledger.observers, EndAfter(budget, stop_after, stop_reason))
+        keeper.paused_bytes = paused_bytes
+        rule = build_rule(ledger) if build_rule else Stopping(Rungs(rung_levels(9)), 9)
+        keeper.forget = rule.forget
         plan = TrialPlan(
             trainable=Toy,
             space=space,
             study=study,
-            rungs=Rungs(rung_levels(9)),
+            rule=rule,
+            levels=(1, 3, 9),
             budget=budget,
             num_trials=num_trials,
             read_best=partial(read_best, str(folder.trials)),
@@ -185,7 +202,7 @@ def play_in(tmp_path: Path, cluster: Cluster) -> Play:
         own = replace(cluster, num_slots=slots) if place_trial is None else Placed(cluster, slots, place_trial)
         reason = run_trials(plan, ledger, own, folder.folder)
         folder.release()
-        return Played(study, ledger, budget, plan.rungs, memory, deleted, timings, reason)
+        return Played(study, ledger, budget, rule, memory, deleted, timings, reason)
 
     return run
 

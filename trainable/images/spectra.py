@@ -48,7 +48,7 @@ def find_candidates(pictures: Grey) -> Pairs:
     first, second, pose = torch.cat(found, dim=1).numpy()
     mutual = (first > second) & ((pose == 0) | (pose >= 4))  # these poses are their own inverse: half of the work
     first, second = np.where(mutual, second, first), np.where(mutual, first, second)
-    return tuple(np.unique(np.stack([first, second, pose]), axis=1))  # type: ignore[return-value]
+    return tuple(np.unique(np.stack([first, second, pose]), axis=1))
 
 
 def _look(band: Tensor, enlargement: float, degrees: float) -> Tensor:

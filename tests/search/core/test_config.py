@@ -19,6 +19,7 @@ OPTIONS = {
     *("--data", "--positive", "--patient-from", "--skip-bad-images", "--image-size"),
     *("--arch", "--lr", "--range", "--space", "--recipes", "--weights", "--sampler"),
     *("--num-trials", "--time-budget", "--gpu-hours", "--max-epochs", "--first-rung", "--reduction-factor"),
+    "--scheduler",
     *("--metric", "--patience", "--trial-timeout"),
     *("--trial-cpus", "--trial-gpus", "--ray-address", "--tracking-uri", "--seed", "--deterministic"),
     *("--compile", "--checkpoint-budget", "--timings"),

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from search.space import DefaultSpace
 
 from search.core.encoding import Encoder
 from search.core.proposals import SpaceProposals
+from search.core.space import DefaultSpace
 
 
 def distance(encode: Encoder, a: dict[str, object], b: dict[str, object]) -> float:

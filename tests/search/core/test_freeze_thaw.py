@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from search.space import DefaultSpace
 
 from search.core.board import dense_levels
 from search.core.decisions import Decision, New, PastTrial, Resume, Verdict, replay
@@ -16,6 +15,7 @@ from search.core.freeze_thaw import FreezeThaw, Settings
 from search.core.outlook import Outlook, has_converged, look_ahead
 from search.core.promotion import find_promotion
 from search.core.proposals import SpaceProposals
+from search.core.space import DefaultSpace
 
 MAX_EPOCHS = 12
 

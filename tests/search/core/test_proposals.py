@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
-from search.space import DefaultSpace, Wish
 
 from search.core.proposals import SpaceProposals
+from search.core.space import DefaultSpace, Wish
 
 
 def space(trial: Any) -> dict[str, Any]:

@@ -11,7 +11,9 @@ from ray import tune
 
 from search.core.events import Observer
 from search.core.ledger import Ledger, TrialEntry
+from search.core.promotion import Promotion
 from search.core.stop import StopReason
+from search.core.stopping import Stopping
 from search.observers.checkpoints import CheckpointKeeper
 from tests.search.toy import Play, heights
 from trainable.report import TrialReport
@@ -130,8 +132,10 @@ def test_trials_around_which_the_search_ends_wait_and_go_on_first(play: Play) ->
 def test_a_resumed_search_keeps_rungs_and_spent_budget(play: Play) -> None:
     first = play(heights, num_trials=5)
     second = play(heights, num_trials=10)
-    for level, rung in first.rungs.records.items():
-        assert rung.items() <= second.rungs.records[level].items()
+    assert isinstance(first.rule, Stopping)
+    assert isinstance(second.rule, Stopping)
+    for level, rung in first.rule.rungs.records.items():
+        assert rung.items() <= second.rule.rungs.records[level].items()
     assert second.budget.device_s >= first.budget.device_s
     assert second.budget.earlier_s > 0
     assert set(second.started) == set(range(5, 10))
@@ -205,12 +209,16 @@ def test_a_best_checkpoint_goes_only_when_its_worker_is_at_another_trial(play: P
         def keeper(self) -> CheckpointKeeper:
             return next(found for found in self.ledger.observers if isinstance(found, CheckpointKeeper))
 
+        @property
+        def waiting(self) -> set[int]:
+            return {number for number, kind in self.keeper.unneeded if kind == "best"}
+
         def epoch_reported(self, entry: TrialEntry, report: TrialReport) -> None:
-            assert self.keeper.unneeded_best <= set(self.keeper.at_work.values())
-            waited.update(self.keeper.unneeded_best)
+            assert self.waiting <= set(self.keeper.at_work.values())
+            waited.update(self.waiting)
 
         def trial_ended(self, entry: TrialEntry) -> None:
-            waited.update(self.keeper.unneeded_best)
+            waited.update(self.waiting)
 
     def space(trial: Any) -> dict[str, Any]:
         return {"height": trial.suggest_float("height", 0, 1) / 1000 + 1 / (1 + trial.number)}
@@ -239,3 +247,65 @@ def test_a_champion_larger_than_the_room_is_kept(play: Play) -> None:
     played = play(space, num_trials=4, kept_bytes=100)
     freed = {number for number, kind in played.deleted if kind == "best"}
     assert freed == {entry.number for entry in played.ledger.ranked()[1:]}
+
+
+def promote(ledger: Ledger) -> Promotion:
+    return Promotion((1, 3, 9), factor=3)
+
+
+def test_trials_pause_and_the_best_are_promoted_on_warm_workers(play: Play, tmp_path: Path) -> None:
+    """Trial n is the better the later it comes: it is promoted where three have come to its rung."""
+    seen: list[tuple[str, int]] = []
+
+    class Listener(Observer):
+        def trial_paused(self, entry: TrialEntry) -> None:
+            seen.append(("paused", entry.number))
+
+        def trial_resumed(self, entry: TrialEntry) -> None:
+            seen.append(("resumed", entry.number))
+
+    def space(trial: Any) -> dict[str, Any]:
+        return {"height": 1.0 + trial.number, "trials_uri": str(tmp_path / "searches/toy/trials"), "goes_on": True}
+
+    played = play(space, num_trials=9, build_rule=promote, observers=lambda ledger: [Listener()])
+    entries = played.ledger.entries
+    assert {entry.num_epochs for entry in entries.values()} == {1, 3, 9}
+    assert entries[8].outcome == "completed"
+    assert {entries[number].outcome for number in range(8)} <= {"completed", "stopped"}
+    assert ("paused", 0) in seen
+    assert any(what == "resumed" for what, _ in seen)
+    for entry in entries.values():
+        assert sorted(entry.values) == list(range(1, entry.num_epochs + 1)), "each epoch once, in order"
+        assert played.memory.heard[entry.number] == sorted(entry.values)
+    assert len(played.memory.processes) <= 2, "the workers stay warm"
+    assert all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in played.study.trials())
+    assert {(number, "newest") for number in entries} <= set(played.deleted)
+
+
+def test_paused_trials_go_on_in_a_resumed_search(play: Play, tmp_path: Path) -> None:
+    def space(trial: Any) -> dict[str, Any]:
+        return {"height": 1.0 + trial.number, "trials_uri": str(tmp_path / "searches/toy/trials"), "goes_on": True}
+
+    first = play(space, num_trials=9, build_rule=promote, stop_after=4, stop_reason=StopReason.TERMINATED)
+    assert "interrupted" in first.memory.outcomes.values()
+    assert not {number for number, kind in first.deleted if kind == "newest"} & first.ledger.interrupted()
+    second = play(space, num_trials=9, build_rule=promote)
+    assert len(second.ledger.entries) == 9
+    assert max(entry.num_epochs for entry in second.ledger.entries.values()) == 9
+    for number, entry in first.ledger.entries.items():
+        assert entry.values.items() <= second.ledger.entries[number].values.items()
+
+
+def test_the_worst_paused_trials_lose_their_checkpoints_where_room_is_short(play: Play, tmp_path: Path) -> None:
+    def space(trial: Any) -> dict[str, Any]:
+        uri = str(tmp_path / "searches/toy/trials")
+        return {"height": 10.0 - trial.number, "trials_uri": uri, "goes_on": True, "best_bytes": 40}
+
+    played = play(space, num_trials=6, build_rule=promote, paused_bytes=100)
+    forgotten = {
+        entry.number for entry in played.ledger.entries.values() if not played.rule.board.trials[entry.number].can_go_on
+    }
+    early = {number for number in forgotten if played.ledger.entries[number].num_epochs == 1}
+    assert early, "two of forty bytes fit into a hundred"
+    assert 0 not in early
+    assert played.ledger.entries[0].outcome == "completed"
