@@ -23,12 +23,13 @@ _MASK_WORDS = (
 _CONTAINERS, _MASKS = frozenset(_CONTAINER_WORDS.split()), frozenset(_MASK_WORDS.split())
 _UID = re.compile(r"\d+(\.\d+){4,}")
 _PERSON = re.compile(
-    r"(p|pat|patients?|case|subject|subj|sub|person|study|series|scan|session|pid|mrn|record|im|image|img|images)"
+    r"(p|pat|case|subj|sub|pid|mrn|im|img|(.*[\W_])?(patients?|subject|person|study|series|scan|session|record|images?))"
     r"[\W_]*\d+\W*",
     re.IGNORECASE,
 )
 _PART = re.compile(
-    r"(part|batch|chunk|dis[ck]|volume|vol|fold|site|hospital|cent(er|re)|clinic|scanner|cohort)[\W_]*(\d+|[a-z])\W*",
+    r"(.*[\W_])?(part|batch|chunk|dis[ck]|volume|vol|fold|site|hospital|cent(er|re)|clinic|scanner|cohort)"
+    r"[\W_]*(\d+|[a-z])\W*",
     re.IGNORECASE,
 )
 _NUMBERED = re.compile(r"(\D*)(\d+)(\D*)")

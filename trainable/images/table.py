@@ -25,7 +25,7 @@ _NEAR_WORDS: Mapping[Role, str] = {
     "imagefilepath imagename imageindex imageid imgid dicom dicompath dicomfile slicepath slicefile relativepath "
     "relpath fullpath volumepath volumefile scanpath filelocation",
     "label": "labels class classes classname classlabel labelname diagnosis diagnoses target category finding findings "
-    "findinglabels disease groundtruth outcome pathology",
+    "findinglabels dx disease groundtruth outcome pathology",
     "patient": "patients patientid patientno patientnumber patientname pid subject subjectid subjectno case caseid "
     "participant participantid person personid mrn",
     "split": "splits set subset fold partition splitname datasplit",

@@ -221,6 +221,8 @@ def test_names_in_messages_are_printable_and_on_one_line(tmp_path: Path) -> None
         (join(AB, ["axial"], TWO), r"which folders of .* are the classes\? .*\(axial\).*--patient-from"),
         (join(["hospital A", "hospital B"], AB, TWO), r"look like patients, studies or parts of a set"),
         (join(["fold0", "fold1", "fold2"], ["0", "1"], TWO), r"look like patients, studies or parts"),
+        (join(["HAM10000_images_part_1", "HAM10000_images_part_2"], TWO), r"look like patients, studies or parts"),
+        (join(["images_001", "images_002"], TWO), r"look like patients, studies or parts"),
         (join([f"Patient {n}" for n in range(4)], TWO), r"look like patients, studies or parts"),
         (join(["COVID"], ["P1", "P2"], TWO), r"COVID \(P1, P2\) look like patients"),
         (join(["LIDC"], [f"LIDC-IDRI-{n:04}" for n in range(30)], ["1.2/1.3"], TWO), r"LIDC .* look like patients"),
