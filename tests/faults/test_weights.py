@@ -70,6 +70,12 @@ def test_an_rgb_kernel_of_endless_stride_is_not_summed(state: dict[str, Any], tm
     assert "another shape" in refusal(path)
 
 
+def test_names_of_tensors_cannot_break_the_line(state: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save(state | {"a\nb\x1b[2J" + "c" * 10**5: torch.zeros(1)}, path)
+    assert len(refusal(path)) < 2000
+
+
 def write_zip(path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("slices/1.png", b"no weights")
