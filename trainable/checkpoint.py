@@ -141,7 +141,7 @@ class CheckpointStore:
                 return _Record.read(self._read(name), kind)
             except FileNotFoundError:
                 continue
-            except (ValueError, TypeError, OSError, RecursionError) as error:
+            except (ValueError, TypeError, RecursionError) as error:
                 _log.warning("checkpoint %s/%s is skipped: %s", self.uri, name, error)
         return None
 

@@ -169,7 +169,9 @@ def _check_values(tensors: Mapping[str, Tensor], source: WeightSource) -> None:
 
 
 def _name(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:_MAX_NAMED])}{', ...' if len(names) > _MAX_NAMED else ''}"
+    """The first few, in one line whatever the file calls its tensors."""
+    shown = ["".join(char if char.isprintable() else "?" for char in name)[:200] for name in names[:_MAX_NAMED]]
+    return f"{', '.join(shown)}{', ...' if len(names) > _MAX_NAMED else ''}"
 
 
 def _name_format(source: WeightSource) -> str:

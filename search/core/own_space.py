@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from search.core.checks import check_python_file, parse_python
-from trainable.config import TrialConfig
+from trainable.config import CPU_ARCHITECTURES, GPU_ARCHITECTURES, TrialConfig
 from trainable.suggest import did_you_mean
 
 Configuration = dict[str, Any]
@@ -24,6 +24,7 @@ Ask = Callable[[Mapping[str, Any]], Any]
 """Gives an Optuna trial in which the given values, by name, will be drawn, and all others as the sampler likes."""
 
 KINDS: Mapping[str, str] = {entry.name: str(entry.type) for entry in fields(TrialConfig)}
+ARCHITECTURES = CPU_ARCHITECTURES + GPU_ARCHITECTURES
 MAX_DRAWS = 200
 NUM_RANDOM_DRAWS = 24
 _NUMBERS = ("int", "float")
@@ -187,6 +188,12 @@ def check_draw(space: OwnSpace, drawn: Configuration | None, params: Mapping[str
             )
     if "architecture" not in given:
         raise ValueError(f"{space.place('return')}the configuration has no architecture; it must name one")
+    net = given["architecture"]
+    if isinstance(net, str) and net not in ARCHITECTURES and ":" not in net:  # FILE.py:FUNCTION, SOURCE:NAME
+        raise ValueError(
+            f"{space.place(net)}architecture is {net!r}{did_you_mean(net, ARCHITECTURES)}; it must be one of "
+            f"{', '.join(ARCHITECTURES)}"
+        )
     for name, value in given.items():
         try:
             TrialConfig.from_params({"architecture": ""} | settle({name: value}))

@@ -124,6 +124,8 @@ def connect(address: str | None, *, trial_cpus: float | None = None, trial_gpus:
         try:
             ray.init(**options)
         except (ray.exceptions.AuthenticationError, ConnectionError) as error:
+            if not address:
+                raise ConnectionError(f"Ray does not start on this machine: {str(error).splitlines()[0]}") from error
             raise ConnectionError(
                 f"the Ray cluster at {address!r} answers and does not let us in; set RAY_AUTH_MODE=token, and "
                 f"RAY_AUTH_TOKEN or ~/.ray/auth_token to the token of its head ({str(error).splitlines()[0]})"

@@ -17,7 +17,8 @@ from trainable.suggest import did_you_mean
 if TYPE_CHECKING:
     from search.core.config import SearchConfig
 
-NO_IMAGENET = ("small_cnn",)
+SOURCES = ("timm:",)
+"""Names of other libraries' architectures, which only those libraries know."""
 
 
 def check_choices(config: SearchConfig) -> None:
@@ -42,7 +43,7 @@ def check_architecture(name: str, option: str = "--arch") -> None:
     """Raise ValueError for an unknown name, and for an own model whose file or function is not there."""
     if is_own_net(name):
         read_own_net(name)
-    elif name not in KNOWN:
+    elif name not in KNOWN and not name.startswith(SOURCES):
         hint = did_you_mean(name, KNOWN)
         if name.endswith(".py") or "/" in name:
             hint = f"; a model of your own is FILE.py:FUNCTION, such as {name}:build"

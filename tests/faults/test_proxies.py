@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -145,3 +146,22 @@ def test_this_machine_is_known_by_each_of_its_names() -> None:
     own = ["http://127.0.0.1:5000", "http://[::1]:5000", "localhost:6379", f"http://{socket.gethostname()}/x"]
     assert all(map(is_own, own))
     assert not any(map(is_own, ["https://mlflow.example.org", "203.0.113.7:6379"]))
+
+
+@pytest.mark.usefixtures("bare")
+@pytest.mark.parametrize("given", [None, "pacs.example.org"])
+def test_workers_of_a_joined_cluster_keep_their_own_list(given: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray._private.utils import update_envs
+
+    from search.engine.cluster import choose_runtime_env
+
+    ours = {name: value for name, value in choose_runtime_env()["env_vars"].items() if name.lower() == "no_proxy"}
+    assert set(ours) == {"no_proxy", "NO_PROXY"}
+    if given is not None:
+        monkeypatch.setenv("no_proxy", given)
+    update_envs(ours)  # as a worker does before it runs our code
+    parts = os.environ["no_proxy"].split(",")
+    assert (given in parts) == (given is not None)
+    assert {"127.0.0.1", "localhost", socket.gethostname()} <= set(parts)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    assert urllib.request.proxy_bypass("127.0.0.1") and not urllib.request.proxy_bypass("mlflow.example.org")

@@ -55,6 +55,7 @@ FAULTS = {
     "line 5: unknown hyperparameter learning_rat; did you mean 'learning_rate'?": (
         "    return {'architecture': 'resnet18', 'learning_rat': 1e-3}"
     ),
+    "line 5: architecture is 'resnet-18'; did you mean 'resnet18'": "    return {'architecture': 'resnet-18'}",
     "line 5: the configuration has no architecture": "    return {'learning_rate': 1e-3}",
     "line 5: the space returned list": "    return ['resnet18']",
     "line 5: dropout is array": "    return {'architecture': 'resnet18', 'dropout': np.zeros(2)}",
