@@ -17,7 +17,7 @@ _COARSE, _FINE = 32, 64  # sides in pixels at which slices are registered and co
 _MAX_SHIFT = 6  # pixels of 32
 _MAX_STRETCH = 1.3
 _MIN_CONTRAST = 1.0  # grey levels
-_MIN_ROUGH = 0.7  # correlation at 32 px below which no pair is looked at again
+_MIN_ROUGH, _MIN_FINE = 0.9, 0.6  # before the fine registration; copies reach 0.94 and 0.83
 _CHUNK = 512
 
 Grey = NDArray[np.uint8]
@@ -98,8 +98,12 @@ class Registration:
         at, use_half, sign = left.numpy(), use_half[left, None, None], sign[left, None, None]
         moving = turn(self._fine[second[at]], pose)
         moving = sign * torch.where(use_half, turn(moving, 2), moving)
-        maps, fine = _register(self._fine[first[at]], moving, maps[left], self._fine_window, num_steps=3)
-        scores[left] = fine.clamp(0, 1)
+        still, window, maps = self._fine[first[at]], self._fine_window, maps[left]
+        seen, inside = _warp(moving, maps)
+        close = (_correlate(still, seen, window * inside) > _MIN_FINE).nonzero()[:, 0]
+        if len(close):
+            _, fine = _register(still[close], moving[close], maps[close], window, num_steps=3)
+            scores[left[close]] = fine.clamp(0, 1)
         return scores
 
     def _find_shift(self, still: Tensor, moving: Tensor) -> tuple[Tensor, Tensor]:

@@ -48,7 +48,8 @@ def find_candidates(pictures: Grey) -> Pairs:
     first, second, pose = torch.cat(found, dim=1).numpy()
     mutual = (first > second) & ((pose == 0) | (pose >= 4))  # these poses are their own inverse: half of the work
     first, second = np.where(mutual, second, first), np.where(mutual, first, second)
-    return tuple(np.unique(np.stack([first, second, pose]), axis=1))
+    first, second, pose = np.unique(np.stack([first, second, pose]), axis=1)
+    return first, second, pose
 
 
 def _look(band: Tensor, enlargement: float, degrees: float) -> Tensor:

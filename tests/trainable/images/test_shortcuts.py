@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -37,8 +36,7 @@ def draw_set(folder: Path, spoil: str = "") -> tuple[list[Features], list[str]]:
         if sick and spoil == "file":
             image = image.convert("RGB")
         path = folder / f"{name}.{ending}"
-        header: dict[str, Any] = {"dpi": (72, 72)} if sick and spoil == "header" else {}
-        image.save(path, compress_level=0, **header)
+        image.save(path, compress_level=0, dpi=(72, 72) if sick and spoil == "header" else (96, 96))
         facts, pixels = read_slice(path, SIDE)
         features.append(measure_features(path, path.name, facts, pixels))
         labels.append("sick" if sick else "well")
