@@ -19,6 +19,7 @@ from mlflow.entities import Run
 from mlflow_server.serve import ServerHandle, ensure_server
 from search.core.config import SearchConfig
 from search.engine.cluster import Cluster, connect
+from tests import needs
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -40,9 +41,7 @@ def _fixed_seeds() -> None:
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real CT slices and weights, read where they lie."""
-    if not SHARED_DATA.is_dir():
-        pytest.skip("shared/data is not here")
-    return SHARED_DATA
+    return needs.shared(SHARED_DATA)
 
 
 @pytest.fixture(scope="session")
