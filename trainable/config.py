@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
+from trainable.report import Direction
+
 CPU_ARCHITECTURES = ("small_cnn", "squeezenet1_1", "mobilenet_v3_small", "mobilenet_v2", "resnet18")
 """Those that train in minutes on two CPU cores. Named here, so that a driver knows them without torch."""
 GPU_ARCHITECTURES = (
@@ -155,8 +157,12 @@ class TrialSettings:
         _check_range("num_ranks", self.num_ranks, 1, 64)
 
     @property
+    def direction(self) -> Direction:
+        return Direction.of(self.metric)
+
+    @property
     def higher_is_better(self) -> bool:
-        return self.metric != "loss"
+        return self.direction is Direction.MAXIMIZE
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ The heavy imports happen in `setup`, on the worker: the driver imports this modu
 from __future__ import annotations
 
 import logging
-import math
+import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +21,7 @@ from ray.exceptions import RayActorError
 from trainable.config import StepPlan, TrialConfig
 from trainable.distributed import OtherRanks
 from trainable.node import DrainWatch, bring_pixels, choose_node_dir
+from trainable.report import TrialFailure, TrialReport
 from trainable.task import TrialTask
 from trainable.worker_memory import WorkerMemory, keep_freed_memory, read_resident_bytes
 
@@ -63,44 +64,43 @@ class Trial(tune.Trainable):
         (a lost node, a killed process) is no failure of the trial, which goes on from its newest checkpoint.
         """
         try:
-            return self._train_epoch()
+            return self._train_epoch().to_result()
         except RayActorError:  # another rank's process is gone: as if this one were
             self.cleanup()
             ray.actor.exit_actor()
             raise
         except Exception as error:
-            return {"value": math.nan, "error": f"{type(error).__name__}: {error}", "traceback": format_exc()}
+            return TrialFailure(error=f"{type(error).__name__}: {error}", traceback=format_exc()).to_result()
 
-    def _train_epoch(self) -> dict[str, Any]:
+    def _train_epoch(self) -> TrialReport:
         if (training := self.training) is None:
             training = self.training = self._begin()
         report = next(training.reports) if self.others is None else self.others.train_epoch(training.reports)
         timestamp_ms = training.log(report)
         ended_at_s = timestamp_ms / 1000
-        return {
-            "epoch": report.epoch,
-            "value": report.value,
-            "best_value": report.best_value,
-            "best_epoch": report.best_epoch,
-            "finished": report.finished,
-            "metrics": report.metrics,
-            "timestamp_ms": timestamp_ms,
-            "began_at_s": ended_at_s - report.metrics["epoch_s"],
-            "ended_at_s": ended_at_s,
-            "device": self.device_name if self.others is None else f"{self.others.size} x {self.device_name}",
-            "node_id": ray.get_runtime_context().get_node_id(),
-            "plan": {"precision": self.plan.precision, "memory_format": self.plan.memory_format},
-            "plan_key": self.plan_key,
-            "memory_tags": self._tag_memory(report),
-            "checkpoint_bytes": dict(training.writer.sizes),
-            "resident_bytes": read_resident_bytes(),
-            "timings_s": self._take_timings(),
-        }
+        plan = {"precision": self.plan.precision, "memory_format": self.plan.memory_format}
+        device = self.device_name if self.others is None else f"{self.others.size} x {self.device_name}"
+        return TrialReport(
+            epoch=report.epoch,
+            value=report.value,
+            finished=report.finished,
+            metrics=report.metrics,
+            began_at_s=ended_at_s - report.metrics["epoch_s"],
+            ended_at_s=ended_at_s,
+            device=device,
+            node_id=ray.get_runtime_context().get_node_id(),
+            plan=plan,
+            plan_key=self.plan_key,
+            tags={"node": platform.node(), "device": device, **plan, **self._tag_memory(report)},
+            checkpoint_bytes=dict(training.writer.sizes),
+            resident_bytes=read_resident_bytes(),
+            timings_s=self._take_timings(),
+        )
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """The next trial comes because the last one ended for good: its `newest` checkpoint goes.
 
-        The driver deletes a `best` that nobody needs only when this has returned (search/listener.py).
+        The driver deletes a `best` that nobody needs only when this has returned (search/observers/checkpoints.py).
         A worker whose memory does not come back ends itself; Tune then starts the trial on a new one.
         """
         with self._timed("end of the last trial"):

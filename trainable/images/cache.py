@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +14,10 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
+from trainable.images.checksums import is_whole, sums_file, write_sums
 from trainable.images.decode import DECODER_VERSION, BadImageError, decode_slice, quiet
 
+_log = logging.getLogger(__name__)
 MAX_CHUNK = 32  # slices that a thread takes at once: to hand each over by itself costs up to a sixth
 
 
@@ -22,9 +25,9 @@ def build_cache(paths: Sequence[Path], *, hashes: Sequence[str], size: int, fold
     """Decode the files, in their order, into one .npy of uint8 (N, size, size), and return its path.
 
     `hashes` are the files' SHA-256 in hex: with the size and the decoder's version they are the cache's name,
-    so that what is there already is never decoded again. Of several processes one builds and the others wait;
-    what a killed one left behind is removed by the next. Decodes in `num_workers` threads, since Pillow and
-    hashlib let go of the interpreter's lock. Raises BadImageError, ValueError for a file that has changed
+    so that what is there already, and has its checksums, is never decoded again. Of several processes one builds and
+    the others wait; what a killed one left behind is removed by the next. Decodes in `num_workers` threads, since
+    Pillow and hashlib let go of the interpreter's lock. Raises BadImageError, ValueError for a file that has changed
     since it was hashed, and OSError.
     """
     if len(paths) != len(hashes) or not paths:
@@ -32,12 +35,14 @@ def build_cache(paths: Sequence[Path], *, hashes: Sequence[str], size: int, fold
     num_workers = max(1, num_workers)
     key = hashlib.sha256(json.dumps([DECODER_VERSION, size, *hashes]).encode()).hexdigest()[:24]
     target = folder / f"{key}-{size}px.npy"
-    if target.is_file():
+    if is_whole(target, num_workers=num_workers):
         return target
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{target}.lock"):
-        if target.is_file():
+        if is_whole(target, num_workers=num_workers):  # another process was faster
             return target
+        if sums_file(target).is_file() and target.exists():
+            _log.warning("the cache %s is damaged, and decoded again from the images", target)
         _remove_leftovers(folder, target)
         aside = Path(f"{target}.{os.getpid()}.partial")
         try:
@@ -53,6 +58,7 @@ def build_cache(paths: Sequence[Path], *, hashes: Sequence[str], size: int, fold
                         file.writelines(pixels)
                 file.flush()
                 os.fsync(file.fileno())
+            write_sums(aside, target, num_workers=num_workers)
             aside.replace(target)
         finally:
             aside.unlink(missing_ok=True)

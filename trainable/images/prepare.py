@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from trainable.images.audit import Audit, audit_slices
 from trainable.images.cache import build_cache, open_pixels
 from trainable.images.decode import BadImageError, ImageFacts, read_slice
+from trainable.images.dicom_ids import read_dicom_ids
 from trainable.images.manifest import Manifest, Slice, read_manifest
+from trainable.images.names import with_printable_errors
 from trainable.images.near_duplicates import (
     PICTURE_SIZE,
     SAME_SCAN,
@@ -27,6 +29,8 @@ from trainable.images.near_duplicates import (
     judge_pairs,
     pair_equal,
 )
+from trainable.images.patients import Patients, find_patients
+from trainable.images.reading import Reading
 from trainable.images.splits import SPLITS, SplitRow, assign_splits, check_splits, read_splits, write_splits
 
 GroupedBy = Literal["patient", "near-duplicates"]
@@ -70,15 +74,20 @@ class SealedTest:
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedData:
-    """`grouped_by` says what keeps slices together; `warnings` belong on the terminal, the run and the model."""
+    """`grouped_by` says what keeps slices together; `warnings` belong on the terminal, the run and the model.
+
+    `reading` is how the data was read, with all that was guessed.
+    """
 
     training: TrainingData
     audit: Audit
     grouped_by: GroupedBy
     positive_was_guessed: bool
     warnings: tuple[str, ...]
+    reading: Reading
 
 
+@with_printable_errors
 def prepare_data(
     data: Path,
     *,
@@ -90,8 +99,12 @@ def prepare_data(
     positive: str | None = None,
     skip_bad_images: bool = False,
     num_workers: int = 1,
+    on_reading: Callable[[Reading], None] | None = None,
 ) -> PreparedData:
     """Read, check, split and decode the slices of `data`; `image_size` is the side in pixels.
+
+    `on_reading` is called with how the data was read before any image is decoded, so that it is seen also where a
+    check fails later.
 
     Splits are written to `splits_file` once. Where it exists already its rows are taken as they are, and every
     file must still have the content it had. Raises ValueError (BadImageError for a picture) or
@@ -105,24 +118,29 @@ def prepare_data(
         positive=positive,
         skip_bad_images=skip_bad_images,
     )
+    headers = read_dicom_ids((item.path for item in manifest.slices), num_workers)
+    found = find_patients(manifest, manifest.slices, headers)
+    reading = manifest.read_as(found)
+    if on_reading is not None:
+        on_reading(reading)
     if splits_file.exists():
         rows = read_splits(splits_file)
         files, skipped = _look([row.path for row in rows], num_workers)
         _check_unchanged(rows, files)
         pairs = find_near_duplicates(_stack(rows, files))
-        patients = _find_patients([row.path for row in rows], manifest, files)
+        patients = _list_patients([row.path for row in rows], manifest, found)
         notes: list[str] = []
     else:
         files, skipped = _look([item.path for item in manifest.slices], num_workers, skip_bad_images)
         slices = [item for item in manifest.slices if item.path in files]
-        patients = _find_patients([item.path for item in slices], manifest, files)
+        patients = _list_patients([item.path for item in slices], manifest, found)
         alike = find_near_duplicates(_stack(slices, files), SAME_SCAN)
         pairs = [pair for pair in alike if pair[2] >= SAME_SLICE]
         rows, notes = _draw_up(manifest, slices, files, patients, alike, pairs, seed)
         splits_file.parent.mkdir(parents=True, exist_ok=True)
         write_splits(splits_file, rows)
 
-    warnings = [*notes, *([NO_PATIENTS] if patients is None else [])]
+    warnings = [*reading.warnings, *notes, *([NO_PATIENTS] if patients is None else [])]
     facts = [files[row.path].facts for row in rows]
     shown = [row for split in ("train", "val") for row in rows if row.split == split and row.kept]
     return PreparedData(
@@ -149,6 +167,7 @@ def prepare_data(
         grouped_by="near-duplicates" if patients is None else "patient",
         positive_was_guessed=manifest.positive_was_guessed,
         warnings=tuple(warnings),
+        reading=reading,
     )
 
 
@@ -210,11 +229,12 @@ def _check_unchanged(rows: Sequence[SplitRow], files: Mapping[Path, _File]) -> N
         )
 
 
-def _find_patients(paths: Sequence[Path], manifest: Manifest, files: Mapping[Path, _File]) -> list[str] | None:
-    """The manifest's patients, else those of DICOM headers; None where some are unknown."""
-    by_path = {item.path: item.patient for item in manifest.slices}
-    patients = [by_path.get(path) or files[path].facts.patient for path in paths]
-    return None if None in patients else [str(patient) for patient in patients]
+def _list_patients(paths: Sequence[Path], manifest: Manifest, found: Patients) -> list[str] | None:
+    """The patients of the files; None where some are unknown."""
+    if found.ids is None:
+        return None
+    by_path = dict(zip((item.path for item in manifest.slices), found.ids, strict=True))
+    return [by_path[path] for path in paths] if all(path in by_path for path in paths) else None
 
 
 def _draw_up(

@@ -17,6 +17,7 @@ from trainable.images.cache import open_pixels
 from trainable.images.decode import decode_slice
 from trainable.images.near_duplicates import judge_pairs
 from trainable.images.prepare import PreparedData, open_sealed_test, prepare_data
+from trainable.images.reading import Reading
 from trainable.images.splits import read_splits
 
 
@@ -179,6 +180,17 @@ def test_resume_names_a_file_that_is_no_longer_what_it_was(change: str, patients
         victim.unlink()
     with pytest.raises(ValueError, match=r"p04/\d.png"):
         prepare(patients_folder, tmp_path)
+
+
+def test_how_the_data_was_read_is_known_before_a_later_check_fails(tmp_path: Path) -> None:
+    for number, split in enumerate(("train", "train", "val", "val")):
+        write_picture(tmp_path / "data" / split / ("sick", "well")[number % 2] / "0.png", number)
+    readings: list[Reading] = []
+    with pytest.raises(ValueError, match="the splits given have no test, only train, val; add it, or name val test"):
+        prepare(tmp_path / "data", tmp_path, on_reading=readings.append)
+    assert [line for reading in readings for line in reading.lines() if "splits" in line] == [
+        "  splits    train is train, val is val"
+    ]
 
 
 def test_a_bad_picture_is_an_error_or_is_skipped_and_counted(patients_folder: Path, tmp_path: Path) -> None:
