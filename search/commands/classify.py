@@ -20,8 +20,8 @@ from mlflow_server.serve import ensure_server
 from search.observers.outbox import explain_refusal
 from search.observers.surroundings import QUIET_MLFLOW
 from trainable.images.faults import show_name, show_text, write_name
+from trainable.images.folders import list_folder
 from trainable.images.likeness import NOT_CHEST_CT
-from trainable.images.rows import list_folder
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -60,7 +60,7 @@ def _walk(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
     if place in above:
         return
     try:
-        folders, files = list_folder(folder)
+        folders, files = list_folder(folder, refuse_loops=False)
     except OSError:
         yield folder  # to be read as a file, and refused with the reason
         return
