@@ -52,6 +52,35 @@ def bootstrap_intervals(
     return {name: _interval(np.concatenate([chunk[name] for chunk in chunks]), tail) for name in chunks[0]}
 
 
+def standard_error(
+    labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, positive: int, metric: str
+) -> float:
+    """The standard error of a metric of `score`, or of `loss`, over `groups` int (N,): patients are drawn, not slices.
+
+    From each slice's share in the metric's error, to first order, summed patient by patient: for AUC the components of
+    DeLong et al. 1988 as Obuchowski 1997 sums them over clusters, for shares the linearised ratio (Cochran, Sampling
+    Techniques, 1977, chapter 9). NaN for fewer than two groups, or where the metric is undefined.
+    """
+    labels, probabilities = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
+    called = probabilities.argmax(axis=1)
+    if metric == "loss":
+        of_label = probabilities[np.arange(len(labels)), labels]
+        shares = _ratio_shares(-np.log(np.maximum(of_label, np.finfo(np.float32).tiny)), np.ones(len(labels)))
+    elif metric == "accuracy":
+        shares = _ratio_shares(called == labels, np.ones(len(labels)))
+    else:
+        num_classes = probabilities.shape[1]
+        classes = [positive] if num_classes == 2 else range(num_classes)
+        each = [_class_shares(labels == c, called == c, probabilities[:, c], metric) for c in classes]
+        shares = np.mean(each, axis=0)
+    _, group_of_slice = np.unique(groups, return_inverse=True)
+    of_group = np.bincount(group_of_slice, weights=shares)
+    num_groups = len(of_group)
+    if num_groups < 2:
+        return float("nan")
+    return float(np.sqrt(num_groups / (num_groups - 1) * np.square(of_group).sum()))
+
+
 def confusion_matrix(labels: np.ndarray, probabilities: np.ndarray) -> npt.NDArray[np.int64]:
     """Counts int (C, C): rows are the true classes, columns what was most probable."""
     num_classes = probabilities.shape[1]
@@ -108,6 +137,42 @@ def _area_under_roc(is_positive: np.ndarray, scores: Floats, weights: Floats) ->
     negatives_below = np.cumsum(negatives, axis=1) - negatives
     wins = (positives * (negatives_below + negatives / 2)).sum(axis=1)
     return _divide(wins, positives.sum(axis=1) * negatives.sum(axis=1))
+
+
+def _class_shares(is_positive: np.ndarray, is_called: np.ndarray, scores: Floats, metric: str) -> Floats:
+    """Each slice's share (N,) in the error of one class's metric, to first order."""
+    if metric == "auc":
+        return _auc_shares(is_positive, scores)
+    if metric == "specificity":
+        return _ratio_shares(~is_positive & ~is_called, ~is_positive)
+    hits = is_positive & is_called
+    if metric == "f1":
+        return _ratio_shares(2.0 * hits, is_positive.astype(np.float64) + is_called)
+    if metric not in ("sensitivity", "precision"):
+        raise ValueError(f"metric is {metric!r}; a standard error is known for those of `score` and for loss")
+    return _ratio_shares(hits, is_positive if metric == "sensitivity" else is_called)
+
+
+def _ratio_shares(numerators: np.ndarray, denominators: np.ndarray) -> Floats:
+    total = float(denominators.sum())
+    if total == 0:
+        return np.full(len(numerators), np.nan)
+    ratio = float(numerators.sum()) / total
+    return (numerators.astype(np.float64) - ratio * denominators) / total
+
+
+def _auc_shares(is_positive: np.ndarray, scores: Floats) -> Floats:
+    positives, negatives = np.sort(scores[is_positive]), np.sort(scores[~is_positive])
+    if len(positives) == 0 or len(negatives) == 0:
+        return np.full(len(scores), np.nan)
+
+    def rank(values: Floats, others: Floats) -> Floats:
+        """The share of `others` below each of `values`, equals counting half."""
+        return (np.searchsorted(others, values, "left") + np.searchsorted(others, values, "right")) / (2 * len(others))
+
+    wins = np.where(is_positive, rank(scores, negatives), 1 - rank(scores, positives))
+    auc = wins[is_positive].mean()
+    return (wins - auc) / np.where(is_positive, len(positives), len(negatives))
 
 
 def _divide(numerator: Floats, denominator: Floats) -> Floats:

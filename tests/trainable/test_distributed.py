@@ -24,7 +24,7 @@ from search.cluster import Cluster
 from search.config import SearchConfig
 from search.listener import Listener
 from search.run import run
-from tests.trainable.test_team import CONFIG
+from tests.trainable.test_process_group import CONFIG
 from tests.trainable.test_train import SETTINGS
 from tests.trainable.test_train import data as data  # the fixture
 from trainable.config import TrialConfig

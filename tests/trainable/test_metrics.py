@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from trainable.metrics import bootstrap_intervals, confusion_matrix, score
+from trainable.metrics import bootstrap_intervals, confusion_matrix, score, standard_error
 
 
 def draw(num: int, num_classes: int, seed: int = 0, decimals: int = 2) -> tuple[np.ndarray, np.ndarray]:
@@ -106,3 +106,55 @@ def test_resamples_of_one_class_are_left_out() -> None:
     assert intervals["auc"] == (1.0, 1.0)
     one_class = bootstrap_intervals(np.zeros(2, int), probabilities, np.arange(2), 1, num_resamples=50)
     assert np.isnan(one_class["auc"]).all()
+
+
+def draw_patients(num_patients: int, seed: int, slices_each: int = 4) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels, probabilities and groups where half of a score's variance is the patient's."""
+    rng = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(num_patients), slices_each)
+    labels = rng.integers(0, 2, num_patients)[groups]
+    logits = 1.2 * labels + rng.normal(size=num_patients)[groups] * 0.7 + rng.normal(size=len(groups)) * 0.7
+    positive = 1 / (1 + np.exp(0.6 - logits))
+    return labels, np.stack([1 - positive, positive], axis=1), groups
+
+
+@pytest.mark.parametrize("metric", ["auc", "accuracy", "sensitivity", "specificity", "precision", "f1", "loss"])
+def test_the_standard_error_is_the_spread_over_new_patients(metric: str) -> None:
+    def value(labels: np.ndarray, probabilities: np.ndarray) -> float:
+        if metric == "loss":
+            return float(-np.log(probabilities[np.arange(len(labels)), labels]).mean())
+        return score(labels, probabilities, 1)[metric]
+
+    sets = [draw_patients(60, seed) for seed in range(400)]
+    spread = np.std([value(labels, probabilities) for labels, probabilities, _ in sets])
+    errors = [standard_error(labels, probabilities, groups, 1, metric) for labels, probabilities, groups in sets]
+    assert np.mean(errors) == pytest.approx(spread, rel=0.15)
+
+
+def test_a_patients_slices_are_no_more_evidence_than_the_patient() -> None:
+    labels, probabilities, groups = draw_patients(30, 0, slices_each=1)
+    many_labels, many_probabilities = np.repeat(labels, 5), np.repeat(probabilities, 5, axis=0)
+    one = standard_error(labels, probabilities, groups, 1, "auc")
+    assert standard_error(many_labels, many_probabilities, np.repeat(groups, 5), 1, "auc") == pytest.approx(one)
+    apart = standard_error(many_labels, many_probabilities, np.arange(150), 1, "auc")
+    assert apart == pytest.approx(one / 5**0.5, rel=0.05)
+
+
+def test_the_standard_error_of_an_auc_is_delongs_where_each_slice_is_a_patient() -> None:
+    labels, probabilities, _ = draw_patients(50, 3, slices_each=1)
+    scores = probabilities[:, 1]
+    wins = (scores[labels == 1][:, None] > scores[labels == 0]).astype(float)
+    delong = np.var(wins.mean(axis=1), ddof=1) / len(wins) + np.var(wins.mean(axis=0), ddof=1) / wins.shape[1]
+    found = standard_error(labels, probabilities, np.arange(50), 1, "auc")
+    assert found == pytest.approx(delong**0.5, rel=0.02)
+
+
+def test_several_classes_have_a_standard_error_too_and_what_is_undefined_is_nan() -> None:
+    labels, probabilities = draw(120, 3)
+    groups = np.arange(120) // 2
+    assert 0.01 < standard_error(labels, probabilities, groups, 0, "auc") < 0.06
+    assert np.isnan(standard_error(labels, probabilities, np.zeros(120), 0, "accuracy")), "one patient has no spread"
+    only = labels == 0
+    assert np.isnan(standard_error(labels[only], probabilities[only, :2], groups[only], 1, "auc"))
+    with pytest.raises(ValueError, match="metric is 'kappa'"):
+        standard_error(labels, probabilities, groups, 0, "kappa")

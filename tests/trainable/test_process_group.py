@@ -22,7 +22,7 @@ from trainable.config import StepPlan, TrialConfig
 from trainable.images.batches import draw_batches
 from trainable.images.prepare import TrainingData
 from trainable.micro_batches import sum_gradients
-from trainable.team import ALONE, Team, join_team
+from trainable.process_group import SINGLE, ProcessGroup, join_process_group
 from trainable.train import EpochReport, train
 
 SIZE = 2
@@ -32,12 +32,12 @@ CONFIG = TrialConfig(
 )
 WITHOUT_NORM = replace(CONFIG, cnn_norm=False)
 
-team = ALONE
+process_group = SINGLE
 
 
 def join(rank: int, meeting_file: Path) -> None:
-    global team
-    team = join_team(rank, SIZE, meeting_file, torch.device("cpu"))
+    global process_group
+    process_group = join_process_group(rank, SIZE, meeting_file, torch.device("cpu"))
 
 
 def train_here(
@@ -46,8 +46,8 @@ def train_here(
     """The reports of `num_epochs` epochs, or of all, and the weights at their end, which rank 0 alone keeps."""
     settings = options.pop("settings", replace(SETTINGS, max_epochs=3))
     store = CheckpointStore(folder)
-    checkpoints = CheckpointWriter(store, 0.0) if team.rank == 0 else None
-    reports = train(config, settings, data, checkpoints=checkpoints, team=team, **options)
+    checkpoints = CheckpointWriter(store, 0.0) if process_group.rank == 0 else None
+    reports = train(config, settings, data, checkpoints=checkpoints, process_group=process_group, **options)
     found = list(reports) if num_epochs is None else [next(reports) for _ in range(num_epochs)]
     reports.close()
     if checkpoints is None:
@@ -147,7 +147,7 @@ def test_known_nets_in_bf16_and_channels_last_train_in_two_processes(
 def test_parts_of_a_batch_are_nearly_equal_and_leave_nothing_out() -> None:
     for size in (1, 2, 3, 8):
         for num in range(size, 20):
-            parts = [list(range(num))[Team(rank=rank, size=size).part(num)] for rank in range(size)]
+            parts = [list(range(num))[ProcessGroup(rank=rank, size=size).shard(num)] for rank in range(size)]
             assert [row for part in parts for row in part] == list(range(num))
             assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
@@ -163,7 +163,7 @@ def test_a_last_batch_with_fewer_pictures_than_ranks_is_left_out() -> None:
 
 def test_what_cannot_be_divided_is_said_before_training(data: TrainingData) -> None:
     with pytest.raises(ValueError, match=r"batches of 1 and 17 validation pictures.*among 2 GPUs"):
-        next(train(replace(CONFIG, batch_size=1), SETTINGS, data, team=Team(rank=0, size=2)))
+        next(train(replace(CONFIG, batch_size=1), SETTINGS, data, process_group=ProcessGroup(rank=0, size=2)))
 
 
 def test_memory_that_does_not_hold_a_part_is_an_error_where_ranks_normalise_together() -> None:
@@ -176,7 +176,7 @@ def test_memory_that_does_not_hold_a_part_is_an_error_where_ranks_normalise_toge
         )
 
 
-def test_the_teams_normalisation_is_torchs_own_when_alone(pair: Pair) -> None:
+def test_the_groups_normalisation_is_torchs_own_when_alone(pair: Pair) -> None:
     """Each rank normalises its part of one batch; together they must do what torch does with all of it."""
     torch.manual_seed(0)
     images, weights = torch.randn(7, 3, 5, 5) * 3 + 1, torch.randn(7, 3, 5, 5)
@@ -199,6 +199,6 @@ def normalise(norm: nn.Module, images: Tensor, weights: Tensor) -> list[tuple[st
 
 def normalise_part(images: Tensor, weights: Tensor) -> list[tuple[str, Tensor]]:
     model = nn.Sequential(nn.BatchNorm2d(3))
-    team.adopt(model)
-    part = team.part(len(images))
+    process_group.synchronize(model)
+    part = process_group.shard(len(images))
     return normalise(model[0], images[part].clone().requires_grad_(), weights[part])
