@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 WINDOW = 3
-"""Over how many epochs a value is averaged (benchmarks/signal.py compares others)."""
+"""Over how many epochs a value is averaged (benchmarks/signal_quality.py compares others)."""
 
 
 def smoothed_value(values: Mapping[int, float], *, epoch: int | None = None, window: int = WINDOW) -> float:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainable.augment import augment
+from trainable.augment import Augmentation
 from trainable.config import StepPlan
 from trainable.fine_tuning import count_trained, freeze_layers, split_head
 from trainable.images.batches import draw_batches, fetch_batches
@@ -123,7 +123,8 @@ class Trainer:
         # of dropout and stochastic depth, which differ from rank to rank
         torch.manual_seed(derive_seed(self.seed, epoch, 0 if group.rank == 0 else 2 + group.rank))
         order = torch.Generator().manual_seed(derive_seed(self.seed, epoch, 1))
-        moves = torch.Generator(device=device).manual_seed(derive_seed(self.seed, epoch, 2))
+        num_classes = int(labels.max()) + 1  # training has images of every class
+        augmentation = Augmentation(config, num_classes=num_classes, seed=self.seed, epoch=epoch, device=device)
         self._prepare_epoch(epoch)
         parameters = list(self.model.parameters())
         scaler = torch.amp.GradScaler(device.type, enabled=self.plan.precision == "fp16")
@@ -145,7 +146,7 @@ class Trainer:
 
             targets = labels[batches[step].to(labels.device)].to(device)
             shard = group.shard(len(targets))
-            images = augment(to_input(pictures), config.augmentation, moves, part=shard, num_drawn=len(targets))
+            images, wanted = augmentation(to_input(pictures), targets, shard)
             images = images.contiguous(memory_format=MEMORY_FORMATS[self.plan.memory_format])
             weight_sum = len(targets) if self.class_weights is None else self.class_weights[targets].sum()
             is_usual = norms_are_warm and len(targets) == config.batch_size and self.micro_batch is None
@@ -155,7 +156,7 @@ class Trainer:
             loss, logits, self.micro_batch = sum_gradients(
                 partial(self._add_gradients, forward, scaler, weight_sum),
                 images,
-                targets[shard],
+                wanted,
                 micro_batch=self.micro_batch,
                 forget=self.optimizer.zero_grad,
                 may_split=may_split,

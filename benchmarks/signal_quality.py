@@ -1,14 +1,13 @@
 """What a validation value is worth: how well early values agree with the test value at the end of training.
 
-    python benchmarks/signal.py
-    python benchmarks/signal.py --data covid-ct/manifest.csv --weights mobilenet_v2=FILE --weights squeezenet1_1=FILE
-    python benchmarks/signal.py --summarise lines.jsonl
+    python benchmarks/signal_quality.py
+    python benchmarks/signal_quality.py --data covid-ct/manifest.csv --weights mobilenet_v2=FILE
+    python benchmarks/signal_quality.py --summarise lines.jsonl
 
 Configurations are drawn at random, the nets in turns. The slices of train and val are cut anew, by patient, into 60 %
-for training, 20 % for validation and 20 % that stand for a test: the sealed test is not opened. After every epoch four
+for training, 20 % for validation and 20 % that stand for a test: the sealed test is not opened. After every epoch three
 models are scored on the last two parts: the weights (`raw`), their moving average as a trial keeps it (`average`), and
-both with the statistics of batch normalisation computed anew on 64 slices of training, in one batch and for all layers
-(`raw_anew`, `average_anew`).
+that with the statistics of batch normalisation computed anew on 64 slices of training, for all layers (`anew`).
 
 Prints one JSON line for each configuration (AUC by epoch, [validation, test]; `seconds` of all its epochs) and a
 summary, within each cut and in the mean over cuts: the rank agreement (Spearman) of what is known after 1, 3 and 5
@@ -43,7 +42,7 @@ from trainable.architectures import build_model
 from trainable.config import TrialConfig
 from trainable.images.made import make_set
 from trainable.images.prepare import TrainingData, prepare_data
-from trainable.loop import evaluate, to_input
+from trainable.loop import evaluate, has_batch_norm, to_input
 from trainable.metrics import score
 from trainable.smoothing import find_best, smoothed_value
 from trainable.trainer import Trainer
@@ -52,7 +51,7 @@ from trainable.worker_memory import keep_freed_memory
 CPU = torch.device("cpu")
 EARLY = (1, 3, 5)
 NUM_ANEW = 64
-KINDS = ("raw", "average", "raw_anew", "average_anew")
+KINDS = ("raw", "average", "anew")
 TRAIN, VAL, TEST = 0, 1, 2
 
 
@@ -118,10 +117,6 @@ def compute_statistics_anew(model: nn.Module, pixels: Tensor, seed: int) -> nn.M
     return model.eval()
 
 
-def has_norm(model: nn.Module) -> bool:
-    return any(isinstance(module, _BatchNorm) for module in model.modules())
-
-
 def run(config: TrialConfig, data: TrainingData, cut: int, number: int, num_epochs: int, weights: Path | None) -> Any:
     parts = cut_by_group(data, cut)
     pixels, labels = torch.from_numpy(np.load(data.pixels_path)), torch.from_numpy(data.labels)
@@ -136,17 +131,16 @@ def run(config: TrialConfig, data: TrainingData, cut: int, number: int, num_epoc
     for epoch in range(1, num_epochs + 1):
         trainer.train_epoch(train_pixels, train_labels, epoch)
         models = {"raw": trainer.model, "average": trainer.average.model}
-        if has_norm(trainer.model):
-            models |= {f"{kind}_anew": compute_statistics_anew(m, train_pixels, epoch) for kind, m in models.items()}
+        if has_batch_norm(trainer.model):
+            models["anew"] = compute_statistics_anew(trainer.average.model, train_pixels, epoch)
         for kind, scored_model in models.items():
             _, probabilities = evaluate(scored_model, pixels[scored], labels[scored], device=CPU)
             of_parts = [
                 score(data.labels[scored][p], probabilities[p], data.positive)["auc"] for p in (is_val, ~is_val)
             ]
             aucs[kind].append([round(value, 4) for value in of_parts])
-        for kind in KINDS[2:]:
-            if kind not in models:
-                aucs[kind].append(aucs[kind.removesuffix("_anew")][-1])
+        if "anew" not in models:
+            aucs["anew"].append(aucs["average"][-1])
     seconds = round(time.perf_counter() - began_s, 1)
     return {"number": number, "cut": cut, "config": config.to_params(), "seconds": seconds, "auc": aucs}
 
@@ -155,7 +149,7 @@ def summarise(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     num_epochs = len(lines[0]["auc"]["raw"])
     rules = list_rules(num_epochs)
     cuts = sorted({line["cut"] for line in lines})
-    summary: dict[str, Any] = {"benchmark": "signal", "configurations": len(lines), "epochs": num_epochs}
+    summary: dict[str, Any] = {"benchmark": "signal_quality", "configurations": len(lines), "epochs": num_epochs}
     for kind in KINDS:
         curves = [{e: pair[0] for e, pair in enumerate(line["auc"][kind], 1)} for line in lines]
         ends = np.array([line["auc"]["average"][-1][1] for line in lines])
