@@ -52,6 +52,14 @@ class ProcessGroup:
         for gradient, summed in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(summed.view(gradient.shape))
 
+    def distribute(self, model: nn.Module) -> nn.Module:
+        """`model` for forward passes whose backward passes leave the mean of the gradients over the ranks.
+
+        That is torch's DistributedDataParallel, which sends while the backward pass still computes. Make it anew where
+        other layers train than before. Every rank must call it equally often, and each parameter must be used.
+        """
+        return nn.parallel.DistributedDataParallel(model)
+
     def all_gather(self, rows: Tensor, num: int) -> Tensor:
         """Every rank's rows (n, C) of its `shard(num)`, together (num, C), on every rank."""
         if self.size == 1:

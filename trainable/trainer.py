@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainable.augment import Augmentation
-from trainable.config import StepPlan
+from trainable.config import StepPlan, is_own_net
 from trainable.fine_tuning import count_trained, freeze_layers, split_head
 from trainable.images.batches import draw_batches, fetch_batches
 from trainable.loop import (
@@ -62,7 +62,8 @@ class Trainer:
     """`model`, on `device`, in training by `config`, whose schedules run over `max_epochs`.
 
     `average` is the moving average of its weights: score that, and keep it. Every random draw comes from (`seed`,
-    epoch). Where a rank of a `process_group` trains, all do alike, each on its shard of every batch. `micro_batch` is
+    epoch). Where a rank of a `process_group` trains, all do alike, each on its shard of every batch; `uses_ddp` says
+    that torch's DistributedDataParallel adds up their gradients, as their mean. `micro_batch` is
     the most images that memory held at once where it did not hold a batch, else None. `plan`, `lr_at` (the learning
     rate after so many epochs, whole and part) and `optimizer` may be replaced.
     """
@@ -93,6 +94,10 @@ class Trainer:
         self.lr_at = build_lr_schedule(config, max_epochs)
         self.micro_batch: int | None = None
         self._compiled = torch.compile(self.model) if compile else None
+        # Not where ranks may split their shards unlike each other, or where a parameter may be unused.
+        is_known = has_batch_norm(self.model) and not is_own_net(config.architecture)
+        self.uses_ddp = process_group.size > 1 and device.type == "cuda" and is_known and not compile
+        self._distributed = self.model
 
     def state_dict(self) -> dict[str, Any]:
         """All that training goes on from, but for the epoch and `micro_batch`."""
@@ -150,7 +155,7 @@ class Trainer:
             images = images.contiguous(memory_format=MEMORY_FORMATS[self.plan.memory_format])
             weight_sum = len(targets) if self.class_weights is None else self.class_weights[targets].sum()
             is_usual = norms_are_warm and len(targets) == config.batch_size and self.micro_batch is None
-            forward = self._compiled if self._compiled is not None and is_usual else self.model
+            forward = self._compiled if self._compiled is not None and is_usual else self._distributed
 
             self.optimizer.zero_grad(set_to_none=True)
             loss, logits, self.micro_batch = sum_gradients(
@@ -161,7 +166,8 @@ class Trainer:
                 forget=self.optimizer.zero_grad,
                 may_split=may_split,
             )
-            group.all_reduce_gradients(parameters)
+            if not self.uses_ddp:
+                group.all_reduce_gradients(parameters)
             scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
             scaler.step(self.optimizer)
@@ -205,6 +211,7 @@ class Trainer:
         self.model.train()
         for layer in frozen:
             layer.eval()
+        self._distributed = self.process_group.distribute(self.model) if self.uses_ddp else self.model
 
     def _set_learning_rate(self, epochs_done: float) -> float:
         learning_rate = self.lr_at(epochs_done)
@@ -226,7 +233,7 @@ class Trainer:
             logits = forward(images).float()
         losses = F.cross_entropy(logits, targets, self.class_weights, label_smoothing=smoothing, reduction="sum")
         loss = losses / weight_sum
-        scaler.scale(loss).backward()
+        scaler.scale(loss * self.process_group.size if self.uses_ddp else loss).backward()
         return loss.detach(), logits.detach()
 
 

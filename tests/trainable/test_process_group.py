@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from tests.trainable.squares import make_squares
+from tests.trainable.test_loop import draw_pictures
 from tests.trainable.test_train import SETTINGS as SMALLER
 from tests.trainable.test_train import curve
+from trainable.architectures import build_model
 from trainable.checkpoint import CheckpointStore
 from trainable.checkpoint_writer import CheckpointWriter
 from trainable.config import StepPlan, TrialConfig
@@ -24,6 +26,7 @@ from trainable.images.prepare import TrainingData
 from trainable.micro_batches import sum_gradients
 from trainable.process_group import SINGLE, ProcessGroup, join_process_group
 from trainable.train import EpochReport, train
+from trainable.trainer import Trainer
 
 SIZE = 2
 SETTINGS = replace(SMALLER, image_size=32)
@@ -142,6 +145,24 @@ def test_known_nets_in_bf16_and_channels_last_train_in_two_processes(
     (reports, state), *_ = pair(train_here, config, data, tmp_path / "pair", plan=plan, settings=settings)
     assert reports[0].metrics["train_loss"] == pytest.approx(alone[0][0].metrics["train_loss"], rel=0.05)
     assert state.keys() == alone[1].keys()
+
+
+@pytest.mark.parametrize("config", [CONFIG, replace(CONFIG, unfreezing="gradual")], ids=["all", "gradual"])
+def test_torchs_own_data_parallel_trains_what_ours_does(pair: Pair, config: TrialConfig) -> None:
+    ours, torchs = (pair(train_in_memory, config, uses_ddp=uses_ddp)[0] for uses_ddp in (False, True))
+    for name, tensor in ours.items():
+        torch.testing.assert_close(torchs[name], tensor, rtol=1e-3, atol=1e-5)
+
+
+def train_in_memory(config: TrialConfig, *, uses_ddp: bool) -> dict[str, Tensor]:
+    torch.manual_seed(0)
+    model = build_model(config, 2)
+    trainer = Trainer(model, config, max_epochs=2, device=torch.device("cpu"), process_group=process_group)
+    assert not trainer.uses_ddp, "on CPUs ours does it"
+    trainer.uses_ddp = uses_ddp
+    for epoch in (1, 2):
+        trainer.train_epoch(*draw_pictures(), epoch)
+    return {name: tensor.clone() for name, tensor in trainer.average.model.state_dict().items()}
 
 
 def test_parts_of_a_batch_are_nearly_equal_and_leave_nothing_out() -> None:
