@@ -23,6 +23,7 @@ from trainable.process_group import SINGLE
 from trainable.smoothing import WINDOW, is_best_epoch, smoothed_value
 from trainable.step_plan import pick_device
 from trainable.trainer import Trainer
+from trainable.weight_average import RENEWED
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from trainable.process_group import ProcessGroup
     from trainable.weights import WeightSource
 
-RAW_EVERY = 5
+RAW_EVERY = 10
 """In which epochs the weights themselves are scored beside their average: each time it costs a validation."""
 
 
@@ -46,7 +47,7 @@ class EpochReport:
     `best_value`, reached at `best_epoch`, whose averaged weights are the checkpoint `best`. `is_best` says that it is
     this one, `finished` that max_epochs is reached or patience is at its end. `recent_values` are those that the next
     smoothed value needs, this epoch's last. `micro_batch` is the most images that memory held at once where it did not
-    hold a batch. In every fifth epoch, and in the last, `metrics` has val_raw_* as well, of the weights themselves.
+    hold a batch. In every tenth epoch, and in the last, `metrics` has val_raw_* as well, of the weights themselves.
     """
 
     epoch: int
@@ -118,6 +119,7 @@ def train(
             seed=settings.seed,
             class_weights=weigh_classes(train_labels, len(settings.classes)) if config.class_weighting else None,
             compile=settings.compile,
+            renews_statistics=weights is None and config.architecture in RENEWED,
             process_group=process_group,
         )
         last = _resume(checkpoints, trainer, settings)

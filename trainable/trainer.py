@@ -29,7 +29,7 @@ from trainable.loop import (
 from trainable.micro_batches import sum_gradients
 from trainable.optimizers import build_lr_schedule, build_optimizer
 from trainable.process_group import SINGLE
-from trainable.weight_average import WeightAverage, find_decay
+from trainable.weight_average import MAX_RENEWING, RENEWING_SHARE, WeightAverage, find_decay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -61,7 +61,8 @@ class EpochResult:
 class Trainer:
     """`model`, on `device`, in training by `config`, whose schedules run over `max_epochs`.
 
-    `average` is the moving average of its weights: score that, and keep it. Every random draw comes from (`seed`,
+    `average` is the moving average of its weights: score that, and keep it. Its batch normalisation has averaged
+    statistics, or with `renews_statistics` those of some training images. Every random draw comes from (`seed`,
     epoch). Where a rank of a `process_group` trains, all do alike, each on its shard of every batch; `uses_ddp` says
     that torch's DistributedDataParallel adds up their gradients, as their mean. `micro_batch` is
     the most images that memory held at once where it did not hold a batch, else None. `plan`, `lr_at` (the learning
@@ -79,6 +80,7 @@ class Trainer:
         seed: int = 0,
         class_weights: Tensor | None = None,
         compile: bool = False,
+        renews_statistics: bool = False,
         process_group: ProcessGroup = SINGLE,
     ) -> None:
         self.config = config
@@ -87,6 +89,7 @@ class Trainer:
         self.plan = plan or StepPlan()
         self.seed = seed
         self.class_weights = class_weights
+        self.renews_statistics = renews_statistics
         self.process_group = process_group
         self.model = process_group.synchronize(model.to(device))
         self.average = WeightAverage(self.model)
@@ -180,6 +183,10 @@ class Trainer:
             losses[step] = loss
 
         self.average.copy_counters()
+        if self.renews_statistics:
+            num = max(1, min(MAX_RENEWING, int(RENEWING_SHARE * len(pixels))))
+            rows = torch.cat(batches)[:num].to(pixels.device)  # in the epoch's random order
+            self.average.renew_statistics(self.model, to_input(pixels[rows].to(device)))
         group.all_reduce(losses)
         group.all_reduce(all_logits)
         _check_losses(losses, epoch)  # once an epoch: reading a loss makes a GPU wait

@@ -11,9 +11,11 @@ from tests.trainable.squares import make_squares
 from tests.trainable.test_loop import CONFIG, draw_pictures, start_training, states_are_equal
 from tests.trainable.test_train import CONFIG as SQUARES
 from tests.trainable.test_train import SETTINGS, run
+from trainable.architectures import build_model
 from trainable.checkpoint import CheckpointStore
 from trainable.checkpoint_writer import CheckpointWriter
 from trainable.config import StepPlan, TrialConfig
+from trainable.loop import to_input
 from trainable.served_model import rebuild_model, score_validation
 from trainable.trainer import Trainer
 from trainable.weight_average import WeightAverage, find_decay
@@ -82,6 +84,41 @@ def test_layers_that_thaw_in_stages_are_averaged_from_then_on() -> None:
     assert not torch.equal(trainer.average.model.state_dict()["features.0.weight"], first)
 
 
+def test_new_statistics_are_those_of_training_images_and_frozen_layers_keep_theirs() -> None:
+    config = replace(CONFIG, unfreezing="last", unfrozen_layers=2)
+    averaged, renewed = start_training(config), start_training(config, renews_statistics=True)
+    for trainer in (averaged, renewed):
+        trainer.train_epoch(*draw_pictures(), 1)
+        assert not any(module.training for module in trainer.average.model.modules())
+    states = floats(averaged.average.model), floats(renewed.average.model)
+    changed = {name for name, tensor in states[0].items() if not torch.equal(tensor, states[1][name])}
+    assert changed == {"features.9.running_mean", "features.9.running_var"}
+    norms = [module for module in renewed.average.model.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [module.momentum for module in norms]
+    inputs: list[torch.Tensor] = []
+    norms[2].register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
+    images = to_input(draw_pictures()[0])
+    renewed.model.train()
+    renewed.average.renew_statistics(renewed.model, images)
+    assert norms[2].running_mean is not None
+    torch.testing.assert_close(norms[2].running_mean, inputs[0].mean(dim=(0, 2, 3)))
+    assert [module.momentum for module in norms] == momenta
+
+
+def test_only_what_trains_from_scratch_gets_new_statistics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    renewed: list[str] = []
+    monkeypatch.setattr(WeightAverage, "renew_statistics", lambda *_: renewed.append("once"))
+    data = make_squares(tmp_path, count=48, size=32)
+    settings = replace(SETTINGS, max_epochs=1, image_size=32)
+    config = TrialConfig(architecture="mobilenet_v3_small", batch_size=16)
+    run(data, config=config, settings=settings)
+    assert renewed == ["once"]
+    torch.save(build_model(config, 2).state_dict(), tmp_path / "weights.pth")
+    run(data, config=config, settings=settings, weights=tmp_path / "weights.pth")
+    run(data, config=SQUARES, settings=settings)
+    assert renewed == ["once"]
+
+
 def test_the_average_takes_no_gradient_and_trains_nothing() -> None:
     trainer = start_training()
     plain = start_training()
@@ -114,10 +151,13 @@ def test_best_holds_the_average_and_a_rebuilt_model_scores_what_was_reported(
     assert not torch.equal(newest[0]["model"]["classifier.1.weight"], newest[0]["average"]["classifier.1.weight"])
 
 
-def test_the_weights_themselves_are_scored_in_every_fifth_epoch_and_the_last(tmp_path: Path) -> None:
+def test_the_weights_themselves_are_scored_now_and_then_and_in_the_last_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainable.train.RAW_EVERY", 4)
     reports = run(make_squares(tmp_path, count=48, size=24))
     raw = {report.epoch: {k for k in report.metrics if k.startswith("val_raw_")} for report in reports}
-    assert [epoch for epoch, names in raw.items() if names] == [5, 6]
+    assert [epoch for epoch, names in raw.items() if names] == [4, 6]
     assert raw[6] == {k.replace("val_", "val_raw_") for k in reports[0].metrics if k.startswith("val_")} - {
         "val_raw_se"
     }
