@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 WINDOW = 3
-"""Over how many epochs a value is averaged (benchmarks/signal_quality.py compares others)."""
+"""Over how many epochs a value is averaged (benchmarks/smoothing_windows.py compares others)."""
 
 
 def smoothed_value(values: Mapping[int, float], *, epoch: int | None = None, window: int = WINDOW) -> float:
-    """The mean of `values` by epoch over the `window` epochs that end with `epoch`, by default the last.
+    """The mean of `values` by epoch over the latter half of the epochs up to `epoch`, and over at most `window`.
 
-    Epochs that are missing are passed over; one value that is NaN makes the mean NaN. Raises ValueError where none of
-    those epochs has a value.
+    `epoch` is the last one by default. The mean is over 1, 1, 2, 2, 3, 3, ... epochs, since what a trial was worth in
+    its first ones says little of what it is worth now. Epochs that are missing are passed over; one value that is NaN
+    makes the mean NaN. Raises ValueError where none of those epochs has a value.
     """
     end = max(values, default=0) if epoch is None else epoch
-    found = [values[e] for e in range(max(1, end - window + 1), end + 1) if e in values]
+    num = min(window, (end + 1) // 2)
+    found = [values[e] for e in range(end - num + 1, end + 1) if e in values]
     if not found:
-        raise ValueError(f"there is no value of the {window} epochs up to epoch {end}: values are of {sorted(values)}")
+        raise ValueError(f"there is no value of the {num} epochs up to epoch {end}: values are of {sorted(values)}")
     return sum(found) / len(found)
 
 
@@ -32,8 +34,8 @@ def is_best_epoch(
 ) -> bool:
     """Whether the smoothed `value` of `epoch` makes it the best one, in place of an earlier `best_epoch`.
 
-    Before its window is full a value is no more than a guess, so that each of the first `window` epochs gives way to
-    the next; from then on a better smoothed value is needed. NaN never is better.
+    A value of one or two epochs is no more than a guess, so that each of the first `window` epochs gives way to the
+    next; from then on a better smoothed value is needed. NaN never is better.
     """
     if epoch <= window:
         return epoch > best_epoch

@@ -47,7 +47,7 @@ class EpochReport:
     `best_value`, reached at `best_epoch`, whose averaged weights are the checkpoint `best`. `is_best` says that it is
     this one, `finished` that max_epochs is reached or patience is at its end. `recent_values` are those that the next
     smoothed value needs, this epoch's last. `micro_batch` is the most images that memory held at once where it did not
-    hold a batch. In every tenth epoch, and in the last, `metrics` has val_raw_* as well, of the weights themselves.
+    hold a batch. In every tenth epoch and at max_epochs `metrics` has val_raw_*, of the weights themselves.
     """
 
     epoch: int

@@ -64,9 +64,9 @@ class Trainer:
     `average` is the moving average of its weights: score that, and keep it. Its batch normalisation has averaged
     statistics, or with `renews_statistics` those of some training images. Every random draw comes from (`seed`,
     epoch). Where a rank of a `process_group` trains, all do alike, each on its shard of every batch; `uses_ddp` says
-    that torch's DistributedDataParallel adds up their gradients, as their mean. `micro_batch` is
-    the most images that memory held at once where it did not hold a batch, else None. `plan`, `lr_at` (the learning
-    rate after so many epochs, whole and part) and `optimizer` may be replaced.
+    that torch's DistributedDataParallel adds up their gradients, as their mean. `micro_batch` is the most images that
+    memory held at once where it did not hold a batch, else None. `plan`, `lr_at` (the learning rate after so many
+    epochs, whole and part) and `optimizer` may be replaced.
     """
 
     def __init__(

@@ -178,4 +178,4 @@ def test_a_checkpoint_from_before_there_was_an_average_goes_on_from_its_weights(
         reports = run(data, checkpoints=writer)
     assert [report.epoch for report in reports] == [2, 3, 4, 5, 6]
     assert reports[0].recent_values == (reports[0].value,)
-    assert reports[1].smoothed_value == pytest.approx((reports[0].value + reports[1].value) / 2)
+    assert reports[1].smoothed_value == pytest.approx((reports[0].value + reports[1].value) / 2), "of epochs 2 and 3"
