@@ -84,7 +84,7 @@ class Runs:
             self.client.log_batch(run.info.run_id, params=missing[i : i + _MAX_BATCH], synchronous=True)
 
     def summarize(self, run_id: str, metric: str, direction: Direction) -> list[Metric]:
-        """Best smoothed value and its epoch, from all that the server holds, as in training (trainable/smoothing.py)."""
+        """Best smoothed value and its epoch, from all that the server holds (trainable/smoothing.py)."""
         history = {entry.step: entry for entry in self.client.get_metric_history(run_id, metric)}
         if not history:
             return []
