@@ -32,7 +32,7 @@ class TableSpace:
         parents = [name for name in everywhere if isinstance(self.distributions[name], CategoricalDistribution)]
         self.always = everywhere
         self.wanted: dict[str, tuple[str, frozenset[Any]]] = {}
-        for name in names.keys() - set(everywhere):
+        for name in (name for name in names if name not in everywhere):
             self.wanted[name] = self._parent_of(name, parents, table)
 
     def _parent_of(self, name: str, parents: list[str], table: CurveTable) -> tuple[str, frozenset[Any]]:
@@ -108,7 +108,7 @@ class OptunaProposer:
         self.sampler = _Snapped(sampler, self.space, table)
         self.storage = optuna.storages.InMemoryStorage()
         self.study = optuna.create_study(
-            storage=self.storage, sampler=self.sampler, direction="maximize", pruner=pruner
+            study_name="curves", storage=self.storage, sampler=self.sampler, direction="maximize", pruner=pruner
         )
         self.tells = tells
         self.trials: dict[int, Trial] = {}

@@ -72,6 +72,7 @@ class Board:
         self.num_averaged = num_averaged
         self.trials: dict[int, Standing] = {}
         self.num_reports = 0
+        self.waiting: dict[int, float] = {}  # who could go on, with its last score
         self._not_begun: set[int] = set()
 
     @property
@@ -106,10 +107,11 @@ class Board:
                 trial.score(epoch, self.previous[epoch], self.num_averaged)
         if epoch >= self.max_epochs:
             trial.is_running = trial.can_go_on = False
+            self.waiting.pop(number, None)
             return Verdict.STOP
         if epoch < trial.until:
             return Verdict.CONTINUE
-        trial.is_running = False
+        self._set_free(trial)
         return Verdict.PAUSE
 
     def end(self, number: int, outcome: str) -> None:
@@ -117,21 +119,23 @@ class Board:
         if outcome not in OUTCOMES:
             raise ValueError(f"trial {number} ended as {outcome!r}; it must be one of {', '.join(OUTCOMES)}")
         trial = self._trial(number)
-        trial.is_running = False
+        self._set_free(trial)
         if outcome == "interrupted":
             if trial.epoch < self.levels[0]:
                 self._not_begun.add(number)
             return
-        trial.can_go_on = False
+        self.forget(number)
         if outcome == "failed":
             trial.scores.setdefault(self.next_level(trial.epoch), WORST)
 
     def forget(self, number: int) -> None:
         self._trial(number).can_go_on = False
+        self.waiting.pop(number, None)
 
     def resume(self, trial: Standing) -> Resume:
         """Hand a waiting trial to a worker, until its next level."""
         self._not_begun.discard(trial.number)
+        self.waiting.pop(trial.number, None)
         trial.is_running, trial.until = True, self.next_level(trial.epoch)
         return Resume(trial.number, trial.until)
 
@@ -142,6 +146,11 @@ class Board:
         """The first trial that was interrupted before its first level: it goes on before anything else."""
         waiting = [trial for number in sorted(self._not_begun) if (trial := self.trials[number]).is_waiting]
         return waiting[0] if waiting else None
+
+    def _set_free(self, trial: Standing) -> None:
+        trial.is_running = False
+        if trial.can_go_on:
+            self.waiting[trial.number] = trial.last_score
 
     def _trial(self, number: int) -> Standing:
         if number not in self.trials:

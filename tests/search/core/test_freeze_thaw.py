@@ -11,7 +11,7 @@ import pytest
 
 from search.core.board import dense_levels
 from search.core.decisions import Decision, New, PastTrial, Resume, Verdict, replay
-from search.core.freeze_thaw import FreezeThaw, Settings
+from search.core.freeze_thaw import FreezeThaw
 from search.core.outlook import Outlook, has_converged, look_ahead
 from search.core.promotion import find_promotion
 from search.core.proposals import SpaceProposals
@@ -158,15 +158,15 @@ def test_no_trial_is_handed_to_two_workers() -> None:
     assert len(handed) == len(set(handed))
 
 
-def test_under_much_noise_trials_go_on_by_promotion_and_the_model_only_begins_new_ones() -> None:
-    rule = build(settings=Settings(promotes_from=0.05))
+def test_under_much_noise_trials_go_on_by_promotion_and_new_ones_are_the_samplers() -> None:
+    rule = build()
     search = Simulated(rule, noise=0.3)
     search.run(60)
     assert rule.noise.relative() > 0.05
-    board, promoted = rule.board, find_promotion(rule.board, rule.rungs, factor=3)
-    decision = rule.next()
-    assert decision == (Resume(promoted.number, board.next_level(promoted.epoch)) if promoted else decision)
-    assert isinstance(decision, Resume if promoted else New)
+    for _ in range(5):
+        promoted = find_promotion(rule.board, rule.rungs, factor=3)
+        decision = rule.next()
+        assert decision == (Resume(promoted.number, promoted.until) if promoted else New(None, 1))
 
 
 def test_once_no_trial_may_begin_the_best_go_on_and_the_search_ends() -> None:
