@@ -79,10 +79,6 @@ class Board:
     def max_epochs(self) -> int:
         return self.levels[-1]
 
-    def next_level(self, epoch: int) -> int:
-        """The first level after `epoch`; `max_epochs` after the last."""
-        return self.levels[min(bisect_right(self.levels, epoch), len(self.levels) - 1)]
-
     def begin(self, number: int, params: Mapping[str, Any]) -> Standing:
         if number in self.trials:
             raise ValueError(f"trial {number} has begun before; a trial begins once, and goes on by `Resume`")
@@ -126,17 +122,17 @@ class Board:
             return
         self.forget(number)
         if outcome == "failed":
-            trial.scores.setdefault(self.next_level(trial.epoch), WORST)
+            trial.scores.setdefault(next_level(self.levels, trial.epoch), WORST)
 
     def forget(self, number: int) -> None:
         self._trial(number).can_go_on = False
         self.waiting.pop(number, None)
 
-    def resume(self, trial: Standing) -> Resume:
-        """Hand a waiting trial to a worker, until its next level."""
+    def resume(self, trial: Standing, levels: Sequence[int] = ()) -> Resume:
+        """Hand a waiting trial to a worker, until its next level, or the next of these levels."""
         self._not_begun.discard(trial.number)
         self.waiting.pop(trial.number, None)
-        trial.is_running, trial.until = True, self.next_level(trial.epoch)
+        trial.is_running, trial.until = True, next_level(levels or self.levels, trial.epoch)
         return Resume(trial.number, trial.until)
 
     def new(self, params: Mapping[str, Any] | None = None) -> New:
@@ -158,6 +154,11 @@ class Board:
         return self.trials[number]
 
 
+def next_level(levels: Sequence[int], epoch: int) -> int:
+    """The first level after `epoch`; the last where there is none."""
+    return levels[min(bisect_right(levels, epoch), len(levels) - 1)]
+
+
 def check_levels(levels: Iterable[int]) -> tuple[int, ...]:
     """The levels in order. Raises ValueError where there is none, or one below 1."""
     ordered = tuple(sorted(set(levels)))
@@ -177,6 +178,11 @@ def geometric_levels(max_epochs: int, *, first: int = 1, factor: float = 3) -> t
         levels.add(round(exact))
         exact *= factor
     return tuple(sorted(levels))
+
+
+def nearest_levels(levels: Sequence[int], wanted: Iterable[int]) -> tuple[int, ...]:
+    """Those of `levels` that are nearest to the wanted ones, by their ratio."""
+    return tuple(sorted({min(levels, key=lambda level: abs(math.log(level / at))) for at in wanted}))
 
 
 def dense_levels(max_epochs: int) -> Sequence[int]:

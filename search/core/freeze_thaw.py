@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from search.core.board import WORST, Board, Standing, dense_levels, geometric_levels
+from search.core.board import WORST, Board, Standing, dense_levels, geometric_levels, nearest_levels
 from search.core.curve_data import CurveData, choose_points
 from search.core.curve_model import Array, CurveModel, CurvePoints, Ints, Parameters
 from search.core.decisions import Decision, Verdict
@@ -45,6 +45,7 @@ class Settings:
     share_near: float = 0.25
     num_parents: int = 5
     promotes_from: float = 0.03
+    always_proposes: bool = False
     growth: float = 1.5
     min_trials: int = 4
     targets: tuple[float, float] = (-3.0, -1.0)
@@ -86,7 +87,7 @@ class FreezeThaw:
         self.settings = settings or Settings()
         self.proposals, self.seed = proposals, seed
         self.board = Board(dense_levels(max_epochs), higher_is_better=higher_is_better)
-        self.rungs = geometric_levels(max_epochs, factor=self.settings.factor)
+        self.rungs = nearest_levels(self.board.levels, geometric_levels(max_epochs, factor=self.settings.factor))
         self.encode = Encoder(proposals.draw(512, np.random.default_rng((seed, 1))))
         self.noise = NoiseEstimate()
         self.data = CurveData()
@@ -132,20 +133,22 @@ class FreezeThaw:
         if len(self.data.judged) < s.min_trials and may_begin:
             return board.new()
         if may_begin and self.noise.relative() < s.promotes_from:
-            return self._choose()
+            return self._choose(self.paused())
         trial = find_promotion(board, self.rungs, factor=s.factor, at_least=0 if may_begin else 1)
         if trial is not None:
-            return board.resume(trial)
-        return board.new() if may_begin else None
+            return board.resume(trial, self.rungs)
+        if not may_begin:
+            return None
+        return self._choose(()) if s.always_proposes else board.new()
 
-    def _choose(self) -> Decision:
+    def _choose(self, paused: Sequence[Standing]) -> Decision:
         """What is likeliest to pass a target within a time of a worker, both drawn."""
         s, board = self.settings, self.board
         generator = self.generator()
         view = self.view(generator, is_ranked=True)
         target = view.best + 10 ** generator.uniform(*s.targets) * (view.best - view.median)
         seconds = self.cost.typical() * board.max_epochs ** generator.uniform()
-        paused, fresh = self.paused(), self.fresh(generator, view.order)
+        fresh = self.fresh(generator, view.order)
         at, _ = self.after(seconds, paused, fresh)
         mean, deviation = view.model.predict(at)
         winner = int(np.argmax((mean - target) / deviation))

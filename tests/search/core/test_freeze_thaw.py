@@ -11,7 +11,7 @@ import pytest
 
 from search.core.board import dense_levels
 from search.core.decisions import Decision, New, PastTrial, Resume, Verdict, replay
-from search.core.freeze_thaw import FreezeThaw
+from search.core.freeze_thaw import FreezeThaw, Settings
 from search.core.outlook import Outlook, has_converged, look_ahead
 from search.core.promotion import find_promotion
 from search.core.proposals import SpaceProposals
@@ -233,6 +233,24 @@ def test_a_search_has_converged_when_several_looks_promise_little() -> None:
     assert has_converged(looks, least=0.001)
     assert not has_converged(looks[:3], least=0.001)
     assert not has_converged([], least=0.001)
+
+
+@pytest.mark.parametrize("max_epochs", [1, 2, 3, 9, 12, 20, 27, 50, 100])
+def test_every_rung_is_a_level_at_which_trials_are_judged(max_epochs: int) -> None:
+    rule = FreezeThaw(SpaceProposals(space), max_epochs=max_epochs)
+    assert {1, max_epochs} <= set(rule.rungs) <= set(rule.board.levels)
+
+
+def test_under_much_noise_trials_are_promoted_from_rung_to_rung_to_the_end() -> None:
+    rule = build(settings=Settings(promotes_from=0.0))
+    search = Simulated(rule, noise=0.3)
+    search.run(300)
+    assert rule.rungs == (1, 3, 8, 12)
+    resumed = {decision.until_epoch for decision in search.decisions if isinstance(decision, Resume)}
+    assert resumed == {3, 8, 12}
+    came_to = [sum(len(seen) >= rung for seen in search.values.values()) for rung in rule.rungs]
+    assert came_to == sorted(came_to, reverse=True)
+    assert came_to[-1] >= 1
 
 
 def test_levels_are_dense() -> None:
