@@ -45,7 +45,6 @@ class Settings:
     share_near: float = 0.25
     num_parents: int = 5
     promotes_from: float = 0.03
-    always_proposes: bool = False
     growth: float = 1.5
     min_trials: int = 4
     targets: tuple[float, float] = (-3.0, -1.0)
@@ -133,22 +132,20 @@ class FreezeThaw:
         if len(self.data.judged) < s.min_trials and may_begin:
             return board.new()
         if may_begin and self.noise.relative() < s.promotes_from:
-            return self._choose(self.paused())
+            return self._choose()
         trial = find_promotion(board, self.rungs, factor=s.factor, at_least=0 if may_begin else 1)
         if trial is not None:
             return board.resume(trial, self.rungs)
-        if not may_begin:
-            return None
-        return self._choose(()) if s.always_proposes else board.new()
+        return board.new() if may_begin else None
 
-    def _choose(self, paused: Sequence[Standing]) -> Decision:
+    def _choose(self) -> Decision:
         """What is likeliest to pass a target within a time of a worker, both drawn."""
         s, board = self.settings, self.board
         generator = self.generator()
         view = self.view(generator, is_ranked=True)
         target = view.best + 10 ** generator.uniform(*s.targets) * (view.best - view.median)
         seconds = self.cost.typical() * board.max_epochs ** generator.uniform()
-        fresh = self.fresh(generator, view.order)
+        paused, fresh = self.paused(), self.fresh(generator, view.order)
         at, _ = self.after(seconds, paused, fresh)
         mean, deviation = view.model.predict(at)
         winner = int(np.argmax((mean - target) / deviation))
