@@ -95,7 +95,8 @@ def test_rays_rule_keeps_those_at_or_above_the_percentile_of_those_before() -> N
 
 def test_rows_near_a_configuration_are_near_and_free() -> None:
     small = table()
-    proposals = TableProposals(small, 0)
+    proposals = TableProposals()
+    proposals.table, proposals.free = small, np.ones(40, dtype=bool)
     proposals.free[::2] = False
     near = proposals.near(small.params[1], 20, np.random.default_rng(0))
     assert {params["kind"] for params in near} == {"a"}
