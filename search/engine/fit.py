@@ -48,16 +48,20 @@ class TrialPlan:
 
 
 class StopWhenOver(tune.Stopper):
-    """Tune's stopper for the whole search: asks the budget."""
+    """Tune's stopper for the whole search: asks the budget, and whether the rule has done with every trial.
 
-    def __init__(self, budget: Budget) -> None:
+    Tune itself would wait for ever for trials that are paused.
+    """
+
+    def __init__(self, budget: Budget, searcher: OptunaSearcher) -> None:
         self.budget = budget
+        self.searcher = searcher
 
     def __call__(self, trial_id: str, result: dict[str, object]) -> bool:
         return False
 
     def stop_all(self) -> bool:
-        return self.budget.is_over()
+        return self.budget.is_over() or self.searcher.is_done
 
     def __reduce__(self) -> tuple[type[object], tuple[()]]:
         return object, ()  # Tune pickles its stopper for `Tuner.restore`, which is not used here
@@ -101,7 +105,7 @@ def run_trials(
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(folder),
-            stop=StopWhenOver(plan.budget),
+            stop=StopWhenOver(plan.budget, searcher),
             callbacks=[events, *(watch(searcher) for watch in watches)],
             failure_config=tune.FailureConfig(max_failures=MAX_LOST_WORKERS),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),

@@ -233,6 +233,7 @@ class OptunaSearcher(Searcher):
         self.num_slots = num_slots
         self.num_trials = num_trials
         self.step_plans: dict[str, dict[str, str]] = {}
+        self.is_done = False
         self.to_resume: set[int] = set()
         self.decided: list[New | Resume] = []
         self._known: set[int] = set()
@@ -249,7 +250,10 @@ class OptunaSearcher(Searcher):
             return None
         decision = self.decided.pop(0) if self.decided else self.decide()
         if decision is None:
-            return None if self.study.live else Searcher.FINISHED
+            if self.study.live:
+                return None
+            self.is_done = True
+            return Searcher.FINISHED
         if isinstance(decision, Resume):
             begun = self.study.resume(decision.number)
             if begun.number in self._known:
