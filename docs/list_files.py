@@ -1,7 +1,7 @@
 """The table of files in docs/architecture.md, made of the first line of each file's docstring.
 
-    python docs/list_files.py            print it
-    python docs/list_files.py --write    put it into the page
+python docs/list_files.py            print it
+python docs/list_files.py --write    put it into the page
 """
 
 from __future__ import annotations
