@@ -104,6 +104,15 @@ def test_every_option_of_a_search_is_described() -> None:
     assert missing == []
 
 
+@pytest.mark.parametrize("name", ["search", "results", "quickstart", "cluster"])
+def test_no_page_names_an_option_that_is_not_there(name: str) -> None:
+    commands = next(a.choices for a in build_parser()._actions if isinstance(a.choices, dict))
+    known = {flag for command in commands.values() for action in command._actions for flag in action.option_strings}
+    text = re.sub(r"^(ray|mlflow|base64|python3|RAY_UP).*$", "", (DOCS / f"{name}.md").read_text(), flags=re.MULTILINE)
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) - {"--auth", "--env-manager"}
+    assert sorted(named - known) == []
+
+
 def test_every_field_of_a_search_in_python_is_an_option_on_the_page() -> None:
     page = (DOCS / "python-api.md").read_text()
     import ctsearch

@@ -25,6 +25,7 @@ NOT_QUICK = (
     "faults/test_ray_address.py::test_auto",
     "faults/test_registry.py",
     "faults/test_server_down.py",
+    "search/commands/test_models.py",
 )
 """What starts a server or trains for long without any of these, by the beginning of its name below tests/."""
 
