@@ -26,6 +26,12 @@ NOT_QUICK = (
     "faults/test_registry.py",
     "faults/test_server_down.py",
     "search/commands/test_models.py",
+    "trainable/test_checkpoint.py::test_a_writer_killed",
+    "trainable/test_comparisons.py::test_the_interval",
+    "trainable/test_explain.py::test_every_architecture",
+    "trainable/images/test_audit_data.py",
+    "trainable/images/test_layout_fuzz.py",
+    "trainable/images/test_likeness.py::test_what_is_no_slice",
 )
 """What starts a server or trains for long without any of these, by the beginning of its name below tests/."""
 
