@@ -239,7 +239,7 @@ def open_tracking(plan: SearchPlan, folder: SearchFolder, runtime: Runtime, ledg
         plan.model_name,
         folder.name,
         parent_run_id=record.get("parent_run_id"),
-        metric=f"val_{plan.config.metric}",
+        metric=f"val_{plan.settings.objective.key}",
         tags={**plan.tags, **plan.search_tags},
         description=plan.description,
     )

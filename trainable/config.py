@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
+from trainable.objectives import Objective, parse_objective
 from trainable.report import Direction
 
 CPU_ARCHITECTURES = ("small_cnn", "squeezenet1_1", "mobilenet_v3_small", "mobilenet_v2", "resnet18")
@@ -163,8 +164,13 @@ class TrialSettings:
         _check_range("image_size", self.image_size, 16, 2048)
         _check_range("max_epochs", self.max_epochs, 1, 100_000)
         _check_range("patience", self.patience, 0, 100_000)
-        _check_choice("metric", self.metric, METRICS)
+        parse_objective(self.metric)
         _check_range("num_ranks", self.num_ranks, 1, 64)
+
+    @property
+    def objective(self) -> Objective:
+        """What trials are compared by: `metric`, which may have a floor."""
+        return parse_objective(self.metric)
 
     @property
     def direction(self) -> Direction:

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainable import metrics
 from trainable.architectures import build_model
 from trainable.config import TrialConfig, TrialSettings
 from trainable.loop import evaluate, to_input
+from trainable.objectives import parse_objective
 from trainable.step_plan import pick_device
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def score_validation(net: nn.Module, data: TrainingData, metric: str) -> float:
     pixels = np.load(data.pixels_path, mmap_mode="c")[data.is_val]
     labels = data.labels[data.is_val]
     loss, probabilities = predict(net, pixels, labels)
-    return loss if metric == "loss" else metrics.score(labels, probabilities, data.positive)[metric]
+    return parse_objective(metric).value(labels, probabilities, data.positive, loss=loss)
 
 
 def check_exportable(net: nn.Module, *, image_size: int) -> None:

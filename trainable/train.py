@@ -187,14 +187,16 @@ def _validate(
     if not math.isfinite(loss):
         raise FloatingPointError(f"the validation loss is {loss} after epoch {epoch}")
     metrics = _name_metrics("val", loss, true_labels, probabilities, settings)
-    metrics["val_se"] = standard_error(settings.metric, true_labels, probabilities, groups, settings.positive)
+    objective, positive = settings.objective, settings.positive
+    metrics[f"val_{objective.key}"] = objective.value(true_labels, probabilities, positive, loss=loss)
+    metrics["val_se"] = standard_error(objective.name, true_labels, probabilities, groups, positive)
     if is_raw_too:
         metrics |= _name_metrics("val_raw", raw_loss, true_labels, raw_probabilities, settings)
     return metrics
 
 
 def _report(epoch: int, metrics: dict[str, float], last: EpochReport | None, settings: TrialSettings) -> EpochReport:
-    value = metrics[f"val_{settings.metric}"]
+    value = metrics[f"val_{settings.objective.key}"]
     recent = (*(last.recent_values if last else ()), value)[-WINDOW:]
     smoothed = smoothed_value(dict(enumerate(recent, epoch - len(recent) + 1)))
     best_value, best_epoch = (smoothed, epoch) if last is None else (last.best_value, last.best_epoch)
