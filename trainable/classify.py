@@ -113,6 +113,7 @@ class Classifier:
     image_size: int
     predict: Callable[[Any], Any]
     likeness: Likeness | None = None
+    num_channels: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +156,7 @@ def load_registered(uri: str) -> Classifier:
             label=f"{uri}, trial {facts['trial']} of {facts['search']}",
             classes=tuple(facts["classes"]),
             image_size=facts["image_size"],
+            num_channels=facts.get("num_channels", 1),
             predict=mlflow.pytorch.load_model(folder),
             likeness=Likeness.load(Path(folder) / "extra_files" / LIKENESS_FILE),
         )
@@ -180,12 +182,14 @@ def load_checkpoint(path: Path) -> Classifier:
     source = record.get("nets", {}).get("sources", {}).get(config.architecture)
     if is_own_net(config.architecture) and source is None:
         raise ValueError(f"{path} is of the net {config.architecture}, whose code is not in {file}; give its model")
-    net = build_model(config, len(facts["classes"]), source=source)
+    num_channels = facts.get("num_channels", 1)  # older checkpoints are of grey images
+    net = build_model(config, len(facts["classes"]), num_channels=num_channels, source=source)
     net.load_state_dict(state["model"])
     return Classifier(
         label=f"checkpoint {folder}, epoch {facts['epoch']}",
         classes=tuple(facts["classes"]),
         image_size=facts["image_size"],
+        num_channels=num_channels,
         predict=ServedModel(net),
         likeness=Likeness.load(search / LIKENESS_FILE),
     )
@@ -199,7 +203,7 @@ def build_explainer(classifier: Classifier) -> Explainer:
 
     model = classifier.predict
     if not isinstance(model, GraphModule):
-        model = export(model, classifier.image_size)  # type: ignore[arg-type]
+        model = export(model, classifier.image_size, classifier.num_channels)  # type: ignore[arg-type]
     return Explainer(model)
 
 

@@ -126,7 +126,8 @@ class TrialSettings:
     off. `num_threads` is what torch may use on a CPU. `deterministic` takes fp32, the stock layout and
     deterministic kernels; `compile` trains through torch.compile. `checkpoint_interval_s` is the least time between
     two `newest` checkpoints, `checkpoint_bytes` the most that one trial may keep: above it, no `newest`.
-    `num_ranks` processes train a trial together, each on a GPU of its own or on `num_threads` of the CPU.
+    `num_ranks` processes train a trial together, each on a GPU of its own or on `num_threads` of the CPU. Images
+    have `num_channels`: 1 grey, 3 in colour, or as many as there are windows or neighbouring slices.
     """
 
     classes: tuple[str, ...]
@@ -143,6 +144,7 @@ class TrialSettings:
     checkpoint_interval_s: float = 30.0
     checkpoint_bytes: float = math.inf
     num_ranks: int = 1
+    num_channels: int = 1
 
     def __post_init__(self) -> None:
         if len(self.classes) < 2:
@@ -153,6 +155,7 @@ class TrialSettings:
         _check_range("patience", self.patience, 0, 100_000)
         _check_choice("metric", self.metric, METRICS)
         _check_range("num_ranks", self.num_ranks, 1, 64)
+        _check_range("num_channels", self.num_channels, 1, 64)
 
     @property
     def higher_is_better(self) -> bool:

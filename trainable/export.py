@@ -25,6 +25,7 @@ from PIL import Image
 
 from trainable.images.decode import DECODER_VERSION
 from trainable.images.likeness import LIKENESS_FILE
+from trainable.normalisation import pixel_shape
 from trainable.served_model import ServedModel
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class ModelFacts:
     warnings: tuple[str, ...] = ()
     test_metrics: Mapping[str, float] | None = None
     description: str = ""
+    num_channels: int = 1
 
     def to_metadata(self) -> dict[str, Any]:
         """For the file MLmodel: what YAML can hold."""
@@ -66,6 +68,7 @@ class ModelFacts:
             "classes": list(self.classes),
             "positive": self.classes[self.positive],
             "image_size": self.image_size,
+            "num_channels": self.num_channels,
             "decoder_version": DECODER_VERSION,
             "data_hash": self.data_hash,
             "search": self.search,
@@ -120,7 +123,7 @@ def log_models(
 
 def save_pixel_model(net: nn.Module, facts: ModelFacts, folder: Path, likeness: Likeness | None = None) -> None:
     """Export `net` (torch.export, any batch size, on the CPU) to a new MLflow model folder, `likeness` beside it."""
-    size, num_classes = facts.image_size, len(facts.classes)
+    shape, num_classes = pixel_shape(facts.image_size, facts.num_channels), len(facts.classes)
     with _quiet_mlflow(), tempfile.TemporaryDirectory(prefix="ctsearch-export-") as beside:
         extra_files = []
         if likeness is not None:
@@ -134,10 +137,10 @@ def save_pixel_model(net: nn.Module, facts: ModelFacts, folder: Path, likeness: 
             ServedModel(net),
             folder,
             signature=ModelSignature(
-                inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, size, size))]),
+                inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *shape))]),
                 outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, num_classes))]),
             ),
-            input_example=np.zeros((2, size, size), np.uint8),  # 1 would fix the batch size
+            input_example=np.zeros((2, *shape), np.uint8),  # 1 would fix the batch size
             serialization_format="pt2",
             extra_files=extra_files or None,
             pip_requirements=_pin(PIXEL_REQUIREMENTS),
@@ -166,6 +169,7 @@ def save_image_model(pixel_model: Path, facts: ModelFacts, folder: Path) -> None
             model_config={
                 "classes": list(facts.classes),
                 "image_size": facts.image_size,
+                "num_channels": facts.num_channels,
                 "decoder_version": DECODER_VERSION,
             },
             signature=ModelSignature(

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from trainable.architectures import GREY_MEAN, GREY_STD
 from trainable.augment import augment
 from trainable.images.batches import draw_batches, fetch_batches
 from trainable.micro_batches import sum_gradients
+from trainable.normalisation import to_input
 from trainable.team import ALONE
 from trainable.worker_memory import give_back
 
@@ -50,11 +50,6 @@ class EpochResult:
     micro_batch: int | None = None
 
 
-def to_input(pixels: Tensor) -> Tensor:
-    """Normalise uint8 pictures (N, S, S) to a net's float32 input (N, 1, S, S): the one place of scaling."""
-    return (pixels.unsqueeze(1).float() - 255 * GREY_MEAN) / (255 * GREY_STD)
-
-
 def train_epoch(
     model: nn.Module,
     pixels: Tensor,
@@ -74,8 +69,8 @@ def train_epoch(
     check_time: Callable[[], None] | None = None,
     team: Team = ALONE,
 ) -> EpochResult:
-    """Train `model` (on `device`) one pass over `pixels` uint8 (N, S, S), as `take_rows` placed them, and `labels`
-    int64 (N,).
+    """Train `model` (on `device`) one pass over `pixels` uint8 (N, S, S) or (N, S, S, C), as `take_rows` placed them,
+    and `labels` int64 (N,).
 
     `epoch` counts from 1; `lr_at` gives the learning rate after so many epochs, whole and part. Gradients are clipped
     to a norm of 5, which only a diverging step reaches. Steps that do not fit into memory are repeated in
@@ -174,7 +169,7 @@ def evaluate(
     batch_size: int = 64,
     team: Team = ALONE,
 ) -> tuple[float, np.ndarray]:
-    """Plain mean cross-entropy and probabilities float32 (N, C) on uint8 (N, S, S) and labels int64 (N,).
+    """Plain mean cross-entropy and probabilities float32 (N, K) on uint8 (N, S, S[, C]) and labels int64 (N,).
 
     Always in fp32 and the stock layout, as the registered model computes; leaves `model` so. The ranks of a `team` take
     a part each and all return the whole.

@@ -7,25 +7,34 @@ import torch
 from trainable.architectures import build_model
 from trainable.config import StepPlan, TrialConfig
 from trainable.loop import EpochResult, train_epoch
+from trainable.normalisation import pixel_shape
 from trainable.optimizers import build_optimizer
 
 LEARNING_RATE = 1e-9  # the weights stay what they are, for all that is measured one after another
 
 
 class Rehearsal:
-    """The net of `config` with its optimizer, and `num_images` uint8 pictures of noise, on `device`.
+    """The net of `config` with its optimizer, and `num_images` uint8 images of noise, on `device`.
 
     Draws from torch's generator, as does every epoch. `source` is that of `build_model`.
     """
 
     def __init__(
-        self, config: TrialConfig, *, image_size: int, num_images: int, device: torch.device, source: str | None = None
+        self,
+        config: TrialConfig,
+        *,
+        image_size: int,
+        num_images: int,
+        device: torch.device,
+        num_channels: int = 1,
+        source: str | None = None,
     ) -> None:
         self.config = config
         self.device = device
-        self.pixels = torch.randint(0, 256, (num_images, image_size, image_size), dtype=torch.uint8, device=device)
+        shape = (num_images, *pixel_shape(image_size, num_channels))
+        self.pixels = torch.randint(0, 256, shape, dtype=torch.uint8, device=device)
         self.labels = torch.arange(num_images, device=device) % 2
-        self.model = build_model(config, 2, source=source).to(device)
+        self.model = build_model(config, 2, num_channels=num_channels, source=source).to(device)
         self.optimizer = build_optimizer(self.model, config)
 
     def train(self, plan: StepPlan) -> EpochResult:

@@ -98,9 +98,10 @@ def train(
             class_weights = weigh_classes(train_labels, len(settings.classes))
 
         torch.manual_seed(settings.seed)
-        model = build_model(config, len(settings.classes), weights=weights, source=source)
+        num_classes, num_channels = len(settings.classes), settings.num_channels
+        model = build_model(config, num_classes, num_channels=num_channels, weights=weights, source=source)
         if is_own_net(config.architecture):
-            check_output(model, len(settings.classes), settings.image_size)
+            check_output(model, num_classes, settings.image_size, num_channels)
         model.to(device)
         team.adopt(model)
         compiled = torch.compile(model) if settings.compile else None
@@ -156,6 +157,10 @@ def _check(config: TrialConfig, settings: TrialSettings, data: TrainingData, tea
             f"the data has {data.image_size} px and classes {data.classes}, "
             f"the settings have {settings.image_size} px and {settings.classes}: they must be the same"
         )
+    if data.num_channels != settings.num_channels:
+        raise ValueError(
+            f"the images have {data.num_channels} channels, the settings {settings.num_channels}: they must be the same"
+        )
     for split, rows in (("train", ~data.is_val), ("val", data.is_val)):
         counts = np.bincount(data.labels[rows], minlength=len(data.classes))
         if empty := [name for name, count in zip(data.classes, counts, strict=True) if count == 0]:
@@ -207,6 +212,7 @@ def _save(
     facts = {
         "classes": list(settings.classes),
         "image_size": settings.image_size,
+        "num_channels": settings.num_channels,
         "config": config.to_params(),
         "epochs_since_best": report.epoch - report.best_epoch,
         **asdict(report),

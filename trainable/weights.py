@@ -31,19 +31,31 @@ def sum_over_rgb(kernel: Tensor) -> Tensor:
     return kernel.float().sum(dim=1, keepdim=True)
 
 
+def fit_kernel(kernel: Tensor, num_channels: int) -> Tensor:
+    """A trained first kernel (O, 3 or 1, k, k) for images of `num_channels`; another shape comes back as it is.
+
+    Three channels take an RGB kernel as it is. Any other number take its sum over RGB in equal parts: a grey image
+    that stands in every channel is answered as the RGB model answers it, exactly, and no channel counts for more than
+    another before training.
+    """
+    if kernel.ndim != 4 or kernel.shape[1] not in (1, 3) or kernel.shape[1] == num_channels:
+        return kernel
+    return sum_over_rgb(kernel).expand(-1, num_channels, -1, -1) / num_channels
+
+
 def load_weights(model: nn.Module, source: WeightSource, architecture: str) -> int:
     """Copy a saved state dict into `model`; return how many tensors were taken.
 
     `source` is a file, its bytes, or a uint8 array of them, read with weights_only=True; a dict wrapped as
-    {"state_dict": ...} and the prefix "module." are unwrapped, half precision is cast, an RGB first
-    convolution is summed to grey. The classifier keeps its fresh weights where the file has none or one for
-    another number of classes. Raises ValueError counting and naming what else does not fit.
+    {"state_dict": ...} and the prefix "module." are unwrapped, half precision is cast, a first convolution for
+    RGB is fitted to the model's channels (`fit_kernel`). The classifier keeps its fresh weights where the file has
+    none or one for another number of classes. Raises ValueError counting and naming what else does not fit.
     """
     given = _read_state_dict(source)
     wanted = model.state_dict()
     last_layer = _last_layer(model)
     if (first := _first_kernel(model)) in given:
-        given[first] = _fit_first_kernel(given[first], wanted[first])
+        given[first] = fit_kernel(given[first], wanted[first].shape[1])
 
     head = last_layer.split(".")[0] + "."
     without_head = not any(name.startswith(head) for name in given)
@@ -120,11 +132,6 @@ def _read_state_dict(source: WeightSource) -> dict[str, Tensor]:
 def _first_kernel(model: nn.Module) -> str:
     convolutions = (name for name, module in model.named_modules() if isinstance(module, nn.Conv2d))
     return f"{next(convolutions, '')}.weight"
-
-
-def _fit_first_kernel(given: Tensor, wanted: Tensor) -> Tensor:
-    is_rgb_for_grey = given.ndim == 4 and given.shape[1] == 3 and wanted.shape[1] == 1
-    return sum_over_rgb(given) if is_rgb_for_grey else given
 
 
 def _last_layer(model: nn.Module) -> str:

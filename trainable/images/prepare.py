@@ -42,7 +42,8 @@ NO_PATIENTS = (
 class TrainingData:
     """What a trial trains and validates on: train and val slices, in that order. Small, but for the mapped file.
 
-    `pixels_path` is a .npy of uint8 (N, S, S); `labels` int64 (N,) index `classes`; `is_val` bool (N,);
+    `pixels_path` is a .npy of uint8 (N, S, S), or (N, S, S, C) where `num_channels` C is not 1; `labels` int64 (N,)
+    index `classes`; `is_val` bool (N,);
     `groups` int64 (N,): slices of one patient, or of one cluster of near-duplicates, share a number.
     """
 
@@ -55,11 +56,12 @@ class TrainingData:
     labels: NDArray[np.int64]
     is_val: NDArray[np.bool_]
     groups: NDArray[np.int64]
+    num_channels: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class SealedTest:
-    """The test split: pixels uint8 (M, S, S), labels and groups int64 (M,), and bool (M,) telling which
+    """The test split: pixels uint8 (M, S, S[, C]), labels and groups int64 (M,), and bool (M,) telling which
     slices were also shown in train or val before those were taken out."""
 
     pixels: NDArray[np.uint8]
