@@ -20,7 +20,10 @@ import numpy as np
 import pandas as pd
 
 from trainable.images import decode
+from trainable.images.cache import decode_pixels
 from trainable.images.likeness import LIKENESS_FILE, NOT_CHEST_CT, Likeness
+from trainable.images.pixel_format import GREY, PixelFormat
+from trainable.normalisation import pixel_shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -47,18 +50,27 @@ def read_image_cell(cell: object) -> bytes:
     raise ValueError(f"a {type(cell).__name__} came; it must be the bytes of a picture file or their base64 text")
 
 
-def decode_cells(cells: Iterable[object], image_size: int) -> tuple[np.ndarray, list[float]]:
-    """uint8 (N, S, S) by the cache's own decoder, and how coloured each was. A ValueError names the row that failed."""
+def decode_cells(cells: Iterable[object], image_size: int, form: PixelFormat = GREY) -> tuple[np.ndarray, list[float]]:
+    """uint8 (N, S, S), or (N, S, S, C), by the cache's own decoder, and how coloured each was.
+
+    A ValueError names the row that failed.
+    """
     pixels: list[np.ndarray] = []
     colours: list[float] = []
     for row, cell in enumerate(cells):
         try:
-            grey, colour = decode.decode_with_colour(read_image_cell(cell))
+            content = read_image_cell(cell)
+            grey, colour = decode.decode_with_colour(content)
+            pixels.append(_to_pixels(grey, content, image_size, form))
         except ValueError as error:
             raise ValueError(f"image in row {row}: {error}") from error
-        pixels.append(decode.resize_grey(grey, image_size))
         colours.append(colour)
-    return np.stack(pixels) if pixels else np.empty((0, image_size, image_size), np.uint8), colours
+    shape = pixel_shape(image_size, form.num_channels)
+    return np.stack(pixels) if pixels else np.empty((0, *shape), np.uint8), colours
+
+
+def _to_pixels(grey: Image.Image, source: Path | bytes, image_size: int, form: PixelFormat) -> np.ndarray:
+    return decode.resize_grey(grey, image_size) if form == GREY else decode_pixels(source, image_size, form)
 
 
 def tabulate(probabilities: np.ndarray, classes: Sequence[str], doubts: Sequence[str] = ()) -> pd.DataFrame:
@@ -90,11 +102,12 @@ def classify_cells(
     classes: Sequence[str],
     image_size: int,
     likeness: Likeness | None = None,
+    form: PixelFormat = GREY,
 ) -> pd.DataFrame:
-    """`predict` is the pixel model: uint8 tensor (N, S, S) -> float tensor (N, C)."""
+    """`predict` is the pixel model: uint8 tensor (N, S, S), or (N, S, S, C), -> float tensor (N, K)."""
     import torch
 
-    pixels, colours = decode_cells(cells, image_size)
+    pixels, colours = decode_cells(cells, image_size, form)
     with torch.inference_mode():
         batches = [predict(part) for part in torch.from_numpy(pixels).split(_BATCH_SIZE) if len(part)]
     probabilities = torch.cat(batches).numpy() if batches else np.empty((0, len(classes)), np.float32)
@@ -103,7 +116,8 @@ def classify_cells(
 
 @dataclass(frozen=True, kw_only=True)
 class Classifier:
-    """A model ready to use: `predict` takes uint8 tensors (N, S, S) and gives float (N, C) over `classes`.
+    """A model ready to use: `predict` takes uint8 tensors (N, S, S), or (N, S, S, C) as `form`
+    says, and gives float (N, K) over `classes`.
 
     `label` says which model it is, for people. Without `likeness` no picture is doubted.
     """
@@ -113,7 +127,7 @@ class Classifier:
     image_size: int
     predict: Callable[[Any], Any]
     likeness: Likeness | None = None
-    num_channels: int = 1
+    form: PixelFormat = GREY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +170,7 @@ def load_registered(uri: str) -> Classifier:
             label=f"{uri}, trial {facts['trial']} of {facts['search']}",
             classes=tuple(facts["classes"]),
             image_size=facts["image_size"],
-            num_channels=facts.get("num_channels", 1),
+            form=PixelFormat.from_dict(facts.get("form", {})),
             predict=mlflow.pytorch.load_model(folder),
             likeness=Likeness.load(Path(folder) / "extra_files" / LIKENESS_FILE),
         )
@@ -182,14 +196,14 @@ def load_checkpoint(path: Path) -> Classifier:
     source = record.get("nets", {}).get("sources", {}).get(config.architecture)
     if is_own_net(config.architecture) and source is None:
         raise ValueError(f"{path} is of the net {config.architecture}, whose code is not in {file}; give its model")
-    num_channels = facts.get("num_channels", 1)  # older checkpoints are of grey images
-    net = build_model(config, len(facts["classes"]), num_channels=num_channels, source=source)
+    form = PixelFormat.from_dict(facts.get("form", {}))  # older checkpoints are of grey images
+    net = build_model(config, len(facts["classes"]), num_channels=form.num_channels, source=source)
     net.load_state_dict(state["model"])
     return Classifier(
         label=f"checkpoint {folder}, epoch {facts['epoch']}",
         classes=tuple(facts["classes"]),
         image_size=facts["image_size"],
-        num_channels=num_channels,
+        form=form,
         predict=ServedModel(net),
         likeness=Likeness.load(search / LIKENESS_FILE),
     )
@@ -203,7 +217,7 @@ def build_explainer(classifier: Classifier) -> Explainer:
 
     model = classifier.predict
     if not isinstance(model, GraphModule):
-        model = export(model, classifier.image_size, classifier.num_channels)  # type: ignore[arg-type]
+        model = export(model, classifier.image_size, classifier.form.num_channels)  # type: ignore[arg-type]
     return Explainer(model)
 
 
@@ -216,9 +230,9 @@ def classify_files(
     def look(file: Path) -> tuple[Image.Image, np.ndarray, float] | Exception:
         try:
             grey, colour = decode.decode_with_colour(file)
+            return grey, _to_pixels(grey, file, classifier.image_size, classifier.form), colour
         except (decode.BadImageError, OSError) as error:
             return error
-        return grey, decode.resize_grey(grey, classifier.image_size), colour
 
     def answer(seen: Sequence[tuple[Image.Image, np.ndarray, float]]) -> list[Answer]:
         pixels = np.stack([pixels for _, pixels, _ in seen])
@@ -274,6 +288,7 @@ def _set_model() -> None:
                 classes=self.settings["classes"],
                 image_size=self.settings["image_size"],
                 likeness=self.likeness,
+                form=PixelFormat.from_dict(self.settings.get("form", {})),
             )
 
     set_model(ImageModel())

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
+from trainable.images.pixel_format import GREY, PixelFormat
+
 CPU_ARCHITECTURES = ("small_cnn", "squeezenet1_1", "mobilenet_v3_small", "mobilenet_v2", "resnet18")
 """Those that train in minutes on two CPU cores. Named here, so that a driver knows them without torch."""
 GPU_ARCHITECTURES = (
@@ -126,8 +128,8 @@ class TrialSettings:
     off. `num_threads` is what torch may use on a CPU. `deterministic` takes fp32, the stock layout and
     deterministic kernels; `compile` trains through torch.compile. `checkpoint_interval_s` is the least time between
     two `newest` checkpoints, `checkpoint_bytes` the most that one trial may keep: above it, no `newest`.
-    `num_ranks` processes train a trial together, each on a GPU of its own or on `num_threads` of the CPU. Images
-    have `num_channels`: 1 grey, 3 in colour, or as many as there are windows or neighbouring slices.
+    `num_ranks` processes train a trial together, each on a GPU of its own or on `num_threads` of the CPU. `form`
+    says what an image is, and so how many channels a model takes.
     """
 
     classes: tuple[str, ...]
@@ -144,7 +146,7 @@ class TrialSettings:
     checkpoint_interval_s: float = 30.0
     checkpoint_bytes: float = math.inf
     num_ranks: int = 1
-    num_channels: int = 1
+    form: PixelFormat = GREY
 
     def __post_init__(self) -> None:
         if len(self.classes) < 2:
@@ -155,11 +157,14 @@ class TrialSettings:
         _check_range("patience", self.patience, 0, 100_000)
         _check_choice("metric", self.metric, METRICS)
         _check_range("num_ranks", self.num_ranks, 1, 64)
-        _check_range("num_channels", self.num_channels, 1, 64)
 
     @property
     def higher_is_better(self) -> bool:
         return self.metric != "loss"
+
+    @property
+    def num_channels(self) -> int:
+        return self.form.num_channels
 
 
 @dataclass(frozen=True, kw_only=True)

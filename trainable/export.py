@@ -25,6 +25,7 @@ from PIL import Image
 
 from trainable.images.decode import DECODER_VERSION
 from trainable.images.likeness import LIKENESS_FILE
+from trainable.images.pixel_format import GREY, PixelFormat
 from trainable.normalisation import pixel_shape
 from trainable.served_model import ServedModel
 
@@ -60,7 +61,7 @@ class ModelFacts:
     warnings: tuple[str, ...] = ()
     test_metrics: Mapping[str, float] | None = None
     description: str = ""
-    num_channels: int = 1
+    form: PixelFormat = GREY
 
     def to_metadata(self) -> dict[str, Any]:
         """For the file MLmodel: what YAML can hold."""
@@ -68,7 +69,8 @@ class ModelFacts:
             "classes": list(self.classes),
             "positive": self.classes[self.positive],
             "image_size": self.image_size,
-            "num_channels": self.num_channels,
+            "form": self.form.to_dict(),
+            "num_channels": self.form.num_channels,
             "decoder_version": DECODER_VERSION,
             "data_hash": self.data_hash,
             "search": self.search,
@@ -123,7 +125,7 @@ def log_models(
 
 def save_pixel_model(net: nn.Module, facts: ModelFacts, folder: Path, likeness: Likeness | None = None) -> None:
     """Export `net` (torch.export, any batch size, on the CPU) to a new MLflow model folder, `likeness` beside it."""
-    shape, num_classes = pixel_shape(facts.image_size, facts.num_channels), len(facts.classes)
+    shape, num_classes = pixel_shape(facts.image_size, facts.form.num_channels), len(facts.classes)
     with _quiet_mlflow(), tempfile.TemporaryDirectory(prefix="ctsearch-export-") as beside:
         extra_files = []
         if likeness is not None:
@@ -169,7 +171,7 @@ def save_image_model(pixel_model: Path, facts: ModelFacts, folder: Path) -> None
             model_config={
                 "classes": list(facts.classes),
                 "image_size": facts.image_size,
-                "num_channels": facts.num_channels,
+                "form": facts.form.to_dict(),
                 "decoder_version": DECODER_VERSION,
             },
             signature=ModelSignature(

@@ -34,7 +34,7 @@ def write_onnx(classifier: Classifier, file: Path) -> float:
         import onnxscript  # noqa: F401 - torch.onnx needs it
     except ImportError as error:
         raise ValueError(f"{error.name} is not installed, which ONNX needs: pip install 'ctsearch[onnx]'") from error
-    shape = (5, *pixel_shape(classifier.image_size, classifier.num_channels))
+    shape = (5, *pixel_shape(classifier.image_size, classifier.form.num_channels))
     pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter's own making
@@ -52,7 +52,7 @@ def write_onnx(classifier: Classifier, file: Path) -> float:
     facts = {
         "classes": json.dumps(classifier.classes),
         "image_size": str(classifier.image_size),
-        "num_channels": str(classifier.num_channels),
+        "num_channels": str(classifier.form.num_channels),
         "model": classifier.label,
     }
     for key, value in facts.items():

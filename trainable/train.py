@@ -157,10 +157,8 @@ def _check(config: TrialConfig, settings: TrialSettings, data: TrainingData, tea
             f"the data has {data.image_size} px and classes {data.classes}, "
             f"the settings have {settings.image_size} px and {settings.classes}: they must be the same"
         )
-    if data.num_channels != settings.num_channels:
-        raise ValueError(
-            f"the images have {data.num_channels} channels, the settings {settings.num_channels}: they must be the same"
-        )
+    if data.form != settings.form:
+        raise ValueError(f"the data has {data.form}, the settings have {settings.form}: they must be the same")
     for split, rows in (("train", ~data.is_val), ("val", data.is_val)):
         counts = np.bincount(data.labels[rows], minlength=len(data.classes))
         if empty := [name for name, count in zip(data.classes, counts, strict=True) if count == 0]:
@@ -212,7 +210,7 @@ def _save(
     facts = {
         "classes": list(settings.classes),
         "image_size": settings.image_size,
-        "num_channels": settings.num_channels,
+        "form": settings.form.to_dict(),
         "config": config.to_params(),
         "epochs_since_best": report.epoch - report.best_epoch,
         **asdict(report),

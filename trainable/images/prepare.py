@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +14,8 @@ from numpy.typing import NDArray
 
 from trainable.images.audit import Audit, audit_slices
 from trainable.images.cache import build_cache, open_pixels
-from trainable.images.decode import BadImageError, ImageFacts, read_slice
+from trainable.images.decode import BadImageError, ImageFacts
+from trainable.images.expand import expand_volumes
 from trainable.images.manifest import Manifest, Slice, read_manifest
 from trainable.images.near_duplicates import (
     PICTURE_SIZE,
@@ -27,8 +27,12 @@ from trainable.images.near_duplicates import (
     judge_pairs,
     pair_equal,
 )
+from trainable.images.pixel_format import GREY, PixelFormat
+from trainable.images.reading import read_all
+from trainable.images.slice_rule import SliceRule
 from trainable.images.splits import SPLITS, SplitRow, assign_splits, check_splits, read_splits, write_splits
 
+ALL_SLICES = SliceRule()
 GroupedBy = Literal["patient", "near-duplicates"]
 Pair = tuple[int, int, float]
 
@@ -42,9 +46,9 @@ NO_PATIENTS = (
 class TrainingData:
     """What a trial trains and validates on: train and val slices, in that order. Small, but for the mapped file.
 
-    `pixels_path` is a .npy of uint8 (N, S, S), or (N, S, S, C) where `num_channels` C is not 1; `labels` int64 (N,)
-    index `classes`; `is_val` bool (N,);
-    `groups` int64 (N,): slices of one patient, or of one cluster of near-duplicates, share a number.
+    `pixels_path` is a .npy of uint8 (N, S, S), or (N, S, S, C) of several channels, as `form` says;
+    `labels` int64 (N,) index `classes`; `is_val` bool (N,); `groups` int64 (N,): slices of one patient, or of one
+    cluster of near-duplicates, share a number.
     """
 
     name: str
@@ -56,7 +60,11 @@ class TrainingData:
     labels: NDArray[np.int64]
     is_val: NDArray[np.bool_]
     groups: NDArray[np.int64]
-    num_channels: int = 1
+    form: PixelFormat = GREY
+
+    @property
+    def num_channels(self) -> int:
+        return self.form.num_channels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,8 +100,13 @@ def prepare_data(
     positive: str | None = None,
     skip_bad_images: bool = False,
     num_workers: int = 1,
+    form: PixelFormat = GREY,
+    slice_rule: SliceRule = ALL_SLICES,
 ) -> PreparedData:
     """Read, check, split and decode the slices of `data`; `image_size` is the side in pixels.
+
+    `form` says what an image becomes: grey, in colour, a slice with its neighbours. Of a volume, which is a patient
+    unless the data say whose it is, `slice_rule` chooses the slices.
 
     Splits are written to `splits_file` once. Where it exists already its rows are taken as they are, and every
     file must still have the content it had. Raises ValueError (BadImageError for a picture) or
@@ -107,13 +120,15 @@ def prepare_data(
         positive=positive,
         skip_bad_images=skip_bad_images,
     )
+    found = expand_volumes(manifest.slices, slice_rule, skip_bad_images=skip_bad_images, num_workers=num_workers)
+    manifest = replace(manifest, slices=found.rows, skipped=(*manifest.skipped, *found.skipped))
     if splits_file.exists():
         rows = read_splits(splits_file)
         files, skipped = _look([row.path for row in rows], num_workers)
         _check_unchanged(rows, files)
         pairs = find_near_duplicates(_stack(rows, files))
         patients = _find_patients([row.path for row in rows], manifest, files)
-        notes: list[str] = []
+        notes = list(found.notes)
     else:
         files, skipped = _look([item.path for item in manifest.slices], num_workers, skip_bad_images)
         slices = [item for item in manifest.slices if item.path in files]
@@ -121,6 +136,7 @@ def prepare_data(
         alike = find_near_duplicates(_stack(slices, files), SAME_SCAN)
         pairs = [pair for pair in alike if pair[2] >= SAME_SLICE]
         rows, notes = _draw_up(manifest, slices, files, patients, alike, pairs, seed)
+        notes = [*found.notes, *notes]
         splits_file.parent.mkdir(parents=True, exist_ok=True)
         write_splits(splits_file, rows)
 
@@ -134,10 +150,11 @@ def prepare_data(
             classes=manifest.classes,
             positive=manifest.positive,
             image_size=image_size,
-            pixels_path=str(_decode(shown, cache_dir, image_size, num_workers)),
+            pixels_path=str(_decode(shown, cache_dir, image_size, num_workers, form)),
             labels=_number_labels(shown, manifest.classes),
             is_val=np.array([row.split == "val" for row in shown]),
             groups=np.array([row.group for row in shown], dtype=np.int64),
+            form=form,
         ),
         audit=audit_slices(
             rows,
@@ -154,14 +171,16 @@ def prepare_data(
     )
 
 
-def open_sealed_test(splits_file: Path, *, cache_dir: Path, image_size: int, num_workers: int = 1) -> SealedTest:
-    """Decode the test split that `splits_file` names: once per search, after everything about the model is
-    fixed. Raises ValueError for a file that has changed since, and FileNotFoundError."""
+def open_sealed_test(
+    splits_file: Path, *, cache_dir: Path, image_size: int, num_workers: int = 1, form: PixelFormat = GREY
+) -> SealedTest:
+    """Decode the test split that `splits_file` names, as `form` says: once per search, after everything about the
+    model is fixed. Raises ValueError for a file that has changed since, and FileNotFoundError."""
     rows = read_splits(splits_file)
     classes = tuple(sorted({row.label for row in rows}))
     test = [row for row in rows if row.split == "test"]
     return SealedTest(
-        pixels=np.array(open_pixels(_decode(test, cache_dir, image_size, num_workers))),
+        pixels=np.array(open_pixels(_decode(test, cache_dir, image_size, num_workers, form))),
         labels=_number_labels(test, classes),
         groups=np.array([row.group for row in test], dtype=np.int64),
         has_near_duplicate=np.array([row.near_duplicate for row in test]),
@@ -178,16 +197,10 @@ def _look(
     paths: Sequence[Path], num_workers: int, skip_bad_images: bool = False
 ) -> tuple[dict[Path, _File], list[str]]:
     """Each usable file, and the names of those left out. Raises the first file's error unless bad ones are skipped."""
-
-    def look(path: Path) -> _File | BadImageError | OSError:
-        try:
-            facts, picture = read_slice(path, PICTURE_SIZE)
-            return _File(facts=facts, picture=picture)
-        except (BadImageError, OSError) as error:
-            return error
-
-    with ThreadPoolExecutor(max(1, num_workers)) as threads:
-        found = dict(zip(paths, threads.map(look, paths), strict=True))
+    found = {
+        path: look if isinstance(look, Exception) else _File(facts=look[0], picture=look[1])
+        for path, look in zip(paths, read_all(paths, PICTURE_SIZE, num_workers), strict=True)
+    }
     bad = {path: file for path, file in found.items() if not isinstance(file, _File)}
     if bad and not skip_bad_images:
         path, error = next(iter(bad.items()))
@@ -291,13 +304,16 @@ def _hash_rows(rows: Sequence[SplitRow]) -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
-def _decode(rows: Sequence[SplitRow], cache_dir: Path, image_size: int, num_workers: int) -> Path:
+def _decode(
+    rows: Sequence[SplitRow], cache_dir: Path, image_size: int, num_workers: int, form: PixelFormat = GREY
+) -> Path:
     return build_cache(
         [row.path for row in rows],
         hashes=[row.sha256 for row in rows],
         size=image_size,
         folder=cache_dir,
         num_workers=num_workers,
+        form=form,
     )
 
 
