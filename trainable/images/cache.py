@@ -36,8 +36,8 @@ def build_cache(
     Its shape is (N, size, size) for one channel, else (N, size, size, C). `paths` are files, and images inside one
     (`members.name_member`). `hashes` are their SHA-256 in hex: with the size, the format and the decoder's version
     they are the cache's name, so that what is there already is never decoded again. Of several processes one builds
-    and the others wait; what a killed one left behind is removed by the next. Decodes in `num_workers` threads, since Pillow and
-    hashlib let go of the interpreter's lock. Raises BadImageError, ValueError for a file that has changed
+    and the others wait; what a killed one left behind is removed by the next. Decodes in `num_workers` threads, since
+    Pillow and hashlib let go of the interpreter's lock. Raises BadImageError, ValueError for a file that has changed
     since it was hashed, and OSError.
     """
     if len(paths) != len(hashes) or not paths:

@@ -26,9 +26,8 @@ def decode_colour(source: Path | bytes, size: int) -> NDArray[np.uint8]:
     grey = decode_grey(source if isinstance(source, Path) else data)  # refuses what is unsafe, damaged or no image
     try:
         with quiet:
-            image = Image.open(io.BytesIO(data))
-            image.load()
-            image = grey if image.mode.startswith(("I", "F")) else ImageOps.exif_transpose(image)
+            opened = Image.open(io.BytesIO(data))
+            image = grey if opened.mode.startswith(("I", "F")) else ImageOps.exif_transpose(opened)
         if image.has_transparency_data:
             image = image.convert("RGBA")
             image = Image.composite(image.convert("RGB"), Image.new("RGB", image.size), image.getchannel("A"))

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trainable.images.archive import is_archive, unpack
+from trainable.images.medmnist import is_npz
+from trainable.images.members import list_rows
 from trainable.images.rows import LAYOUTS, MANIFEST_NAMES, Row, list_folder, read_folder, read_table
 
 _NEGATIVE_WORDS = {
@@ -52,7 +54,8 @@ def read_manifest(
     positive: str | None = None,
     skip_bad_images: bool = False,
 ) -> Manifest:
-    """Read a folder of classes, a zip or tar of one, or a CSV or Parquet manifest; no picture is opened.
+    """Read a folder of classes, a zip or tar of one, a CSV or Parquet manifest, or a .npz of MedMNIST; no
+    image is opened.
 
     A folder that holds a `manifest.csv` or `manifest.parquet` is read by it. Patients are what `patient_from`
     finds in each path below the data's folder (a regular expression: its first group, else the whole match),
@@ -64,15 +67,15 @@ def read_manifest(
         raise FileNotFoundError(f"--data {data} does not exist; it takes a folder, a zip or tar, or a manifest")
     data = Path(os.path.abspath(data))  # noqa: PTH100 -- resolve() would follow the user's links
     source = data
-    if not data.is_dir() and data.suffix.lower() not in (".csv", ".parquet"):
+    if not data.is_dir() and data.suffix.lower() not in (".csv", ".parquet", ".npz"):
         if not is_archive(data):
-            raise ValueError(f"--data {data} is no folder, zip, tar, .csv or .parquet; {LAYOUTS}")
+            raise ValueError(f"--data {data} is no folder, zip, tar, .csv, .parquet or .npz; {LAYOUTS}")
         source = _find_top(unpack(data, unpack_into))
     if source.is_dir():
         source = next((source / name for name in MANIFEST_NAMES if (source / name).is_file()), source)
     skipped: list[str] = []
     root, read = (source, read_folder) if source.is_dir() else (source.parent, read_table)
-    rows = read(source, skipped=skipped if skip_bad_images else None)
+    rows = list_rows(source) if is_npz(source) else read(source, skipped=skipped if skip_bad_images else None)
     _check_unique(rows)
     if patient_from is not None:
         rows = _find_patients(rows, root, patient_from)

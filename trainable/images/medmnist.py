@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import IO
 
@@ -16,7 +17,9 @@ from numpy.typing import NDArray
 from trainable.images.decode import BadImageError
 
 SPLITS = ("train", "val", "test")
-CLASS_NAMES = {  # of the sets with two classes: a guess which is positive needs more than 0 and 1
+CLASS_NAMES: dict[
+    str, tuple[str, ...]
+] = {  # of the sets with two classes: a guess which is positive needs more than 0 and 1
     "breastmnist": ("malignant", "normal or benign"),
     "pneumoniamnist": ("normal", "pneumonia"),
 }
@@ -65,9 +68,10 @@ def read_npz(path: Path) -> NpzSet:
     if len(set(shapes)) > 1:
         raise ValueError(f"{path}: the images of its splits have the shapes {shapes}; they must have one")
     numbers = np.concatenate(labels)
-    names = CLASS_NAMES.get(re.sub(r"_\d+$", "", path.stem.lower()))
-    if names is None or set(numbers.tolist()) - {0, 1}:
-        names = tuple(str(number).zfill(len(str(numbers.max()))) for number in range(int(numbers.max()) + 1))
+    highest = int(numbers.max())
+    names = CLASS_NAMES.get(re.sub(r"_\d+$", "", path.stem.lower()), ())
+    if highest >= len(names):
+        names = tuple(str(number).zfill(len(str(highest))) for number in range(highest + 1))  # sorted as counted
     return NpzSet(
         labels=tuple(names[number] for number in numbers),
         splits=tuple(splits),
@@ -82,7 +86,7 @@ def read_images(path: Path, numbers: Sequence[int]) -> Iterator[NDArray[np.uint8
     The file is unpacked as it is read: of the larger sizes (up to 15 GB) one image is in memory at a time. Raises
     BadImageError for a damaged file.
     """
-    if any(later <= earlier for earlier, later in zip(numbers, numbers[1:], strict=False)):
+    if any(later <= earlier for earlier, later in pairwise(numbers)):
         raise ValueError("the numbers of images must ascend")
     waiting = list(reversed(numbers))
     begin = 0
@@ -130,7 +134,7 @@ def _read_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype[
     shape, is_fortran, dtype = read(file, max_header_size=_MAX_HEADER_BYTES)
     if dtype != np.uint8 or is_fortran:
         raise ValueError(f"{name} holds {dtype}{' by columns' if is_fortran else ''}; it must be uint8 by rows")
-    if len(shape) == 4 and shape[3] not in (1, 3) or len(shape) > 4:
+    if len(shape) > 4 or (len(shape) == 4 and shape[3] not in (1, 3)):
         raise ValueError(f"{name} has the shape {shape}, volumes perhaps; images (N, S, S) or (N, S, S, 3) are taken")
     if len(shape) == 4 and shape[3] == 1:
         shape = shape[:3]
@@ -142,7 +146,7 @@ def _read_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype[
 def _to_column(labels: NDArray[np.generic], num_images: int, split: str) -> NDArray[np.int64]:
     if labels.ndim == 2 and labels.shape[1] > 1:
         raise ValueError(
-            f"{split}_labels has the shape {labels.shape}: {labels.shape[1]} labels an image, which are not trained on; "
+            f"{split}_labels has the shape {labels.shape}: {labels.shape[1]} labels an image, which is not trained on; "
             f"choose one of them, number k say, and save the file with {split}_labels[:, [k]]"
         )
     if labels.size != num_images:

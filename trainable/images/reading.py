@@ -1,4 +1,4 @@
-"""Many images looked at once: each file's facts and pixels, or what is wrong with it, from as few readings as can be."""
+"""Many images looked at once: each file's facts and pixels, or what is wrong with it."""
 
 from __future__ import annotations
 
