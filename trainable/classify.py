@@ -73,10 +73,12 @@ def _to_pixels(grey: Image.Image, source: Path | bytes, image_size: int, form: P
     return decode.resize_grey(grey, image_size) if form == GREY else decode_pixels(source, image_size, form)
 
 
-def tabulate(probabilities: np.ndarray, classes: Sequence[str], doubts: Sequence[str] = ()) -> pd.DataFrame:
+def tabulate(
+    probabilities: np.ndarray, classes: Sequence[str], doubts: Sequence[str] = (), *, verdict: str = NOT_CHEST_CT
+) -> pd.DataFrame:
     """float (N, C) to one row a picture: `class`, its `probability`, `doubt`, `probability_NAME` for every class.
 
-    Where `doubts` gives a reason, the class is "not a chest CT?" and its probability None (null in JSON).
+    Where `doubts` gives a reason, the class is the `verdict` of the likeness and its probability None (null in JSON).
     """
     best = probabilities.argmax(axis=1)
     doubts = list(doubts) or [""] * len(best)
@@ -86,7 +88,7 @@ def tabulate(probabilities: np.ndarray, classes: Sequence[str], doubts: Sequence
             [None if doubt else float(p) for p, doubt in zip(highest, doubts, strict=True)], dtype=object
         )
     columns: dict[str, Any] = {
-        "class": [NOT_CHEST_CT if doubt else classes[index] for index, doubt in zip(best, doubts, strict=True)],
+        "class": [verdict if doubt else classes[index] for index, doubt in zip(best, doubts, strict=True)],
         "probability": highest,
         "doubt": doubts,
     }
@@ -111,7 +113,9 @@ def classify_cells(
     with torch.inference_mode():
         batches = [predict(part) for part in torch.from_numpy(pixels).split(_BATCH_SIZE) if len(part)]
     probabilities = torch.cat(batches).numpy() if batches else np.empty((0, len(classes)), np.float32)
-    return tabulate(probabilities, classes, likeness.doubt(pixels, colours) if likeness else ())
+    if likeness is None:
+        return tabulate(probabilities, classes)
+    return tabulate(probabilities, classes, likeness.doubt(pixels, colours), verdict=likeness.verdict)
 
 
 @dataclass(frozen=True, kw_only=True)

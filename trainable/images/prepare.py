@@ -28,7 +28,7 @@ from trainable.images.near_duplicates import (
     pair_equal,
 )
 from trainable.images.pixel_format import GREY, PixelFormat
-from trainable.images.reading import read_all
+from trainable.images.read_many import read_all
 from trainable.images.slice_rule import SliceRule
 from trainable.images.splits import SPLITS, SplitRow, assign_splits, check_splits, read_splits, write_splits
 
