@@ -1,4 +1,4 @@
-"""Every architecture by its name: our small CNN, torchvision's for any number of channels, the user's own file."""
+"""Every architecture by its name: our small CNN, those of torchvision and timm, the user's own file."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import models
 
-from trainable.config import TrialConfig, is_own_net
+from trainable.config import TrialConfig, is_own_net, is_timm
 from trainable.heads import GlobalPooling, change_pooling, deepen_head, replace_module
 from trainable.small_cnn import SmallCNN
+from trainable.timm_models import MIN_IMAGE_SIZE, build_timm_model, fixed_image_size
 from trainable.weights import WeightSource, load_weights, sum_over_rgb
 
 if TYPE_CHECKING:
@@ -147,23 +148,37 @@ def build_model(
     """
     if is_own_net(config.architecture):
         model = _build_own_net(config.architecture, source, num_classes, num_channels)
+    elif is_timm(config.architecture):
+        model = build_timm_model(config, num_classes, num_channels)
+        deepen_head(model, num_classes, config)
     elif config.architecture in ARCHITECTURES:
         model = ARCHITECTURES[config.architecture].build(config, num_classes, num_channels)
     else:
         raise ValueError(
             f"unknown architecture {config.architecture!r}; it must be one of {', '.join(ARCHITECTURES)}, "
-            "or your own net as FILE.py:FUNCTION"
+            "one of timm's as timm:NAME, or your own net as FILE.py:FUNCTION"
         )
     if weights is not None:
         load_weights(model, weights, config.architecture)
     return model
 
 
+def least_image_size(architecture: str) -> int:
+    """The least side in pixels of the images that a known architecture takes."""
+    if is_timm(architecture):
+        return fixed_image_size(architecture) or MIN_IMAGE_SIZE
+    return ARCHITECTURES[architecture].min_image_size
+
+
 def check_image_size(config: TrialConfig, image_size: int) -> None:
     """Raise ValueError where the net of `config` would shrink pictures of `image_size` below 1 pixel."""
     if is_own_net(config.architecture):
         return
-    least = ARCHITECTURES[config.architecture].min_image_size
+    if is_timm(config.architecture) and (side := fixed_image_size(config.architecture)) not in (None, image_size):
+        raise ValueError(
+            f"{config.architecture} takes images of {side} px alone, got {image_size}: give --image-size {side}"
+        )
+    least = least_image_size(config.architecture)
     advice = "choose a larger image size"
     if config.architecture == "small_cnn":
         least = config.cnn_pool**config.cnn_depth

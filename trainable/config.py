@@ -31,6 +31,14 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 MEMORY_FORMATS = ("contiguous", "channels_last")
 
 
+TIMM_PREFIX = "timm:"
+
+
+def is_timm(architecture: str) -> bool:
+    """Whether a name means an architecture of timm's, such as "timm:efficientnet_lite0"."""
+    return architecture.startswith(TIMM_PREFIX)
+
+
 def is_own_net(architecture: str) -> bool:
     """Whether a name means a user's own net, such as "my_net.py:build"."""
     return ".py:" in architecture

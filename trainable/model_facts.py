@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 import torchinfo
 
-from trainable.architectures import ARCHITECTURES, build_model, check_image_size
+from trainable.architectures import build_model, check_image_size, least_image_size
 from trainable.config import StepPlan, TrialConfig
 from trainable.rehearsal import Rehearsal
 from trainable.step_plan import measure_step_plan, pick_device
@@ -83,7 +83,7 @@ def measure_model(
         num_parameters=one.total_params,
         num_mult_adds=one.total_mult_adds,
         image_size=image_size,
-        least_image_size=ARCHITECTURES[name].min_image_size,
+        least_image_size=least_image_size(name),
         batch_size=batch_size,
         step_bytes=peak_bytes or _add_up_step(one, batch_size),
         images_per_s=rate,

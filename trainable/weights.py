@@ -6,7 +6,7 @@ import io
 import pickle
 import re
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -54,8 +54,9 @@ def load_weights(model: nn.Module, source: WeightSource, architecture: str) -> i
     given = _read_state_dict(source)
     wanted = model.state_dict()
     last_layer = _last_layer(model)
-    if (first := _first_kernel(model)) in given:
-        given[first] = fit_kernel(given[first], wanted[first].shape[1])
+    for name, kernel in given.items():  # of some architectures several convolutions look at the image
+        if name in wanted and kernel.ndim == wanted[name].ndim == 4 and kernel.shape[0] == wanted[name].shape[0]:
+            given[name] = fit_kernel(kernel, wanted[name].shape[1])
 
     head = last_layer.split(".")[0] + "."
     without_head = not any(name.startswith(head) for name in given)
@@ -80,7 +81,7 @@ def load_weights(model: nn.Module, source: WeightSource, architecture: str) -> i
     if problems:
         raise ValueError(
             f"the weights in {_describe(source)} do not fit {architecture}: of {len(wanted)} tensors "
-            f"{'; '.join(problems)}. Give a state dict of this architecture under its torchvision names"
+            f"{'; '.join(problems)}. Give a state dict of this architecture under torchvision's or timm's names"
         )
     taken = {name: tensor for name, tensor in given.items() if name in wanted and name not in fresh}
     model.load_state_dict(taken, strict=False)  # copies into the model's own dtype
@@ -112,11 +113,16 @@ def download_imagenet(architecture: str) -> bytes:
 
 
 def _read_state_dict(source: WeightSource) -> dict[str, Tensor]:
-    file = source if isinstance(source, Path) else io.BytesIO(bytes(source))
     try:
-        loaded = torch.load(file, map_location="cpu", weights_only=True)
+        content = source.read_bytes() if isinstance(source, Path) else bytes(source)
+        is_safetensors = content[8:9] == b"{"  # after its header's length: https://github.com/huggingface/safetensors
+        loaded = _load_safetensors(content) if is_safetensors else _load_pickle(content)
     except FileNotFoundError:
         raise
+    except ImportError as error:
+        raise ValueError(
+            f"{_describe(source)} is in safetensors, which is not installed: pip install 'ctsearch[timm]'"
+        ) from error
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
         raise ValueError(
             f"{_describe(source)} is damaged or holds more than plain tensors ({type(error).__name__}); "
@@ -129,9 +135,18 @@ def _read_state_dict(source: WeightSource) -> dict[str, Tensor]:
     return {_OLD_DENSENET.sub(r"\1\2", str(name).removeprefix("module.")): t for name, t in loaded.items()}
 
 
-def _first_kernel(model: nn.Module) -> str:
-    convolutions = (name for name, module in model.named_modules() if isinstance(module, nn.Conv2d))
-    return f"{next(convolutions, '')}.weight"
+def _load_pickle(content: bytes) -> Any:
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+
+
+def _load_safetensors(content: bytes) -> Any:
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        return load(content)
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
 
 
 def _last_layer(model: nn.Module) -> str:
