@@ -61,9 +61,9 @@ def expand_volumes(
             patient = row.patient or str(row.path)
             expanded += [replace(row, path=name_member(row.path, number), patient=patient) for number in chosen]
     num_slices = sum(len(chosen) for chosen in found.values() if not isinstance(chosen, Exception))
-    notes = [f"{len(found) - len(bad)} volumes were read as {num_slices} slices, by the rule {rule}"]
+    notes = [f"volumes: {len(found) - len(bad)} were read as {num_slices} slices, by the rule {rule}"]
     if num_alone := sum(row.patient is None for row in rows if is_volume(row.path)):
-        notes.append(f"{num_alone} volumes have no patient: each counts as a patient of its own")
+        notes.append(f"volumes: of {num_alone} no patient is given; each counts as a patient of its own")
     return Expanded(rows=tuple(expanded), notes=tuple(notes), skipped=tuple(map(str, bad.values())))
 
 

@@ -159,12 +159,13 @@ def fit_likeness(data: TrainingData, files: Sequence[Path], *, is_ct: bool | Non
     in_colour = data.form.colour
     if in_colour:
         colours = measure_colours(pixels).tolist()
-        limits["least_colour"] = float(np.quantile(colours, 1 - QUANTILE))
+        limits["least_colour"] = float(np.quantile(colours, 1 - QUANTILE)) / 2  # cameras differ more than scanners
     else:
         some = [files[index] for index in rng.permutation(len(files))[:MAX_COLOUR_FILES]]
         with ThreadPoolExecutor() as threads:
             colours = [colour for colour in threads.map(_see_colour, some) if colour is not None]
-    limits["colour"] = max(LEAST_COLOUR_LIMIT, float(np.quantile(colours or [0.0], QUANTILE)))
+    most = float(np.quantile(colours or [0.0], QUANTILE))
+    limits["colour"] = (1 + most) / 2 if in_colour else max(LEAST_COLOUR_LIMIT, most)
     if is_ct is None:
         is_ct = not in_colour and not any(member and is_npz(member[0]) for member in map(split_member, files[:1]))
     return replace(_describe(pixels, limits), in_colour=in_colour, is_ct=is_ct)
