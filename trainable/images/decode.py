@@ -1,58 +1,57 @@
-"""A picture file becomes grey 8-bit pixels: the one decoder of the cache and of the registered model."""
+"""An image file becomes 8-bit pixels: the one decoder of the cache and of the registered model."""
 
 from __future__ import annotations
 
 import hashlib
-import io
-import threading
-import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import ExifTags, Image, ImageChops, UnidentifiedImageError
+from PIL import Image
 
 from trainable.images import dicom
+from trainable.images.content import Content, decode_content, decode_dicom
+from trainable.images.faults import BadImageError, NotASliceError, show_name, show_text
+from trainable.images.limits import read_file
+from trainable.images.ordinary import measure_colour
+from trainable.images.quiet import quiet
+from trainable.images.scales import Scale
+from trainable.images.windows import LUNG, Window
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-DECODER_VERSION = 1  # part of a cache's name: raise it when the same bytes give other pixels
+    from numpy.typing import NDArray
 
-MAX_PIXELS = 64_000_000
-MIN_SIDE_PX = 16
-MAX_ASPECT_RATIO = 20
+__all__ = [
+    "BadImageError",
+    "DECODER_VERSION",
+    "ImageFacts",
+    "NotASliceError",
+    "decode",
+    "decode_frames",
+    "decode_grey",
+    "decode_slice",
+    "decode_with_colour",
+    "quiet",
+    "read_slice",
+    "resize_grey",
+]
 
-_COMMON_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP")
-_REFUSED_FORMATS = ("EPS",)  # a program, which Pillow hands to Ghostscript
-_STACK_FORMATS = ("TIFF", "GIF", "PNG", "WEBP", "AVIF")  # several frames are several slices here
-_GREY_MODES = ("1", "L", "LA", "La")
-_COLOUR_SIDE, _COLOURED = 64, 25.5  # pixels, of 255
-_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # TIFF 6.0; Pillow honours it in 8-bit pictures only
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+DECODER_VERSION = 2  # part of a cache's name: raise it when the same bytes give other pixels
 
-
-class BadImageError(ValueError):
-    """A picture that cannot be used; the message names the file, what came and what must hold."""
+_MAX_REASON = 400  # characters of an error that are passed on: some libraries write pages
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFacts:
-    """What an audit needs of one file. `width` and `height` in pixels of the upright picture.
+    """What an audit needs of one file. `width` and `height` in pixels of the upright image.
 
-    `format` and `mode` are Pillow's words; for DICOM "DICOM" and "HU" or the photometric interpretation.
-    `patient` is the DICOM PatientID where there is one: never log it.
+    `format` and `mode` are Pillow's words; for DICOM "DICOM" and "HU" or the photometric interpretation. `scale` is
+    how the grey levels came about. `patient` and `series` are DICOM's PatientID and SeriesInstanceUID where there are
+    any: never log the first.
     """
 
     format: str
@@ -62,174 +61,146 @@ class ImageFacts:
     sha256: str
     num_bytes: int
     patient: str | None = None
+    series: str | None = None
+    scale: Scale = Scale.ORDINARY
 
 
-def read_slice(path: Path, size: int) -> tuple[ImageFacts, np.ndarray]:
+def decode(
+    source: Path | bytes, *, windows: Sequence[Window] = (LUNG,), colour: bool = False, frame: int | None = None
+) -> NDArray[np.uint8]:
+    """The image, upright, at its own size; what it is, its content says and not its name.
+
+    uint8 (H, W) for one window, (H, W, C) for several, one channel each; with `colour` (H, W, 3), RGB. CT in
+    Hounsfield units goes through the windows; other files have one grey, which several windows repeat. `frame` picks
+    one of a DICOM file of several. Raises BadImageError (NotASliceError for what is to be left out), OSError where
+    the file cannot be read, and ValueError for colours through several windows.
+    """
+    return _stack([np.array(channel) for channel in _look(source, windows, colour, frame).channels])
+
+
+def check_channels(windows: Sequence[Window], *, colour: bool) -> None:
+    """Raises ValueError where windows and colours cannot both be had, and for no window at all."""
+    if not windows:
+        raise ValueError("no window came; there must be one or several")
+    if colour and len(windows) > 1:
+        raise ValueError(f"colours and {len(windows)} windows; channels are either colours or windows: give one")
+
+
+def read_slice(
+    path: Path, size: int, *, windows: Sequence[Window] = (LUNG,), colour: bool = False
+) -> tuple[ImageFacts, NDArray[np.uint8]]:
     """Facts of a file and its pixels as `decode_slice` gives them, from one reading and one decoding.
 
-    Raises BadImageError, or OSError where the file cannot be read.
+    Raises as `decode` does.
     """
-    data = path.read_bytes()
-    with _naming(path):
-        grey, kind, mode, patient = _decode(data)
+    data = _read(path)
+    found = _look(data, windows, colour, None, name=path)
     facts = ImageFacts(
-        format=kind,
-        mode=mode,
-        width=grey.width,
-        height=grey.height,
+        format=found.format,
+        mode=found.mode,
+        width=found.channels[0].width,
+        height=found.channels[0].height,
         sha256=hashlib.sha256(data).hexdigest(),
         num_bytes=len(data),
-        patient=patient,
+        patient=found.patient,
+        series=found.series,
+        scale=found.scale,
     )
-    return facts, resize_grey(grey, size)
+    return facts, _squeeze(found, size)
 
 
-def decode_grey(source: Path | bytes) -> Image.Image:
-    """The picture, upright, in mode "L", at its own size; what it is, its content says and not its name.
+def decode_slice(
+    source: Path | bytes,
+    size: int,
+    *,
+    windows: Sequence[Window] = (LUNG,),
+    colour: bool = False,
+    frame: int | None = None,
+) -> NDArray[np.uint8]:
+    """The whole image squeezed to uint8 (size, size), or (size, size, C). Raises as `decode` does."""
+    return _squeeze(_look(source, windows, colour, frame), size)
 
-    16-bit and float pictures are scaled by their own minimum and maximum, transparent ones lie on black,
-    DICOM goes through the lung window. Raises BadImageError, or OSError where the file cannot be read.
+
+def decode_frames(
+    path: Path, frames: Sequence[int], *, size: int | None = None, windows: Sequence[Window] = (LUNG,)
+) -> Iterator[tuple[NDArray[np.uint8], Scale]]:
+    """Frames of one DICOM file, by their numbers from 0, and their scales; the file is read once.
+
+    Pixels as `decode` gives them, with `size` as `decode_slice` does. Raises as `decode` does.
     """
-    data = source if isinstance(source, bytes) else source.read_bytes()
-    with _naming(source):
-        return _decode(data)[0]
+    data = _read(path)
+    with _naming(path), quiet:
+        parsed = dicom.parse(data)
+    for frame in frames:
+        with _naming(path), quiet:
+            found = decode_dicom(parsed, windows, frame=frame)
+        pixels = _stack([np.array(channel) for channel in found.channels]) if size is None else _squeeze(found, size)
+        yield pixels, found.scale
 
 
-def decode_slice(source: Path | bytes, size: int) -> np.ndarray:
-    """The whole picture squeezed to uint8 (size, size). Raises as `decode_grey` does."""
-    return resize_grey(decode_grey(source), size)
+def decode_grey(source: Path | bytes, *, window: Window = LUNG) -> Image.Image:
+    """The image in mode "L", at its own size. Raises as `decode` does."""
+    return _look(source, (window,), False, None).channels[0]
 
 
-def decode_with_colour(source: Path | bytes) -> tuple[Image.Image, float]:
-    """The picture as `decode_grey` gives it, and the share of its area that is coloured, in [0, 1].
+def decode_with_colour(source: Path | bytes, *, window: Window = LUNG) -> tuple[Image.Image, float]:
+    """The image as `decode_grey` gives it, and the share of its area that is coloured, in [0, 1].
 
     Coloured is where red, green and blue differ by more than a tenth of the range, on a 64 x 64 reduction: a tinted
-    scan is not, a photo is. Raises as `decode_grey` does.
+    scan is not, a photo is. Raises as `decode` does.
     """
-    data = source if isinstance(source, bytes) else source.read_bytes()
-    with _naming(source):
-        return _decode(data)[0], _measure_colour(data)
+    data = _read(source)
+    found = _look(data, (window,), False, None, name=source)
+    with _naming(source), quiet:
+        return found.channels[0], 0.0 if found.format == "DICOM" else measure_colour(data)
 
 
-def _measure_colour(data: bytes) -> float:
-    """Of a picture that `_decode` takes. A JPEG is decoded at an eighth of its size."""
-    if dicom.is_dicom(data):
-        return 0.0
-    with quiet:
-        image = Image.open(io.BytesIO(data), formats=_formats())
-    if image.mode in _GREY_MODES or image.mode.startswith(("I", "F")):
-        return 0.0
-    image.draft("RGB", (_COLOUR_SIDE, _COLOUR_SIDE))
-    opaque = image.convert("RGBA") if image.has_transparency_data else image
-    small = opaque.convert("RGB").resize((_COLOUR_SIDE, _COLOUR_SIDE), Image.Resampling.BOX)
-    spread = np.ptp(np.asarray(small, dtype=np.int16), axis=2)
-    return float((spread > _COLOURED).mean())
-
-
-def resize_grey(image: Image.Image, size: int) -> np.ndarray:
-    """A picture in mode "L" as writable uint8 (size, size): bilinear with antialiasing, nothing cropped."""
+def resize_grey(image: Image.Image, size: int) -> NDArray[np.uint8]:
+    """An image in mode "L" as writable uint8 (size, size): bilinear with antialiasing, nothing cropped."""
     if image.mode != "L":
         raise ValueError(f"the picture's mode is {image.mode!r}; it must be 'L' (decode_grey gives that)")
     return np.array(image.resize((size, size), Image.Resampling.BILINEAR))
+
+
+def _squeeze(found: Content, size: int) -> NDArray[np.uint8]:
+    return _stack([resize_grey(channel, size) for channel in found.channels])
+
+
+def _stack(channels: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    return channels[0] if len(channels) == 1 else np.stack(channels, axis=-1)
+
+
+def _look(
+    source: Path | bytes,
+    windows: Sequence[Window],
+    colour: bool,
+    frame: int | None,
+    *,
+    name: Path | bytes | None = None,
+) -> Content:
+    check_channels(windows, colour=colour)
+    data = _read(source)
+    with _naming(source if name is None else name), quiet:
+        return decode_content(data, windows, colour=colour, frame=frame)
+
+
+def _read(source: Path | bytes) -> bytes:
+    if isinstance(source, bytes):
+        return source
+    try:
+        return read_file(source)
+    except ValueError as error:
+        raise BadImageError(f"{show_name(source)}: {error}") from None
 
 
 @contextmanager
 def _naming(source: Path | bytes) -> Iterator[None]:
     try:
         yield
+    except ImportError:  # the installation's fault, not the file's
+        raise
     except Exception as error:  # fed a damaged file, decoders raise nearly anything
-        name = f"a picture of {len(source)} bytes" if isinstance(source, bytes) else str(source)
-        raise BadImageError(f"{name}: {error or type(error).__name__}") from error
-
-
-class Quiet:
-    """No warnings from parsers while anybody is inside: what cannot be used is an error.
-
-    Filters are the process's, and setting them costs a third of decoding a small picture: the first one in sets them,
-    the last one out sets them back. Who decodes many pictures goes in once around them all.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._num_inside = 0
-        self._filters = warnings.catch_warnings()
-
-    def __enter__(self) -> None:
-        with self._lock:
-            self._num_inside += 1
-            if self._num_inside == 1:
-                self._filters = warnings.catch_warnings()
-                self._filters.__enter__()
-                warnings.simplefilter("ignore")
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._num_inside -= 1
-            if self._num_inside == 0:
-                self._filters.__exit__(None, None, None)
-
-
-quiet = Quiet()
-
-
-def _decode(data: bytes) -> tuple[Image.Image, str, str, str | None]:
-    """The grey picture, its format, its mode, and its patient."""
-    if dicom.is_dicom(data):
-        with quiet:
-            parsed = dicom.parse(data)
-            _check_dimensions(parsed.width, parsed.height)
-            grey = Image.fromarray(dicom.decode(parsed))
-        mode = "HU" if parsed.in_hounsfield else str(parsed.dataset.get("PhotometricInterpretation"))
-        return grey, "DICOM", mode, parsed.patient
-
-    with quiet:
-        try:
-            image = Image.open(io.BytesIO(data), formats=_formats())
-        except UnidentifiedImageError:
-            raise ValueError("its content is neither DICOM nor a picture that Pillow opens") from None
-        _check_dimensions(image.width, image.height)
-        num_frames = getattr(image, "n_frames", 1) if image.format in _STACK_FORMATS else 1
-    if num_frames > 1:
-        raise ValueError(f"{num_frames} frames in one {image.format} file; write each as a file of its own")
-    mode = image.mode
-    image.draft("L", image.size)  # a JPEG's luma, without its colours: same grey, less work
-    image.load()
-    with quiet:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
-    grey = _to_grey(image)
-    if orientation in _UPRIGHT:
-        grey = grey.transpose(_UPRIGHT[orientation])
-    return grey, str(image.format), mode, None
-
-
-def _to_grey(image: Image.Image) -> Image.Image:
-    if image.mode.startswith(("I", "F")):  # I;16, I;16B, I, F
-        grey = Image.fromarray(dicom.stretch(np.asarray(image)))
-        tiff_tags = getattr(image, "tag_v2", {})
-        return ImageChops.invert(grey) if tiff_tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else grey
-    if image.has_transparency_data:
-        if image.mode not in ("RGBA", "LA"):
-            image = image.convert("RGBA")
-        return ImageChops.multiply(image.convert("L"), image.getchannel("A"))
-    if image.mode == "L":
-        return image
-    if image.mode == "LAB":
-        image = image.convert("RGB")
-    return image.convert("L")
-
-
-def _check_dimensions(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise ValueError(f"{width} x {height} pixels; at most {MAX_PIXELS // 10**6} megapixels are decoded")
-    if min(width, height) < MIN_SIDE_PX:
-        raise ValueError(f"{width} x {height} pixels; each side must have at least {MIN_SIDE_PX}")
-    if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
-        raise ValueError(f"{width} x {height} pixels; the sides' ratio may be at most {MAX_ASPECT_RATIO}")
-
-
-@cache
-def _formats() -> tuple[str, ...]:
-    """Every format of Pillow's that is safe to open, the common ones first."""
-    Image.init()
-    others = [name for name in Image.ID if name not in (*_COMMON_FORMATS, *_REFUSED_FORMATS)]
-    return (*_COMMON_FORMATS, *others)
+        name = f"a picture of {len(source)} bytes" if isinstance(source, bytes) else show_name(source)
+        kind = NotASliceError if isinstance(error, NotASliceError) else BadImageError
+        reason = show_text(str(error) or type(error).__name__)
+        raise kind(f"{name}: {reason if len(reason) <= _MAX_REASON else f'{reason[:_MAX_REASON]}...'}") from error

@@ -1,100 +1,182 @@
-"""DICOM slices: pixel data to Hounsfield units to a lung window. Callers add the file's name to errors."""
+"""DICOM files: what a file holds, and its frames as stored values. Callers add the file's name to errors."""
 
 from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+from trainable.images.dicom_headers import PIXEL_KEYWORDS, read_headers, read_integer, read_numbers
+from trainable.images.dicom_kinds import find_reason_to_leave_out
+from trainable.images.faults import NotASliceError
+from trainable.images.scales import Scale
+from trainable.images.windows import stretch
 
 if TYPE_CHECKING:
     import pydicom
 
-LUNG_CENTRE_HU = -600.0
-LUNG_WIDTH_HU = 1500.0
+
+START_BYTES = 132  # all that `is_dicom` looks at
+_FIRST_VRS = (b"UL", b"OB", b"UI", b"SH", b"CS", b"DA", b"TM", b"LO")  # of the first elements
 
 
 @dataclass(frozen=True, kw_only=True)
-class DicomSlice:
-    """One DICOM file, parsed but not decoded. `width` and `height` in pixels, from the header."""
+class DicomFile:
+    """One DICOM file, parsed but not decoded. `width` and `height` in pixels, from the header.
+
+    `patient` and `series` are PatientID and SeriesInstanceUID where there are any: never log the first.
+    """
 
     dataset: pydicom.Dataset
     width: int
     height: int
-    in_hounsfield: bool
+    num_frames: int
+    is_colour: bool
     patient: str | None
+    series: str | None
 
 
 def is_dicom(data: bytes) -> bool:
-    """True for a DICOM Part 10 file, by content: `DICM` after a preamble of 128 bytes (PS3.10, 7.1)."""
-    return data[128:132] == b"DICM"
+    """Whether bytes are a DICOM file, by content: `DICM` after a preamble (PS3.10, 7.1), or a data set without one."""
+    return data[128:132] == b"DICM" or _is_bare(data)
 
 
-def parse(data: bytes) -> DicomSlice:
-    """Read everything but the pixels. Raises ValueError for what is not one grey slice."""
-    import pydicom  # a quarter of a second, for who has DICOM files
+def _is_bare(data: bytes) -> bool:
+    """A data set, or its file meta group, from the first byte: elements of group 2 or 8 with a length that fits."""
+    for order in ("little", "big"):
+        group, element = (int.from_bytes(data[at : at + 2], order) for at in (0, 2))
+        if (group == 2 and element <= 0x0102) or (group == 8 and element <= 0x0070):
+            if data[4:6] in _FIRST_VRS:
+                return True
+            length = int.from_bytes(data[4:8], order)
+            return len(data) > 64 and length % 2 == 0 and length <= 256
+    return False
 
-    dataset = pydicom.dcmread(io.BytesIO(data))
-    if "PixelData" not in dataset:
-        raise ValueError("a DICOM file without pixel data; leave it out")
-    num_frames = int(dataset.get("NumberOfFrames") or 1)
-    if num_frames > 1:
-        raise ValueError(f"a DICOM file of {num_frames} frames; write each frame as a file of its own")
-    if int(dataset.get("SamplesPerPixel", 1)) != 1:
-        raise ValueError(f"a DICOM file in {dataset.get('PhotometricInterpretation')}; it must be grey")
-    return DicomSlice(
+
+def parse(data: bytes) -> DicomFile:
+    """Read the headers that are needed; pixels stay as they are stored.
+
+    Raises NotASliceError for what is in order but no image to classify, and ValueError for damage.
+    """
+    dataset = read_headers(io.BytesIO(data))
+    if reason := find_reason_to_leave_out(dataset):
+        raise NotASliceError(reason)
+    if not any(keyword in dataset for keyword in PIXEL_KEYWORDS):
+        raise NotASliceError("a DICOM file without pixel data; leave it out")
+    samples = read_integer(dataset, "SamplesPerPixel", 1)
+    photometric = str(dataset.get("PhotometricInterpretation") or ("MONOCHROME2" if samples == 1 else ""))
+    dataset.PhotometricInterpretation = photometric
+    dataset.SamplesPerPixel = samples
+    if dataset.get("BitsStored") is None and dataset.get("BitsAllocated") is not None:
+        dataset.BitsStored = dataset.BitsAllocated
+    return DicomFile(
         dataset=dataset,
-        width=int(dataset.Columns),
-        height=int(dataset.Rows),
-        in_hounsfield="RescaleIntercept" in dataset and dataset.get("Modality", "CT") in ("CT", "", None),
+        width=read_integer(dataset, "Columns"),
+        height=read_integer(dataset, "Rows"),
+        num_frames=max(1, read_integer(dataset, "NumberOfFrames", 1)),
+        is_colour=samples != 1 or photometric == "PALETTE COLOR",
         patient=str(dataset.get("PatientID") or "").strip() or None,
+        series=str(dataset.get("SeriesInstanceUID") or "").strip() or None,
     )
 
 
-def decode(parsed: DicomSlice) -> np.ndarray:
-    """The slice as uint8 (height, width).
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """One frame: `values` as stored, (height, width), or RGB (height, width, 3) of any whole-number type.
 
-    CT with a rescale goes to Hounsfield units and through the lung window (-1350 HU is 0, 150 HU is 255).
-    Without a rescale, or of another modality, its values mean nothing outside the picture: its own minimum
-    is 0 and its maximum 255. MONOCHROME1 (low is bright) is inverted. Raises ValueError where the pixels
-    cannot be decompressed.
+    `padding`, bool (height, width), is where the header says that there is no image; None where nothing is.
     """
-    dataset = parsed.dataset
+
+    values: NDArray[Any]
+    padding: NDArray[np.bool_] | None = None
+
+
+def read_frame(parsed: DicomFile, frame: int) -> Frame:
+    """One frame, decompressed.
+
+    Bits outside BitsStored (old overlays, garbage) are taken away and signs extended. Raises ValueError where the
+    pixels cannot be decompressed.
+    """
+    from pydicom.pixels.processing import apply_color_lut
+    from pydicom.pixels.utils import pixel_array
+
+    from trainable.images import codecs
+
+    dataset, syntax = parsed.dataset, parsed.dataset.file_meta.TransferSyntaxUID
+    plugin = ""
+    if syntax.is_encapsulated:
+        plugin = codecs.choose_plugin(syntax)
+        codecs.add_codecs()
+        codecs.check_frame(_get_packed_frame(parsed, frame), syntax, width=parsed.width, height=parsed.height)
     try:
-        values = np.asarray(dataset.pixel_array, dtype=np.float32)
+        values = np.asarray(pixel_array(dataset, index=frame, decoding_plugin=plugin, correct_unused_bits=False))
     except (RuntimeError, NotImplementedError, AttributeError) as error:
-        syntax = getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", None)
-        if syntax is None or not syntax.is_compressed:
+        if not syntax.is_compressed or "missing" in str(error):
             raise
         raise ValueError(
-            f"its pixels are compressed as {syntax.name}, which the installed codecs cannot decode; "
-            f"decompress it first (gdcmconv --raw) or install pylibjpeg ({error})"
+            f"its pixels are compressed as {syntax.name}, which cannot be decoded here; "
+            f"decompress it first (gdcmconv --raw) ({error})"
         ) from error
-    if parsed.in_hounsfield:
-        values = values * float(dataset.get("RescaleSlope", 1)) + float(dataset.RescaleIntercept)
-        grey = apply_window(values, centre=LUNG_CENTRE_HU, width=LUNG_WIDTH_HU)
-    else:
-        grey = stretch(values)
-    return 255 - grey if dataset.get("PhotometricInterpretation") == "MONOCHROME1" else grey
+    if values.shape[:2] != (parsed.height, parsed.width):
+        raise ValueError(f"its pixels are {values.shape}, its header says {parsed.width} x {parsed.height}")
+    if dataset.PhotometricInterpretation == "PALETTE COLOR":
+        return Frame(values=np.asarray(apply_color_lut(values, dataset)))
+    if values.dtype.kind not in "iu" or values.ndim == 3:
+        return Frame(values=values)
+    stored = _keep_stored_bits(values, dataset)
+    return Frame(values=stored, padding=_find_padding(values, stored, dataset))
 
 
-def apply_window(values: np.ndarray, *, centre: float, width: float) -> np.ndarray:
-    """Map centre -+ width/2 to 0 and 255, clipped, as uint8 (LINEAR_EXACT of DICOM PS3.3, C.11.2.1.3.2)."""
-    return np.rint(np.clip((values - (centre - width / 2)) * (255 / width), 0, 255)).astype(np.uint8)
+def _get_packed_frame(parsed: DicomFile, frame: int) -> bytes:
+    from pydicom.encaps import get_frame
+
+    offsets = None
+    if "ExtendedOffsetTable" in parsed.dataset:
+        offsets = (parsed.dataset.ExtendedOffsetTable, parsed.dataset.ExtendedOffsetTableLengths)
+    return get_frame(parsed.dataset.PixelData, frame, number_of_frames=parsed.num_frames, extended_offsets=offsets)
 
 
-def stretch(values: np.ndarray) -> np.ndarray:
-    """Map the least finite value to 0 and the greatest to 255; NaN becomes 0. A flat picture becomes black.
+def _keep_stored_bits(values: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[Any]:
+    """The bits HighBit - BitsStored + 1 to HighBit of each value, with its sign (PS3.5, 8.1.1)."""
+    allocated = 8 * values.itemsize
+    stored = read_integer(dataset, "BitsStored", allocated)
+    high = read_integer(dataset, "HighBit", stored - 1)
+    if not 0 < stored <= high + 1 <= allocated:
+        raise ValueError(f"BitsStored is {stored} and HighBit {high}; of {allocated} bits that cannot be")
+    if stored == allocated:
+        return values
+    return (values << (allocated - 1 - high)) >> (allocated - stored)
 
-    Raises ValueError when no value is finite.
+
+def _find_padding(raw: NDArray[Any], stored: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[np.bool_] | None:
+    """Where values are PixelPaddingValue or up to PixelPaddingRangeLimit (PS3.3, C.7.5.1.1.2).
+
+    Some scanners pad by a value that BitsStored cannot hold: values are compared `raw` as well as `stored`.
     """
-    values = np.asarray(values, dtype=np.float64)
-    finite = np.isfinite(values)
-    if not finite.any():
-        raise ValueError("no pixel has a finite value")
-    low, high = values.min(where=finite, initial=np.inf), values.max(where=finite, initial=-np.inf)
-    if high == low:
-        return np.zeros(values.shape, np.uint8)
-    values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
-    return apply_window(values, centre=low / 2 + high / 2, width=high - low)
+    if not (limits := read_numbers(dataset, "PixelPaddingValue")[:1]):
+        return None
+    limits += read_numbers(dataset, "PixelPaddingRangeLimit")[:1]
+    info, span = np.iinfo(raw.dtype), 2.0 ** (8 * raw.itemsize)
+    fitted = [limit - span * (limit > info.max) + span * (limit < info.min) for limit in limits]  # 63536 is -2000
+    first, last = min(fitted), max(fitted)
+    found = ((raw >= first) & (raw <= last)) | ((stored >= first) & (stored <= last))
+    return found if found.any() else None
+
+
+def is_grey(values: NDArray[Any]) -> bool:
+    """Whether RGB (height, width, 3) has no colours."""
+    return bool((values[..., 0] == values[..., 1]).all() and (values[..., 0] == values[..., 2]).all())
+
+
+def flatten_colours(values: NDArray[Any], *, from_palette: bool) -> tuple[NDArray[np.uint8], Scale]:
+    """RGB (height, width, 3) of any whole-number type as uint8: a palette's of 16 bits by their upper half
+    (PS3.3, C.7.6.3.1.6), other deep ones by their own minimum and maximum."""
+    if values.dtype == np.uint8:
+        return values, Scale.ORDINARY
+    if from_palette:
+        has_small_entries = values.max() <= 255  # 8 bits in entries of 16, as some write them
+        return (values if has_small_entries else values >> 8).astype(np.uint8), Scale.ORDINARY
+    return stretch(values), Scale.STRETCHED

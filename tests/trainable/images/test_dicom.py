@@ -8,7 +8,7 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, JPEGLosslessSV1, RLELossless, generate_uid
+from pydicom.uid import MPEG2MPML, CTImageStorage, ExplicitVRLittleEndian, RLELossless, generate_uid
 
 from trainable.images.decode import BadImageError, decode_grey, decode_slice, read_slice
 from trainable.images.dicom import is_dicom
@@ -57,9 +57,14 @@ def test_hounsfield_units_go_through_the_lung_window() -> None:
     assert grey[0, ::8].tolist() == [60, 128, 230, 255]  # 255 * (HU + 1350) / 1500
 
 
-def test_monochrome1_is_inverted() -> None:
+def test_hounsfield_units_keep_their_polarity_in_monochrome1() -> None:
     grey = np.asarray(decode_grey(_save(_dataset(_tissues(), PhotometricInterpretation="MONOCHROME1"))))
-    assert grey[0, ::8].tolist() == [195, 127, 25, 0]
+    assert grey[0, ::8].tolist() == [60, 128, 230, 255]
+
+
+def test_monochrome1_is_inverted_without_hounsfield_units() -> None:
+    grey = np.asarray(decode_grey(_save(_dataset(_tissues(), PhotometricInterpretation="MONOCHROME1", Modality="MR"))))
+    assert grey[0, [0, 31]].tolist() == [255, 0]
 
 
 @pytest.mark.parametrize("changes", [{"RescaleIntercept": None, "RescaleSlope": None}, {"Modality": "PT"}])
@@ -94,13 +99,13 @@ def test_run_length_encoding_is_decoded() -> None:
     np.testing.assert_array_equal(np.asarray(decode_grey(_save(dataset))), np.asarray(decode_grey(plain)))
 
 
-def test_a_codec_that_is_not_installed_is_an_error_that_says_so(tmp_path: Path) -> None:
-    dataset = _dataset(_tissues(), PixelData=encapsulate([b"\xff\xd8\xff\xd9"]))
+def test_a_syntax_that_nothing_decodes_is_an_error_that_says_so(tmp_path: Path) -> None:
+    dataset = _dataset(_tissues(), PixelData=encapsulate([b"a video"]))
     dataset["PixelData"].VR = "OB"
-    dataset.file_meta.TransferSyntaxUID = JPEGLosslessSV1
+    dataset.file_meta.TransferSyntaxUID = MPEG2MPML
     path = tmp_path / "packed.dcm"
     path.write_bytes(_save(dataset))
-    with pytest.raises(BadImageError, match=r"packed\.dcm.*compressed as JPEG Lossless.*decompress it first"):
+    with pytest.raises(BadImageError, match=r"packed\.dcm.*compressed as MPEG2.*decompress it first"):
         decode_grey(path)
 
 

@@ -1,0 +1,91 @@
+"""Codecs of compressed DICOM frames beyond those that pydicom finds by itself, and a look into a frame before decoding.
+
+A plugin of pydicom (https://pydicom.github.io/pydicom/stable/guides/plugin_table.html): imagecodecs decodes JPEG
+Lossless, 12-bit JPEG, JPEG-LS and HTJ2K. GDCM would too, but ends the process at a damaged frame; pylibjpeg-libjpeg
+is under the GPL.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import imagecodecs
+from pydicom import uid
+from pydicom.pixels.decoders.base import get_decoder
+
+from trainable.images.codestreams import read_jpeg_2000_header, read_jpeg_size
+
+if TYPE_CHECKING:
+    from pydicom.pixels.decoders.base import DecodeRunner
+
+DECODER_DEPENDENCIES = dict.fromkeys(
+    (
+        uid.JPEGExtended12Bit,
+        uid.JPEGLossless,
+        uid.JPEGLosslessSV1,
+        uid.JPEGLSLossless,
+        uid.JPEGLSNearLossless,
+        uid.HTJ2KLossless,
+        uid.HTJ2KLosslessRPCL,
+        uid.HTJ2K,
+    ),
+    ("imagecodecs",),
+)
+_lock = threading.Lock()
+_JPEG_2000 = (*uid.JPEG2000TransferSyntaxes, uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL, uid.HTJ2K)
+
+
+def choose_plugin(syntax: str) -> str:
+    """The name of the plugin that decodes a transfer syntax, whatever else is installed: the same pixels everywhere."""
+    if syntax in DECODER_DEPENDENCIES:
+        return "imagecodecs"
+    return "pydicom" if syntax == uid.RLELossless else "pillow"
+
+
+def is_available(syntax: str) -> bool:
+    """Whether this room decodes a transfer syntax: pydicom asks."""
+    return syntax in DECODER_DEPENDENCIES
+
+
+def add_codecs() -> None:
+    """Offer these codecs to pydicom; a second call changes nothing."""
+    with _lock:
+        for syntax in DECODER_DEPENDENCIES:
+            decoder = get_decoder(syntax)
+            if "imagecodecs" not in decoder.available_plugins:
+                decoder.add_plugin("imagecodecs", (__name__, "_decode_frame"))
+
+
+def _decode_frame(frame: bytes, runner: DecodeRunner) -> bytes:
+    """The pixels of one frame, as pydicom wants them: interleaved by pixel."""
+    syntax = runner.transfer_syntax
+    if syntax in uid.JPEGLSTransferSyntaxes:
+        pixels = imagecodecs.jpegls_decode(frame)
+    elif syntax in _JPEG_2000:
+        pixels = imagecodecs.jpeg2k_decode(frame)
+    else:
+        pixels = imagecodecs.jpeg8_decode(frame)
+    runner.set_option("bits_allocated", 8 * pixels.itemsize)
+    if pixels.ndim == 3:
+        runner.set_option("planar_configuration", 0)
+    return pixels.tobytes()
+
+
+def check_frame(frame: bytes, syntax: str, *, width: int, height: int) -> None:
+    """Raises ValueError for a frame whose own header names another size than the file's, or that ends too early.
+
+    A decoder believes the frame: a damaged one costs it minutes and gigabytes, or gives half a slice.
+    """
+    if syntax in _JPEG_2000:
+        header = read_jpeg_2000_header(frame)
+        found = header and header[:2]
+    elif syntax in DECODER_DEPENDENCIES or syntax == uid.JPEGBaseline8Bit:
+        found = read_jpeg_size(frame)
+        if b"\xff\xd9" not in frame[-16:]:
+            raise ValueError("its compressed pixels end before their end marker; copy the file again")
+    else:
+        return
+    if found != (width, height):
+        named = "name no size" if found is None else f"name {found[0]} x {found[1]} pixels"
+        raise ValueError(f"its compressed pixels {named}, its header {width} x {height}; one of them is damaged")
