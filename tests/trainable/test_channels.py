@@ -21,7 +21,7 @@ from trainable.classify import Classifier, build_explainer, classify_cells, load
 from trainable.config import TrialConfig, TrialSettings
 from trainable.export import ModelFacts, save_pixel_model
 from trainable.images.batches import draw_batches, fetch_batches, take_rows
-from trainable.images.colour import decode_colour
+from trainable.images.decode import decode_slice
 from trainable.images.pixel_format import PixelFormat
 from trainable.images.prepare import TrainingData
 from trainable.model_facts import summarise_layers
@@ -137,7 +137,7 @@ def test_an_image_file_is_classified_by_its_colours(tmp_path: Path) -> None:
     net = ServedModel(build_model(CONFIG, 2, num_channels=3))
     table = classify_cells([content], predict=net, classes=SETTINGS.classes, image_size=SIZE, form=COLOUR)
     with torch.inference_mode():
-        expected = net(torch.from_numpy(decode_colour(content, SIZE))[None])
+        expected = net(torch.from_numpy(decode_slice(content, SIZE, colour=True))[None])
     assert table["probability_square"][0] == pytest.approx(float(expected[0, 1]))
 
 

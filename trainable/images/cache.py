@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
-from trainable.images.colour import decode_colour
 from trainable.images.decode import DECODER_VERSION, BadImageError, decode_slice, quiet
 from trainable.images.medmnist import is_npz
 from trainable.images.members import cut_runs, read_members, split_member
@@ -82,7 +81,9 @@ def decode_pixels(source: Path | bytes, size: int, form: PixelFormat) -> np.ndar
     """One file as the cache holds it: uint8 (size, size), or (size, size, C). Raises BadImageError and OSError."""
     if form.neighbours:
         raise BadImageError("an image by itself has no neighbours; those are a volume's slices")
-    return decode_colour(source, size) if form.colour else decode_slice(source, size)
+    if form == GREY:
+        return decode_slice(source, size)
+    return decode_slice(source, size, windows=form.windows, colour=form.colour)
 
 
 def check_hash(path: Path, content: bytes, expected: str) -> None:

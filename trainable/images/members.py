@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from trainable.images import medmnist
-from trainable.images.decode import MAX_ASPECT_RATIO, MIN_SIDE_PX, BadImageError, ImageFacts, resize_grey
+from trainable.images.decode import BadImageError, ImageFacts, resize_grey
+from trainable.images.limits import check_dimensions
 from trainable.images.pixel_format import GREY, PixelFormat
 from trainable.images.rows import Row
-from trainable.images.volumes import Volume, is_volume, read_volume, show_slice
+from trainable.images.scales import Scale
+from trainable.images.volumes import is_volume, read_volume, show_slice
 
 _MEMBER = re.compile(r"(?P<file>.+\.(?:nii|nii\.gz|npz))#(?P<number>\d+)", re.IGNORECASE | re.DOTALL)
 
@@ -80,15 +82,17 @@ def _read_slices(
     file_hash = hashlib.sha256(data).hexdigest()
     try:
         volume = read_volume(data)
-        _check_slices(volume)
+        width, height, num_slices = volume.stored.shape
+        check_dimensions(width, height)
     except ValueError as error:
-        raise BadImageError(f"{path}: {str(error).partition(': ')[2] or error}") from error
+        raise BadImageError(f"{path}: {str(error).removeprefix(f'a volume of {len(data)} bytes: ')}") from error
     del data
-    width, height, num_slices = volume.stored.shape
     for number in numbers:
         if number >= num_slices:
             raise BadImageError(f"{path}: it has {num_slices} slices; number {number} (from 0) was asked for")
-        shown = show_slice(volume, number, neighbours=form.neighbours, neighbour_mm=form.neighbour_mm)
+        shown = show_slice(
+            volume, number, windows=form.windows, neighbours=form.neighbours, neighbour_mm=form.neighbour_mm
+        )
         facts = ImageFacts(
             format="NIfTI",
             mode="HU" if volume.in_hounsfield else str(volume.stored.dtype),
@@ -96,17 +100,9 @@ def _read_slices(
             height=height,
             sha256=hash_member(file_hash, number),
             num_bytes=width * height * volume.stored.dtype.itemsize,
+            scale=Scale.HOUNSFIELD if volume.in_hounsfield else Scale.STRETCHED,
         )
         yield facts, resize_channels(shown, size)
-
-
-def _check_slices(volume: Volume) -> None:
-    width, height, _ = volume.stored.shape
-    if min(width, height) < MIN_SIDE_PX or max(width, height) > MAX_ASPECT_RATIO * min(width, height):
-        raise BadImageError(
-            f"a volume: its slices have {width} x {height} pixels; each side must have at least {MIN_SIDE_PX}, and the "
-            f"sides' ratio may be at most {MAX_ASPECT_RATIO}"
-        )
 
 
 def _read_arrays(
@@ -126,7 +122,8 @@ def _read_arrays(
             num_bytes=image.nbytes,
         )
         shown = Image.fromarray(image)
-        yield facts, resize_channels(np.asarray(shown.convert("RGB" if form.colour else "L")), size)
+        pixels = resize_channels(np.asarray(shown.convert("RGB" if form.colour else "L")), size)
+        yield facts, pixels if len(form.windows) == 1 else np.stack([pixels] * len(form.windows), axis=-1)
 
 
 def resize_channels(shown: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

@@ -6,6 +6,7 @@ import gzip
 import io
 import logging
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainable.images.decode import BadImageError
-from trainable.images.dicom import LUNG_CENTRE_HU, LUNG_WIDTH_HU, apply_window
+from trainable.images.windows import LUNG, Window, apply_window
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz")
 MAX_BYTES = 2**31  # of an unpacked volume: 512 x 512 x 4,000 voxels of 16 bits
@@ -101,14 +102,13 @@ def show_slice(
     volume: Volume,
     index: int,
     *,
+    windows: Sequence[Window] = (LUNG,),
     neighbours: int = 0,
     neighbour_mm: float | None = None,
-    centre: float = LUNG_CENTRE_HU,
-    width: float = LUNG_WIDTH_HU,
 ) -> NDArray[np.uint8]:
-    """A slice as grey levels uint8 (Y, X), or (Y, X, 1 + 2 * neighbours) with its neighbours, feet to head.
+    """A slice as grey levels uint8 (Y, X), or (Y, X, C) with its neighbours, feet to head, each through all windows.
 
-    Hounsfield units go through the window; other values are stretched from the volume's least to its greatest.
+    Hounsfield units go through the windows; other values are stretched from the volume's least to its greatest.
     Neighbours lie `neighbour_mm` apart, to the nearest slice (None: next to each other), and at least one slice; beyond
     an end of the volume its last slice is repeated.
     """
@@ -116,9 +116,13 @@ def show_slice(
     wanted = np.clip(index + step * np.arange(-neighbours, neighbours + 1), 0, volume.num_slices - 1)
     if not volume.in_hounsfield:
         low, high = volume.value_range
-        centre, width = (low + high) / 2, max(high - low, 1e-6)
-    shown = [apply_window(volume.slice_at(int(k)), centre=centre, width=width) for k in wanted]
-    return np.stack(shown, axis=-1) if neighbours else shown[0]
+        windows = [Window(centre=(low + high) / 2, width=max(high - low, 1e-6))] * len(windows)
+    shown = [
+        apply_window(values, centre=window.centre, width=window.width)
+        for values in (volume.slice_at(int(k)) for k in wanted)
+        for window in windows
+    ]
+    return np.stack(shown, axis=-1) if len(shown) > 1 else shown[0]
 
 
 def _unpack(data: bytes, max_bytes: int) -> bytes:

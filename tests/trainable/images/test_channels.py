@@ -12,8 +12,7 @@ from PIL import Image
 from tests.trainable.images.phantoms import draw_chest, save_nifti
 from tests.trainable.images.test_medmnist import draw_arrays, save
 from trainable.images.cache import build_cache, open_pixels
-from trainable.images.colour import decode_colour
-from trainable.images.decode import BadImageError
+from trainable.images.decode import BadImageError, decode_slice
 from trainable.images.likeness import NOT_CHEST_CT, UNLIKE_TRAINING, Likeness, fit_likeness
 from trainable.images.members import resize_channels, split_member
 from trainable.images.pixel_format import GREY, PixelFormat
@@ -83,7 +82,7 @@ def test_colours_reach_the_cache_and_the_sealed_test(fundus: Path, tmp_path: Pat
     pixels = open_pixels(Path(training.pixels_path))
     assert pixels.shape == (len(shown), SIZE, SIZE, 3) and pixels.dtype == np.uint8
     for path, image in zip(shown, pixels, strict=True):
-        np.testing.assert_array_equal(image, decode_colour(path, SIZE))
+        np.testing.assert_array_equal(image, decode_slice(path, SIZE, colour=True))
     test = open_sealed_test(tmp_path / "splits.csv", cache_dir=tmp_path / "cache", image_size=SIZE, form=COLOUR)
     assert test.pixels.shape[1:] == (SIZE, SIZE, 3) and len(test.pixels) == len(test.labels) > 0
     grey = prepare(fundus, tmp_path).training

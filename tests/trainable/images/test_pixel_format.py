@@ -5,6 +5,7 @@ import json
 import pytest
 
 from trainable.images.pixel_format import GREY, PixelFormat
+from trainable.images.windows import parse_windows
 
 
 @pytest.mark.parametrize(
@@ -14,6 +15,8 @@ from trainable.images.pixel_format import GREY, PixelFormat
         (PixelFormat(colour=True), 3),
         (PixelFormat(neighbours=1), 3),
         (PixelFormat(neighbours=2, neighbour_mm=5), 5),
+        (PixelFormat(windows=parse_windows("lung,mediastinum")), 2),
+        (PixelFormat(windows=parse_windows("lung,40,400"), neighbours=1), 6),
     ],
 )
 def test_survives_json(form: PixelFormat, num_channels: int) -> None:
@@ -26,7 +29,7 @@ def test_plain_grey_is_nothing_in_a_record() -> None:
 
 
 def test_what_cannot_be_is_refused() -> None:
-    with pytest.raises(ValueError, match="colour and neighbours"):
+    with pytest.raises(ValueError, match="colour came with"):
         PixelFormat(colour=True, neighbours=1)
     with pytest.raises(ValueError, match="0 to 8 on each side"):
         PixelFormat(neighbours=9)

@@ -12,8 +12,8 @@ import pytest
 
 from tests.trainable.images.phantoms import SPACING_MM, draw_chest, save_nifti
 from trainable.images.decode import BadImageError
-from trainable.images.dicom import apply_window
 from trainable.images.volumes import Volume, count_slices, read_volume, show_slice
+from trainable.images.windows import LUNG, WINDOWS, apply_window
 
 CHEST = draw_chest()
 
@@ -51,12 +51,16 @@ def test_a_slice_is_looked_at_with_the_front_on_top_and_the_right_on_the_left() 
     assert shown[0, 0] == 7
 
 
-def test_a_slice_goes_through_the_window() -> None:
+def test_a_slice_goes_through_every_window() -> None:
     volume = Volume(stored=CHEST, spacing_mm=SPACING_MM)
     lung = apply_window(volume.slice_at(4), centre=-600, width=1500)
     np.testing.assert_array_equal(show_slice(volume, 4), lung)
     other = apply_window(volume.slice_at(4), centre=50, width=350)
-    np.testing.assert_array_equal(show_slice(volume, 4, centre=50, width=350), other)
+    both = (LUNG, WINDOWS["mediastinum"])
+    np.testing.assert_array_equal(show_slice(volume, 4, windows=both), np.stack([lung, other], axis=-1))
+    beside = show_slice(volume, 3, windows=both, neighbours=1)
+    assert beside.shape == (56, 64, 6)
+    np.testing.assert_array_equal(beside[..., 4:], np.stack([lung, other], axis=-1))
 
 
 def test_values_that_are_no_hounsfield_units_are_stretched_by_the_volumes_own_range() -> None:
