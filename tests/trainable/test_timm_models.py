@@ -84,8 +84,12 @@ def test_weights_come_from_a_file_of_timms_own_names(num_channels: int, tmp_path
     config = TrialConfig(architecture=SMALL)
     ours = build_model(config, 2, num_channels=num_channels, weights=tmp_path / "weights.pth").eval()
     images = torch.rand(2, 1, 64, 64)
-    found = ours.forward_features(images.expand(-1, num_channels, -1, -1))
-    expected = pretrained.eval().forward_features(images.expand(-1, 3, -1, -1))
+    kept: list[torch.Tensor] = []
+    ours.get_submodule("classifier").register_forward_pre_hook(lambda module, given: kept.append(given[0]))
+    pretrained.eval().classifier.register_forward_pre_hook(lambda module, given: kept.append(given[0]))
+    ours(images.expand(-1, num_channels, -1, -1))
+    pretrained(images.expand(-1, 3, -1, -1))
+    found, expected = kept
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
     with pytest.raises(ValueError, match=f"do not fit {LITE}"):
         check_weights(LITE, tmp_path / "weights.pth")
@@ -100,7 +104,7 @@ def test_frozen_layers_leave_those_inside_them_to_train() -> None:
     for layer in frozen:
         layer.eval()
     assert all(layer.training for layer in [*backbone[-4:], *head])
-    assert not model.pos_embed.requires_grad  # type: ignore[union-attr]
+    assert not dict(model.named_parameters())["pos_embed"].requires_grad
     assert [name for name, _ in model.named_parameters()][-1] == "head.bias"
     trained = {name.split(".")[0] for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert trained == {"blocks", "norm", "head"}

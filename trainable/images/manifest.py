@@ -69,7 +69,9 @@ def read_manifest(
     source = data
     if not data.is_dir() and data.suffix.lower() not in (".csv", ".parquet", ".npz"):
         if not is_archive(data):
-            raise ValueError(f"--data {data} is no folder, zip, tar, .csv, .parquet or .npz; {LAYOUTS}")
+            raise ValueError(
+                f"--data {data} is no folder, zip, tar, .csv or .parquet, and no .npz of MedMNIST; {LAYOUTS}"
+            )
         source = _find_top(unpack(data, unpack_into))
     if source.is_dir():
         source = next((source / name for name in MANIFEST_NAMES if (source / name).is_file()), source)
