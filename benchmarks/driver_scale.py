@@ -28,36 +28,42 @@ if __name__ == "__main__":  # the script's folder comes first on the path: the r
 
 import ray
 from ray import tune
-from rich.console import Console
 
 from benchmarks.stub_trial import NUM_REPORTS, Stub
 from mlflow_server.serve import ensure_server
-from search.book import Book
-from search.budget import Budget
-from search.cluster import Cluster, connect
-from search.fit import fit
-from search.home import create_search
-from search.listener import Listener
-from search.pace import Pace
-from search.scheduler import Rungs, Scheduler, rung_levels
-from search.searcher import OptunaSearcher, Record
-from search.services import QUIET_MLFLOW
-from search.space import DefaultSpace
-from search.terminal import Board
-from search.tracking import Tracking
+from search.core.budget import Budget
+from search.core.events import Observer
+from search.core.folder import create_search
+from search.core.ledger import Ledger, TrialEntry
+from search.core.rungs import Rungs, rung_levels
+from search.core.space import DefaultSpace
+from search.core.stopping import Stopping
+from search.engine.cluster import Cluster, connect
+from search.engine.fit import TrialPlan, run_trials
+from search.engine.searcher import Study
+from search.observers.surroundings import QUIET_MLFLOW
+from search.observers.timings import Timings
+from search.observers.tracking import Tracking
+from trainable.report import Direction, Outcome, TrialReport
 
 
-class Clock:
+class Clock(Observer):
     """What has passed by each trial's start, and every epoch's span."""
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, study: Study) -> None:
         self.sampler_s = 0.0
         self.starts: list[tuple[float, float, float]] = []
         self.turn_rounds_s: list[float] = []
         self.epochs: dict[int, list[tuple[float, float]]] = defaultdict(list)
-        sampler = record.study.sampler
+        sampler = study.study.sampler
         for name in ("infer_relative_search_space", "sample_relative", "sample_independent", "after_trial"):
             setattr(sampler, name, self._timed(getattr(sampler, name)))
+
+    def trial_began(self, entry: TrialEntry) -> None:
+        self.note_start()
+
+    def epoch_reported(self, entry: TrialEntry, report: TrialReport) -> None:
+        self.epochs[entry.number].append((report.began_at_s, report.ended_at_s))
 
     def note_start(self) -> None:
         self.starts.append((time.perf_counter(), time.process_time(), self.sampler_s))
@@ -71,14 +77,6 @@ class Clock:
                 self.sampler_s += time.perf_counter() - began_s
 
         return call
-
-
-class ListenerWithClock(Listener):
-    clock: Clock
-
-    def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
-        super().on_trial_result(iteration, trials, trial, result, **info)
-        self.clock.epochs[trial.config["number"]].append((result["began_at_s"], result["ended_at_s"]))
 
 
 def run_stubs(
@@ -98,67 +96,26 @@ def run_stubs(
     cluster = cluster or connect(None, trial_cpus=1)
     if num_workers:
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(2 * num_workers)
-    home = create_search(home_folder, name, {})
-    record = Record(home.journal_file, sampler="tpe", seed=0, higher_is_better=True)
-    clock = Clock(record)
-    book, plans = Book(), {"stub": {"precision": "fp32", "memory_format": "contiguous"}}
-    scheduler = Scheduler(Rungs(rung_levels(NUM_REPORTS)))
-    budget = Budget(home.spent_file, devices_per_trial=1)
+    folder = create_search(home_folder, name, {})
+    study = Study(folder.journal_file, sampler="tpe", seed=0, direction=Direction.MAXIMIZE)
+    clock, ledger, timings = Clock(study), Ledger(), Timings()
     tracking = Tracking.open(uri, "driver-scale", name)
-    board = Board(
-        Console(file=sys.stderr),
-        book,
-        budget,
-        name=name,
-        metric="auc",
+    timings.num_slots = cluster.num_slots
+    ledger.observers = (clock, study, tracking, timings)
+    stub = {"uri": uri, "folder": str(folder.folder), "epoch_s": epoch_s, "num_workers": num_workers}
+    plan = TrialPlan(
+        trainable=tune.with_parameters(Stub, **stub),
+        space=DefaultSpace(("small_cnn", "mobilenet_v3_small", "resnet18"), {}),
+        study=study,
+        rule=Stopping(Rungs(rung_levels(NUM_REPORTS)), NUM_REPORTS),
+        budget=Budget(folder.spent_file),
         num_trials=num_trials,
-        tracking_url="",
-        is_gpu=False,
     )
-    board.note_end = lambda entry: None  # type: ignore[method-assign]
-    pace = Pace()
-    pace.num_slots = cluster.num_slots
-    listener = ListenerWithClock(
-        home=home,
-        book=book,
-        budget=budget,
-        scheduler=scheduler,
-        tracking=tracking,
-        board=board,
-        pace=pace,
-        plans=plans,
-        trial_tags={},
-        delete_checkpoint=lambda number, kind: None,
-        read_best=lambda number: None,
-    )
-    listener.clock = clock
-
-    def begin_trial(number: int, params: dict[str, Any], run_id: str | None) -> str:
-        clock.note_start()
-        return listener.begin(number, params, run_id)
-
-    searcher = OptunaSearcher(
-        record,
-        DefaultSpace(("small_cnn", "mobilenet_v3_small", "resnet18"), {}),
-        num_slots=cluster.num_slots,
-        num_trials=num_trials,
-        begin_trial=begin_trial,
-        outcome_of=scheduler.outcomes.get,
-        plans=plans,
-    )
-    fit(
-        tune.with_parameters(Stub, uri=uri, folder=str(home.folder), epoch_s=epoch_s, num_workers=num_workers),
-        searcher=searcher,
-        scheduler=scheduler,
-        budget=budget,
-        listener=listener,
-        cluster=cluster,
-        home=home,
-    )
+    run_trials(plan, ledger, cluster, folder.folder)
     clock.note_start()
-    assert tracking.close_search("completed", timeout_s=600)
-    assert book.counts()["completed"] == num_trials
-    clock.turn_rounds_s = pace.turn_rounds_s
+    assert tracking.close_search(Outcome.COMPLETED, timeout_s=600)
+    assert ledger.counts()["completed"] == num_trials
+    clock.turn_rounds_s = timings.turn_rounds_s
     return clock
 
 

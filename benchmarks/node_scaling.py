@@ -23,7 +23,7 @@ if __name__ == "__main__":  # as a script, benchmarks/ comes first on the path: 
 
 from benchmarks.driver_scale import run_stubs
 from mlflow_server.serve import ensure_server
-from search.cluster import connect
+from search.engine.cluster import connect
 from tests.cluster.nodes import Nodes
 
 

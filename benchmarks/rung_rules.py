@@ -2,7 +2,7 @@
 
     python benchmarks/rung_rules.py --curves ../shared/data/curves/taskset
 
-Replays ASHA (search/scheduler.py's rule and its rivals) on real curves of six tasks with 1000 settings each, with noise
+Replays ASHA (search/core/rungs.py, and its rivals) on real curves of six tasks with 1000 settings, with noise
 like that of a small validation split added to what ASHA sees. A search draws 20 settings; its champion is the one with
 the best value seen. Prints one JSON line a rule: mean regret (true value of the champion against the best of the
 drawn, each task's values scaled to [0, 1]) with its standard error, and epochs spent.

@@ -25,7 +25,7 @@ import numpy as np
 import ray
 from ray import tune
 
-from search.cluster import connect
+from search.engine.cluster import connect
 from trainable.config import TrialSettings
 from trainable.images.prepare import TrainingData
 from trainable.task import TrialTask

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
+from trainable.report import TrialReport
+
 if TYPE_CHECKING:
     from trainable.run_log import RunLog
 
@@ -55,23 +57,13 @@ class Stub(tune.Trainable):
         time.sleep(self.epoch_s)
         value = self.epoch / NUM_REPORTS
         metrics = dict.fromkeys(METRICS, value)
-        timestamp_ms = int(time.time() * 1000)
-        self.log.log_epoch(self.epoch, metrics, timestamp_ms)
-        return {
-            "epoch": self.epoch,
-            "value": value,
-            "best_value": value,
-            "best_epoch": self.epoch,
-            "finished": self.epoch == NUM_REPORTS,
-            "metrics": metrics,
-            "timestamp_ms": timestamp_ms,
-            "began_at_s": began_at_s,
-            "ended_at_s": time.time(),
-            "device": "stub",
-            "plan": {"precision": "fp32", "memory_format": "contiguous"},
-            "plan_key": "stub",
-            "memory_tags": {},
-            "checkpoint_bytes": {},
-            "resident_bytes": 0,
-            "timings_s": {},
-        }
+        report = TrialReport(
+            epoch=self.epoch,
+            value=value,
+            finished=self.epoch == NUM_REPORTS,
+            metrics=metrics,
+            began_at_s=began_at_s,
+            ended_at_s=time.time(),
+        )
+        self.log.log_epoch(self.epoch, metrics, report.timestamp_ms)
+        return report.to_result()

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlflow_server.environment import without_proxy_for_loopback
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -116,6 +118,7 @@ def _change_user(folder: Path, name: str, *, remove: bool) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.update(without_proxy_for_loopback(os.environ))
     try:
         return run(build_parser().parse_args(arguments))
     except KeyboardInterrupt:

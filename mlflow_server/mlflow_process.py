@@ -12,6 +12,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+from mlflow_server.environment import clean_environment
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
@@ -40,6 +42,7 @@ def start_mlflow(
 ) -> subprocess.Popen[bytes]:
     """Start it in `folder`, in a session of its own; on Linux it ends with this process, however that dies.
 
+    Of this process's environment it sees an allow-list (`clean_environment`), and all of `environment`.
     `backend` and `artifacts` are URIs. The former may hold a password, and a command line can be read by every
     user of the machine: it goes through the environment. One worker answers faster than the default of four.
     It serves forty requests at a time; with the default of fifteen connections sixty-four clients on SQLite hang it.
@@ -58,7 +61,7 @@ def start_mlflow(
     return subprocess.Popen(
         [*command, *options],
         cwd=folder,
-        env={**os.environ, **ours, **(environment or {})},
+        env={**clean_environment(os.environ), **ours, **(environment or {})},
         start_new_session=True,
         preexec_fn=_die_with_parent if sys.platform == "linux" else None,
     )

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from search.config import BAD_NODES, SAMPLERS, SearchConfig, parse_bytes, parse_duration_s
-from search.home import default_home, default_storage
-from trainable.config import METRICS
-from trainable.recipes import RECIPES
+from search.core.config import GROUPS, OPTIONS, SearchConfig
+from search.core.folder import default_home, default_storage
+from search.core.options import OptionError, add_arguments, list_options, path, read_arguments
+
+if TYPE_CHECKING:
+    from search.result import SearchResult
 
 EXAMPLES = """examples:
   ctsearch search                                          the made set, on this machine
@@ -80,115 +84,71 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+TITLES = {
+    "search": "the search",
+    "data": "data",
+    "space": "search space",
+    "budget": "budget (whichever ends first)",
+    "scheduling": "trials",
+    "machine": "machine",
+}
+TRAIN_FIELDS = (
+    *("data", "weights", "name", "home", "model_name", "positive", "patient_from", "skip_bad_images", "image_size"),
+    *("max_epochs", "patience", "metric", "tracking_uri", "seed", "deterministic"),
+)
+
+
 def add_search_options(parser: argparse.ArgumentParser) -> None:
-    """The options of a search. A default of None is filled in by SearchConfig."""
-    place = parser.add_argument_group("the search")
-    place.add_argument("--name", help="name of the search and of its folder (default: its date and time)")
-    place.add_argument("--home", type=Path, help="folder of all searches (default: $CTSEARCH_HOME, else ~/.ctsearch)")
-    place.add_argument("--resume", metavar="NAME", help="go on with a search that was killed or terminated")
-    place.add_argument("--model-name", help="name in the model registry (default: from the data's name)")
-
-    data = parser.add_argument_group("data")
-    data.add_argument(
-        "--data", type=Path, help="folder, zip, tar, CSV or Parquet manifest, DICOM (default: a made set)"
+    """The options of a search, derived from the configuration's own fields, and what is asked beside them."""
+    for title, group in GROUPS.items():
+        add_arguments(parser.add_argument_group(TITLES[title]), list_options(group))
+    beside = parser.add_argument_group("instead of a new search, or beside it")
+    beside.add_argument("--resume", metavar="NAME", help="go on with a search that was killed or terminated")
+    beside.add_argument("--preflight", action="store_true", default=None, help="only look at every node, and end")
+    beside.add_argument("--config", type=Path, metavar="FILE.yaml", help="options from a file; those given here win")
+    beside.add_argument(
+        "--print-config", action="store_true", default=None, help="write the options as such a file, and end"
     )
-    data.add_argument("--positive", metavar="CLASS", help="which of two classes is the disease (default: guessed)")
-    data.add_argument("--patient-from", metavar="REGEX", help="take the patient from each file's name")
-    data.add_argument("--skip-bad-images", action="store_true", default=None, help="leave them out and count them")
-    data.add_argument(
-        "--image-size", type=int, metavar="PIXELS", help="default: 64 for the made set, else 128 on CPU, 224"
-    )
-
-    space = parser.add_argument_group("search space")
-    space.add_argument("--arch", metavar="A,B", help="nets to try; FILE.py:FUNCTION is a net of your own")
-    space.add_argument("--lr", metavar="LOW:HIGH", help="short for --range learning_rate=LOW:HIGH")
-    space.add_argument("--range", action="append", metavar="NAME=LOW:HIGH", help="narrow one hyperparameter (or A,B,C)")
-    space.add_argument("--space", type=Path, metavar="FILE.py", help="your own `def space(trial)`")
-    space.add_argument("--recipes", metavar="all|A,B", help="begin with these (`ctsearch recipes`); their nets join")
-    space.add_argument("--weights", action="append", metavar="ARCH=FILE", help="pretrained weights, or `imagenet`")
-    space.add_argument("--sampler", choices=SAMPLERS)
-
-    budget = parser.add_argument_group("budget (whichever ends first)")
-    budget.add_argument("--num-trials", type=int, help="default: 20 where no other budget is given")
-    budget.add_argument("--time-budget", metavar="30m", help="wall time")
-    budget.add_argument("--gpu-hours", type=float, metavar="HOURS", help="core-hours where trials use no GPU")
-    budget.add_argument("--max-epochs", type=int, help="of one trial (default: 27)")
-    budget.add_argument("--first-rung", type=int, metavar="EPOCHS", help="ASHA's first rung (default: 1)")
-    budget.add_argument("--reduction-factor", type=int, metavar="N", help="ASHA keeps 1/N at each rung (default: 3)")
-    budget.add_argument("--metric", choices=METRICS, help="on validation (default: auc)")
-    budget.add_argument(
-        "--patience", type=int, metavar="EPOCHS", help="a trial ends without improvement (default: off)"
-    )
-    budget.add_argument("--trial-timeout", metavar="30m", help="a trial that takes longer has failed")
-
-    cluster = parser.add_argument_group("machine")
-    cluster.add_argument("--trial-cpus", type=float)
-    cluster.add_argument("--trial-gpus", type=float, help="fractions allowed; 2 or more: a trial on several GPUs")
-    cluster.add_argument("--ray-address", help="default: $RAY_ADDRESS, else Ray on this machine")
-    cluster.add_argument("--tracking-uri", help="default: $MLFLOW_TRACKING_URI, else a server of our own")
-    cluster.add_argument("--storage", metavar="FOLDER|URI", help="what all nodes share (default: $CTSEARCH_STORAGE)")
-    cluster.add_argument("--preflight", action="store_true", default=None, help="only look at every node, and end")
-    cluster.add_argument("--bad-nodes", choices=BAD_NODES, help="that fail the preflight (default: refuse to begin)")
-    cluster.add_argument("--seed", type=int, help="decides splits, trials, weights and batches (default: 0)")
-    cluster.add_argument("--deterministic", action="store_true", default=None, help="fp32 and deterministic kernels")
-    cluster.add_argument("--compile", action="store_true", default=None, help="train through torch.compile")
-    cluster.add_argument(
-        "--checkpoint-budget", metavar="20GB", help="most that all checkpoints hold (default: half of the free disk)"
-    )
-    cluster.add_argument("--timings", action="store_true", default=None, help="tell where the start's time goes")
 
 
 def add_train_options(parser: argparse.ArgumentParser) -> None:
     """The options of a single training: those of a search that make sense for it."""
     parser.add_argument("--recipe", required=True, metavar="NAME", help="see `ctsearch recipes`")
-    parser.add_argument("--data", type=Path, help="as for a search (default: the made set)")
-    parser.add_argument("--weights", action="append", metavar="ARCH=FILE", help="pretrained weights, or `imagenet`")
-    parser.add_argument("--arch", metavar="NET", help="another net under the same recipe")
-    parser.add_argument("--name", help="name of the training and of its folder (default: its date and time)")
-    parser.add_argument("--home", type=Path, help="folder of all searches (default: $CTSEARCH_HOME, else ~/.ctsearch)")
-    parser.add_argument("--model-name", help="name in the model registry (default: from the data's name)")
-    parser.add_argument("--positive", metavar="CLASS", help="which of two classes is the disease (default: guessed)")
-    parser.add_argument("--patient-from", metavar="REGEX", help="take the patient from each file's name")
-    parser.add_argument("--skip-bad-images", action="store_true", default=None, help="leave them out and count them")
-    parser.add_argument("--image-size", type=int, metavar="PIXELS", help="default: the recipe's")
-    parser.add_argument("--max-epochs", type=int, help="default: the recipe's; its stages are fractions of them")
-    parser.add_argument("--patience", type=int, metavar="EPOCHS", help="default: the recipe's")
-    parser.add_argument("--metric", choices=METRICS, help="on validation (default: auc)")
-    parser.add_argument("--tracking-uri", help="default: $MLFLOW_TRACKING_URI, else a server of our own")
-    parser.add_argument("--seed", type=int, help="decides splits, weights and batches (default: 0)")
-    parser.add_argument("--deterministic", action="store_true", default=None, help="fp32 and deterministic kernels")
+    parser.add_argument("--arch", metavar="MODEL", help="another architecture under the same recipe")
+    add_arguments(parser, OPTIONS.items(), only=TRAIN_FIELDS)
 
 
 def read_config(args: argparse.Namespace) -> SearchConfig:
     """Raises ValueError in the user's own words."""
-    given = {key: value for key, value in vars(args).items() if value is not None}
-    taken: dict[str, Any] = {key: given[key] for key in SearchConfig.__dataclass_fields__ if key in given}
-    renamed = {"gpu_hours": "device_hours"}
-    taken |= {new: given[old] for old, new in renamed.items() if old in given}
-    for option in ("time_budget", "trial_timeout"):
-        if option in given:
-            taken[f"{option}_s"] = parse_duration_s(given[option])
-    if "checkpoint_budget" in given:
-        taken["checkpoint_budget_bytes"] = parse_bytes(given["checkpoint_budget"])
-    if "arch" in given:
-        taken["architectures"] = tuple(part.strip() for part in given["arch"].split(",") if part.strip())
-    if "recipes" in given:
-        names = tuple(dict.fromkeys(part.strip() for part in given["recipes"].split(",") if part.strip()))
-        taken["recipes"] = tuple(RECIPES) if names == ("all",) else names
-    ranges = dict(split_pair("--range", text) for text in given.get("range", []))
-    if "lr" in given:
-        ranges["learning_rate"] = given["lr"]
-    weights = [("imagenet", "") if t == "imagenet" else split_pair("--weights", t) for t in given.get("weights", [])]
-    taken["ranges"] = ranges
-    taken["weights"] = {name: file and str(Path(file).expanduser().absolute()) for name, file in weights}
-    return SearchConfig(**taken)
+    given = read_arguments(args, OPTIONS)
+    file = getattr(args, "config", None)
+    if file is None:
+        return SearchConfig(**given)
+    import yaml
+
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        return SearchConfig.from_groups(content, **given)
+    except OptionError as error:
+        raise OptionError(error.field, f"{error.text} (in {file})") from error
+    except (OSError, TypeError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"--config {file}: {str(error).splitlines()[0]}") from error
 
 
-def split_pair(option: str, text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (name and equals and value):
-        raise ValueError(f"{option} is {text!r}; it must be NAME=VALUE")
-    return name.strip(), value.strip()
+def print_config(config: SearchConfig) -> int:
+    """Write the options that differ from their defaults as a `--config` file takes them."""
+    import yaml
+
+    groups = {title: options for title, options in config.to_groups().items() if options}
+    print(yaml.safe_dump(groups, sort_keys=False, allow_unicode=True), end="")
+    return 0
+
+
+def in_flags(error: Exception) -> str:
+    """An error's text with the option named as on the command line."""
+    if not isinstance(error, OptionError) or error.field not in OPTIONS:
+        return str(error)
+    return f"{OPTIONS[error.field].flag} {error.text}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -205,12 +165,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             serve_ui((args.home or default_home()).expanduser().absolute() / "mlflow", args.port)
             return 0
         if args.command == "submit":
-            from search.submission import submit
+            from search.commands.submit import submit
 
             build_parser().parse_args(["search", *args.options])  # a wrong option is told here, not in a log there
             return submit(args.cluster_file, args.options)
         if args.command == "classify":
-            from search.classification import classify
+            from search.commands.classify import classify
 
             home = (args.home or default_home()).expanduser().absolute()
             return classify(
@@ -223,7 +183,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 explain=args.explain,
             )
         if args.command == "export":
-            from search.classification import export_onnx
+            from search.commands.classify import export_onnx
 
             home = (args.home or default_home()).expanduser().absolute()
             export_onnx(args.onnx, model=args.model, home=home, tracking_uri=args.tracking_uri)
@@ -231,12 +191,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.command == "train":
             return run_train(args)
         if args.command == "recipes":
-            from search.recipe_table import show_recipes
+            from search.commands.recipes import show_recipes
 
             show_recipes()
             return 0
         if args.command == "models":
-            from search.model_table import show_layers, show_models
+            from search.commands.models import show_layers, show_models
 
             if args.name:
                 show_layers(args.name, image_size=args.image_size)
@@ -246,33 +206,30 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         return run_search(args)
     except (ValueError, OSError) as error:
-        print(f"ctsearch: {error}", file=sys.stderr)
+        print(f"ctsearch: {in_flags(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("ctsearch: ended at once; `ctsearch search --resume NAME` goes on", file=sys.stderr)
+        print("ctsearch: interrupted", file=sys.stderr)
         return 130
 
 
 def run_train(args: argparse.Namespace) -> int:
-    from search.single import train_recipe
+    from search.observers.timings import process_began_at_s
+    from search.session import train
     from trainable.recipes import find_recipe
 
     recipe = find_recipe(args.recipe)
     if args.arch:
         recipe = replace(recipe, params={**recipe.params, "architecture": args.arch})
-    for option in ("image_size", "max_epochs", "patience"):
-        if getattr(args, option) is None:
-            setattr(args, option, getattr(recipe, option))
-    args.arch = None
-    return train_recipe(recipe, read_config(args))
+    usual = {name: getattr(recipe, name) for name in ("image_size", "max_epochs", "patience")}
+    config = SearchConfig(**{**usual, **read_arguments(args, OPTIONS)})
+    return follow(partial(train, recipe, config), process_began_at_s())
 
 
 def run_search(args: argparse.Namespace) -> int:
-    from search.pace import process_began_at_s
-    from search.run import resume, run
+    from search.observers.timings import process_began_at_s
 
     began_at_s = process_began_at_s()
-
     if args.resume:
         free = {"command", "home", "resume", "ray_address", "storage"}
         if given := {name for name, value in vars(args).items() if value is not None} - free:
@@ -282,16 +239,53 @@ def run_search(args: argparse.Namespace) -> int:
             )
         return resume(
             args.resume,
-            home=args.home or default_home(),
+            home=path(args.home) if args.home else default_home(),
             ray_address=args.ray_address,
             storage=args.storage or default_storage(),
             began_at_s=began_at_s,
         )
+    if args.print_config:
+        return print_config(read_config(args))
     if args.preflight:
-        from search.preflight import preflight
+        from search.commands.preflight import preflight
 
         return preflight(read_config(args))
     return run(read_config(args), began_at_s=began_at_s)
+
+
+def run(config: SearchConfig, *, began_at_s: float | None = None) -> int:
+    """A search in this terminal; its exit status."""
+    from search.session import search
+
+    return follow(partial(search, config), began_at_s)
+
+
+def resume(name: str, *, began_at_s: float | None = None, **options: Any) -> int:
+    """Go on with a search in this terminal; its exit status."""
+    from search import session
+
+    return follow(partial(session.resume, name, **options), began_at_s)
+
+
+def follow(start: Callable[..., SearchResult], began_at_s: float | None) -> int:
+    """Call with this terminal as the caller: 0 with a champion, 1 without, 130 after Ctrl-C at once, 143 after SIGTERM.
+
+    Signals are handled where this is the main thread.
+    """
+    from rich.console import Console
+
+    from search.core.stop import StopReason
+    from search.runtime import Caller, Interrupted
+
+    is_main = threading.current_thread() is threading.main_thread()
+    caller = Caller(console=Console(), began_at_s=began_at_s, handles_signals=is_main)
+    try:
+        result = start(caller=caller)
+    except Interrupted as interrupted:
+        return 143 if interrupted.reason is StopReason.TERMINATED else 130
+    if caller.stop.reason is StopReason.TERMINATED:
+        return 143
+    return 0 if result.champion is not None else 1
 
 
 if __name__ == "__main__":

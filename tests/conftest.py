@@ -17,8 +17,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from mlflow_server.serve import ServerHandle, ensure_server
-from search.cluster import Cluster, connect
-from search.config import SearchConfig
+from search.core.config import SearchConfig
+from search.engine.cluster import Cluster, connect
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -91,7 +91,7 @@ class FinishedSearch:
 def finished_search(
     cluster: Cluster, made_folder: Path, mlflow_server: ServerHandle, tmp_path_factory: pytest.TempPathFactory
 ) -> FinishedSearch:
-    from search.run import run
+    from search.cli import run
 
     home = tmp_path_factory.mktemp("home")
     config = SearchConfig(

@@ -38,13 +38,37 @@ def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
+LIBRARIES = {"ray", "optuna", "mlflow", "rich"}
+PIXELS = {"torch", "torchvision", "PIL"}
+MAY_TOUCH = {
+    "search/core": set[str](),
+    "search/preparation": {"ray"},
+    "search/engine": {"ray", "rich"},
+    "search/observers": {"mlflow", "rich"},
+    "search/champion": {"mlflow", "rich"},
+    "search/commands": {"ray", "mlflow", "rich"},
+    "search": LIBRARIES - {"optuna"},
+}
+"""The libraries of a search's rooms; optuna is known to `searcher.py` alone."""
+ROOMS_TOUCH = {
+    "search/core": set[str](),
+    "search/engine": {"core"},
+    "search/observers": {"core"},
+    "search/champion": {"core"},
+    "search/preparation": {"core", "engine"},
+}
+"""The rooms that a room may import from, beside its own; the others may import from all."""
+
+
+def room_of(name: str) -> str:
+    return name.rpartition("/")[0]
+
+
 def forbidden(name: str) -> tuple[set[str], set[str]]:
     """Libraries that a file may import nowhere, and those it may import inside functions only."""
     if name.startswith("search/"):
-        nowhere = {"torch", "torchvision", "PIL"}
-        if name != "search/searcher.py":
-            nowhere |= {"optuna"}
-        return (nowhere | {"mlflow"} if name == "search/searcher.py" else nowhere), set()
+        may = MAY_TOUCH[room_of(name)] | ({"optuna"} if name == "search/engine/searcher.py" else set())
+        return (LIBRARIES | PIXELS) - may, set()
     if name.startswith("mlflow_server/"):
         return {"trainable", "search", "ray", "optuna", "torch"}, set()
     if name in TRIAL_FILES:
@@ -63,11 +87,37 @@ def test_a_file_touches_only_what_its_room_may(path: Path) -> None:
     assert not at_top & only_inside
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if name_of(p).startswith("search/")], ids=name_of)
-def test_no_module_but_cli_imports_the_driver(path: Path) -> None:
+@pytest.mark.parametrize("path", [p for p in FILES if room_of(name_of(p)) in ROOMS_TOUCH], ids=name_of)
+def test_a_room_of_search_imports_only_from_the_rooms_below_it(path: Path) -> None:
+    own = room_of(name_of(path)).removeprefix("search/")
     modules = {*imported(path, inside_functions=False), *imported(path, inside_functions=True)}
-    if name_of(path) not in ("search/cli.py", "search/run.py"):
+    rooms = {module.split(".")[1] for module in modules if module.startswith("search.")}
+    assert rooms <= ROOMS_TOUCH[f"search/{own}"] | {own}
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if name_of(p).startswith("search/")], ids=name_of)
+def test_no_module_imports_the_command_line_or_the_script_door(path: Path) -> None:
+    modules = {*imported(path, inside_functions=False), *imported(path, inside_functions=True)}
+    if name_of(path) != "search/run.py":
         assert not modules & {"search.cli", "search.run"}
+
+
+def test_imports_run_one_way_without_a_circle() -> None:
+    imports = {
+        name_of(path).removesuffix(".py").replace("/", "."): set(imported(path, inside_functions=False))
+        for path in FILES
+    }
+    seen: set[str] = set()
+
+    def visit(module: str, way: tuple[str, ...]) -> None:
+        assert module not in way, f"a circle: {' -> '.join((*way, module))}"
+        if module not in seen:
+            for other in sorted(imports.get(module, ())):
+                visit(other, (*way, module))
+            seen.add(module)
+
+    for module in sorted(imports):
+        visit(module, ())
 
 
 @pytest.mark.parametrize("room", ROOMS)

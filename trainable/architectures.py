@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from torchvision import models
 
 from trainable.config import TrialConfig, is_own_net, is_timm
+from trainable.files import check_regular_file
 from trainable.heads import GlobalPooling, change_pooling, deepen_head, replace_module
 from trainable.small_cnn import SmallCNN
 from trainable.timm_models import MIN_IMAGE_SIZE, build_timm_model, fixed_image_size
@@ -188,12 +189,11 @@ def check_image_size(config: TrialConfig, image_size: int) -> None:
 
 
 def check_weights(architecture: str, path: Path, *, num_channels: int = 1, source: str | None = None) -> None:
-    """Raise ValueError or FileNotFoundError unless `path` holds weights that fit: the check at the door.
+    """Raise ValueError unless `path` is a regular file of weights that fit: the check at the door.
 
     `source` is the text of the user's file when the architecture is "FILE.py:FUNCTION".
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}; --weights takes ARCH=FILE with a saved state dict")
+    check_regular_file(path, f"--weights {architecture}")
     with torch.random.fork_rng(devices=[]):
         build_model(TrialConfig(architecture=architecture), 2, num_channels=num_channels, weights=path, source=source)
 

@@ -11,12 +11,14 @@ import os
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from pyarrow import fs
+
+from trainable.files import check_regular_file
 
 Kind = Literal["newest", "best"]
 KINDS = ("newest", "best")
@@ -35,14 +37,28 @@ class _Record:
     facts: dict[str, Any]
     saved_at: float  # Unix time, seconds
     previous: dict[str, Any] | None = None  # the record before this one, without its own `previous`
+    checksum: str = ""  # of all the rest, by `_hash_record`; older versions wrote none
+
+    @classmethod
+    def read(cls, content: bytes, kind: str) -> _Record:
+        """Raises ValueError or TypeError for what is damaged, or another program's."""
+        record = cls(**json.loads(content))
+        if not (isinstance(record.facts, dict) and isinstance(record.sha256, str)):
+            raise ValueError("its facts are no JSON object")
+        if not (isinstance(record.file, str) and re.fullmatch(rf"{kind}-\d+\.pt", record.file)):
+            raise ValueError(f"it names the file {record.file!r}, which is none of this kind")
+        if record.checksum and record.checksum != _hash_record(record):
+            raise ValueError("its checksum does not fit")
+        return record
 
 
 class CheckpointStore:
     """The checkpoints of one trial in one folder, at most one state of each kind: `newest` and `best`.
 
     `uri` is a local path or whatever `pyarrow.fs` understands (`s3://bucket/folder`). KIND-0007.pt holds the
-    state, KIND.json the facts and the checksum. The JSON is written last and replaced in one step, and only
-    then is the older state removed: a writer may be killed at any moment without harm.
+    state, KIND.json the facts and the checksum, KIND.good.json the same once more, for when that is damaged. The JSON
+    is written last and replaced in one step, and only then is the older state removed: a writer may be killed at any
+    moment without harm.
     """
 
     def __init__(self, uri: str | Path) -> None:
@@ -76,8 +92,10 @@ class CheckpointStore:
             saved_at=time.time(),
             previous=asdict(old) | {"previous": None} if old else None,
         )
+        content = json.dumps(asdict(replace(record, checksum=_hash_record(record))), indent=1).encode()
         self._write(record.file, buffer.getbuffer())
-        self._write(f"{kind}.json", json.dumps(asdict(record), indent=1).encode())
+        self._write(f"{kind}.json", content)
+        self._write(f"{kind}.good.json", content)
         for name in older:
             self._fs.delete_file(f"{self._folder}/{name}")
         return buffer.getbuffer().nbytes
@@ -95,7 +113,7 @@ class CheckpointStore:
                 return self._read_state(record), record.facts
             except Exception as error:  # torch.load raises many types for a bad file
                 _log.warning("checkpoint %s/%s is skipped: %s", self.uri, record.file, error)
-            record = _Record(**record.previous) if record.previous else None
+            record = _read_previous(record)
         return None
 
     def facts(self, kind: Kind) -> dict[str, Any] | None:
@@ -107,7 +125,7 @@ class CheckpointStore:
     def delete(self, kind: Kind) -> None:
         """Remove the checkpoint of this kind, if there is one."""
         _check_kind(kind)
-        for name in [f"{kind}.json", *self._list_states(kind)]:
+        for name in [f"{kind}.json", f"{kind}.good.json", *self._list_states(kind)]:
             with contextlib.suppress(FileNotFoundError):
                 self._fs.delete_file(f"{self._folder}/{name}")
 
@@ -117,25 +135,36 @@ class CheckpointStore:
         return [info.base_name for info in infos if re.match(rf"{kind}-\d+\.pt", info.base_name)]
 
     def _read_record(self, kind: Kind) -> _Record | None:
-        try:
-            with self._fs.open_input_stream(f"{self._folder}/{kind}.json") as stream:
-                return _Record(**json.loads(stream.read()))
-        except FileNotFoundError:
-            return None
-        except (ValueError, TypeError) as error:
-            _log.warning("checkpoint %s/%s.json is skipped: %s", self.uri, kind, error)
-            return None
+        """The record of this kind, or its copy where it is damaged; None without any."""
+        for name in (f"{kind}.json", f"{kind}.good.json"):
+            try:
+                return _Record.read(self._read(name), kind)
+            except FileNotFoundError:
+                continue
+            except (ValueError, TypeError, RecursionError) as error:
+                _log.warning("checkpoint %s/%s is skipped: %s", self.uri, name, error)
+        return None
 
     def _read_state(self, record: _Record) -> dict[str, Any]:
         import torch
 
-        with self._fs.open_input_stream(f"{self._folder}/{record.file}") as stream:
-            content = stream.read()
+        content = self._read(record.file)
         if (found := hashlib.sha256(content).hexdigest()) != record.sha256:
             raise ValueError(
                 f"its SHA-256 is {found[:12]}..., {record.sha256[:12]}... was written ({len(content)} bytes)"
             )
-        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        if not isinstance(state, dict):
+            raise ValueError(f"it holds a {type(state).__name__} and no dict")
+        return state
+
+    def _read(self, name: str) -> bytes:
+        """Raises FileNotFoundError, and ValueError for a pipe or a device, which would never end."""
+        path = f"{self._folder}/{name}"
+        if isinstance(self._fs, fs.LocalFileSystem) and os.path.lexists(path):
+            check_regular_file(Path(path), "the checkpoint")
+        with self._fs.open_input_stream(path) as stream:
+            return stream.read()
 
     def _write(self, name: str, content: memoryview | bytes) -> None:
         target = f"{self._folder}/{name}"
@@ -198,6 +227,18 @@ def _as_number(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"a {type(value).__qualname__} came")
+
+
+def _hash_record(record: _Record) -> str:
+    plain = {name: entry for name, entry in asdict(record).items() if name != "checksum"}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def _read_previous(record: _Record) -> _Record | None:
+    try:
+        return _Record(**record.previous) if record.previous else None
+    except TypeError:
+        return None
 
 
 def _check_kind(kind: str) -> None:

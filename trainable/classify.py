@@ -11,6 +11,7 @@ import binascii
 import json
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,6 +22,7 @@ import pandas as pd
 
 from trainable.images import decode
 from trainable.images.cache import decode_pixels
+from trainable.images.faults import show_text
 from trainable.images.likeness import LIKENESS_FILE, NOT_CHEST_CT, Likeness
 from trainable.images.pixel_format import GREY, PixelFormat
 from trainable.normalisation import pixel_shape
@@ -32,7 +34,11 @@ if TYPE_CHECKING:
 
     from trainable.explain import Explainer
 
+    Seen = tuple[Image.Image | None, np.ndarray, float]  # to draw on, for the model, and how coloured it is
+
 _BATCH_SIZE = 64
+_SHOWN_PX = 2048  # several times what an overlay shows
+_MAX_REASON = 300  # characters: torch names every weight that does not fit
 
 
 def read_image_cell(cell: object) -> bytes:
@@ -138,8 +144,8 @@ class Classifier:
 class Answer:
     """What a model says of a picture: `probabilities` float (C,), and why it may be no chest CT ("": it may be one).
 
-    With an explanation, `picture` is the picture in grey at its own size and `heat` float (S, S) what spoke for the
-    class.
+    With an explanation, `picture` is the image in grey, no larger than an overlay needs, and `heat` float (S, S) what
+    spoke for the class.
     """
 
     probabilities: np.ndarray
@@ -170,14 +176,15 @@ def load_registered(uri: str) -> Classifier:
                 f"{uri} was trained on pictures of decoder version {facts['decoder_version']}, this ctsearch decodes "
                 f"version {decode.DECODER_VERSION}: train it again, or classify with the ctsearch that trained it"
             )
-        return Classifier(
-            label=f"{uri}, trial {facts['trial']} of {facts['search']}",
-            classes=tuple(facts["classes"]),
-            image_size=facts["image_size"],
-            form=PixelFormat.from_dict(facts.get("form", {})),
-            predict=mlflow.pytorch.load_model(folder),
-            likeness=Likeness.load(Path(folder) / "extra_files" / LIKENESS_FILE),
-        )
+        with _naming_fault(f"the files of {uri} cannot be used"):
+            return Classifier(
+                label=f"{uri}, trial {facts['trial']} of {facts['search']}",
+                classes=tuple(facts["classes"]),
+                image_size=facts["image_size"],
+                form=PixelFormat.from_dict(facts.get("form", {})),
+                predict=mlflow.pytorch.load_model(folder),
+                likeness=Likeness.load(Path(folder) / "extra_files" / LIKENESS_FILE),
+            )
 
 
 def load_checkpoint(path: Path) -> Classifier:
@@ -191,26 +198,46 @@ def load_checkpoint(path: Path) -> Classifier:
     from trainable.served_model import ServedModel
 
     folder = (path if path.is_dir() else path.parent).absolute()
-    loaded = CheckpointStore(folder).load("best")
+    store = CheckpointStore(folder)
+    loaded = store.load("best")
+    if loaded is None and store.facts("best") is not None:
+        raise ValueError(f"the `best` checkpoint in {path} is damaged; copy it again, or give another trial's folder")
     if loaded is None or "classes" not in loaded[1]:
         raise ValueError(f"{path} is no `best` checkpoint of this version; it must be searches/NAME/trials/NUMBER")
     state, facts = loaded
-    config, search = TrialConfig.from_params(facts["config"]), folder.parents[1]
-    record = json.loads(file.read_text()) if (file := search / "search.json").is_file() else {}
-    source = record.get("nets", {}).get("sources", {}).get(config.architecture)
+    search = folder.parents[1] if len(folder.parents) > 1 else folder
+    record_file = search / "search.json"
+    with _naming_fault(f"the checkpoint {path} cannot be used"):
+        config = TrialConfig.from_params(facts["config"])
+        record = json.loads(record_file.read_text()) if record_file.is_file() else {}
+        source = record.get("nets", {}).get("sources", {}).get(config.architecture)
     if is_own_net(config.architecture) and source is None:
-        raise ValueError(f"{path} is of the net {config.architecture}, whose code is not in {file}; give its model")
-    form = PixelFormat.from_dict(facts.get("form", {}))  # older checkpoints are of grey images
-    net = build_model(config, len(facts["classes"]), num_channels=form.num_channels, source=source)
-    net.load_state_dict(state["model"])
-    return Classifier(
-        label=f"checkpoint {folder}, epoch {facts['epoch']}",
-        classes=tuple(facts["classes"]),
-        image_size=facts["image_size"],
-        form=form,
-        predict=ServedModel(net),
-        likeness=Likeness.load(search / LIKENESS_FILE),
-    )
+        raise ValueError(
+            f"{path} is of the net {config.architecture}, whose code is not in {record_file}; give its model"
+        )
+    with _naming_fault(f"the checkpoint {path} cannot be used"):
+        form = PixelFormat.from_dict(facts.get("form", {}))  # older checkpoints are of grey images
+        net = build_model(config, len(facts["classes"]), num_channels=form.num_channels, source=source)
+        net.load_state_dict(state["model"])
+        return Classifier(
+            label=f"checkpoint {folder}, epoch {facts['epoch']}",
+            classes=tuple(facts["classes"]),
+            image_size=int(facts["image_size"]),
+            form=form,
+            predict=ServedModel(net),
+            likeness=Likeness.load(search / LIKENESS_FILE),
+        )
+
+
+@contextmanager
+def _naming_fault(what: str) -> Iterator[None]:
+    """Whatever fails inside is one ValueError that begins with `what`: foreign and cut files fail in any way."""
+    try:
+        yield
+    except Exception as error:
+        kind = type(error).__name__
+        reason = f"it has no {error}" if isinstance(error, KeyError) else show_text(f"{error or kind}")[:_MAX_REASON]
+        raise ValueError(f"{what}: {reason}") from error
 
 
 def build_explainer(classifier: Classifier) -> Explainer:
@@ -225,20 +252,30 @@ def build_explainer(classifier: Classifier) -> Explainer:
     return Explainer(model)
 
 
+def _shrink(image: Image.Image) -> Image.Image:
+    """An image of at most about `_SHOWN_PX` a side: batches of large radiographs would fill the memory."""
+    factor = -(-max(image.size) // _SHOWN_PX)
+    return image.reduce(factor) if factor > 1 else image
+
+
 def classify_files(
     files: Iterable[Path], classifier: Classifier, *, num_workers: int = 2, explainer: Explainer | None = None
 ) -> Iterator[tuple[Path, Answer | Exception]]:
-    """Each file with its answer, or with what is wrong with it, in order and a batch at a time."""
+    """Each file with its answer, or with what is wrong with it, in order and a batch at a time.
+
+    Of a file that has been looked at only the model's pixels are kept, and with an explainer a small copy to draw on.
+    """
     import torch
 
-    def look(file: Path) -> tuple[Image.Image, np.ndarray, float] | Exception:
+    def look(file: Path) -> Seen | Exception:
         try:
             grey, colour = decode.decode_with_colour(file)
-            return grey, _to_pixels(grey, file, classifier.image_size, classifier.form), colour
+            pixels = _to_pixels(grey, file, classifier.image_size, classifier.form)
         except (decode.BadImageError, OSError) as error:
             return error
+        return None if explainer is None else _shrink(grey), pixels, colour
 
-    def answer(seen: Sequence[tuple[Image.Image, np.ndarray, float]]) -> list[Answer]:
+    def answer(seen: Sequence[Seen]) -> list[Answer]:
         pixels = np.stack([pixels for _, pixels, _ in seen])
         with torch.inference_mode():
             probabilities = classifier.predict(torch.from_numpy(pixels)).numpy()

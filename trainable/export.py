@@ -12,6 +12,7 @@ import io
 import json
 import logging
 import os
+import shutil
 import tempfile
 import warnings
 from contextlib import contextmanager
@@ -104,23 +105,41 @@ def images_name(name: str) -> str:
     return f"{name}-images"
 
 
-def log_models(
-    net: nn.Module, facts: ModelFacts, *, client: MlflowClient, run_id: str, likeness: Likeness | None = None
-) -> LoggedModels:
-    """Log `NAME` and `NAME-images` to a run, ended or not, and register a version of each. Sets no alias.
+def save_models(net: nn.Module, facts: ModelFacts, folder: Path, likeness: Likeness | None = None) -> None:
+    """Write `NAME` and `NAME-images` as MLflow model folders `pixels` and `images` below `folder`, anew.
 
-    By `likeness`, which is kept with them, `NAME-images` says of a picture that it may be no chest CT.
+    By `likeness`, which is kept with them, `NAME-images` says of an image that it may be no chest CT. Needs no server.
+    """
+    aside = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    save_pixel_model(net, facts, aside / "pixels", likeness)
+    save_image_model(aside / "pixels", facts, aside / "images")
+    shutil.rmtree(folder, ignore_errors=True)
+    aside.rename(folder)
+
+
+def register_models(folder: Path, facts: ModelFacts, *, client: MlflowClient, run_id: str) -> LoggedModels:
+    """Log what `save_models` wrote to a run, ended or not, and register a version of each. Sets no alias.
+
     What this run has registered before is found again, not registered twice. Needs no network but the
     tracking server's.
     """
-    with tempfile.TemporaryDirectory(prefix="ctsearch-export-") as folder:
-        pixel_model, image_model = Path(folder) / "pixels", Path(folder) / "images"
-        save_pixel_model(net, facts, pixel_model, likeness)
-        save_image_model(pixel_model, facts, image_model)
+    with tempfile.TemporaryDirectory(prefix="ctsearch-export-") as copies:
+        shutil.copytree(folder, copies, dirs_exist_ok=True)  # logging writes its ids into them
         return LoggedModels(
-            version=_register(facts.name, pixel_model, facts, client, run_id),
-            images_version=_register(images_name(facts.name), image_model, facts, client, run_id),
+            version=_register(facts.name, Path(copies) / "pixels", facts, client, run_id),
+            images_version=_register(images_name(facts.name), Path(copies) / "images", facts, client, run_id),
         )
+
+
+def log_models(
+    net: nn.Module, facts: ModelFacts, *, client: MlflowClient, run_id: str, likeness: Likeness | None = None
+) -> LoggedModels:
+    """Save and register both models, without keeping their folders."""
+    with tempfile.TemporaryDirectory(prefix="ctsearch-export-") as folder:
+        save_models(net, facts, Path(folder) / "models", likeness)
+        return register_models(Path(folder) / "models", facts, client=client, run_id=run_id)
 
 
 def save_pixel_model(net: nn.Module, facts: ModelFacts, folder: Path, likeness: Likeness | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Metrics: pure functions of labels and probabilities, and their intervals by bootstrap over patients."""
+"""Metrics: pure functions of labels and probabilities, each of many weightings of the same slices at once."""
 
 from __future__ import annotations
 
@@ -7,21 +7,25 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from trainable.resampling import draw_patients, score_each
+
 Floats: TypeAlias = npt.NDArray[np.float64]
 
-_RESAMPLES_AT_ONCE = 100
 
-
-def score(labels: np.ndarray, probabilities: np.ndarray, positive: int) -> dict[str, float]:
+def score(
+    labels: np.ndarray, probabilities: np.ndarray, positive: int, *, threshold: float | None = None
+) -> dict[str, float]:
     """Metrics of `probabilities` float (N, C) against `labels` int (N,), each in [0, 1].
 
-    auc, accuracy, sensitivity, specificity, precision and f1; a picture is called what is most probable. For
-    two classes they are those of the class `positive`; for more, the plain mean over one-versus-rest, beside
-    `sensitivity_<i>` and `specificity_<i>` of every class. No positive call makes precision 0. What is
-    undefined (no picture of a class) is NaN. Raises ValueError for arrays that do not belong together.
+    auc, accuracy, sensitivity, specificity, precision and f1; a slice is called what is most probable or, of two
+    classes, `positive` from a probability of `threshold` on. For two classes they are those of the class `positive`;
+    for more, the plain mean over one-versus-rest, beside `sensitivity_<i>` and `specificity_<i>` of every class. No
+    positive call makes precision 0. What is undefined (no slice of a class) is NaN. Raises ValueError for arrays that
+    do not belong together, and for a threshold with more than two classes.
     """
     one_of_each = np.ones((1, len(labels)))
-    return {name: float(values[0]) for name, values in _score(labels, probabilities, positive, one_of_each).items()}
+    values = score_weighted(labels, probabilities, positive, one_of_each, threshold=threshold)
+    return {name: float(each[0]) for name, each in values.items()}
 
 
 def bootstrap_intervals(
@@ -36,38 +40,49 @@ def bootstrap_intervals(
 ) -> dict[str, tuple[float, float]]:
     """Intervals (low, high) of the metrics of `score`, by the percentile bootstrap over `groups` int (N,).
 
-    Whole groups (patients) are drawn with replacement, since slices of one patient are not independent
-    (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 8 and 13). A resample in which a
-    metric is undefined, such as AUC with one class only, is left out for that metric.
+    Too narrow where groups are few or a metric is near 1: `scorecard.measure` gives intervals that hold. A resample in
+    which a metric is undefined, such as AUC with one class only, is left out for that metric.
     """
-    _, group_of_slice = np.unique(groups, return_inverse=True)
-    num_groups = int(group_of_slice.max()) + 1
-    rng = np.random.default_rng(seed)
-    chunks: list[dict[str, Floats]] = []
-    for start in range(0, num_resamples, _RESAMPLES_AT_ONCE):
-        num_draws = min(_RESAMPLES_AT_ONCE, num_resamples - start)
-        times_drawn = rng.multinomial(num_groups, np.full(num_groups, 1 / num_groups), size=num_draws)
-        chunks.append(_score(labels, probabilities, positive, times_drawn[:, group_of_slice].astype(np.float64)))
-    tail = (1 - level) / 2
-    return {name: _interval(np.concatenate([chunk[name] for chunk in chunks]), tail) for name in chunks[0]}
+    draws = draw_patients(groups, num_resamples, seed)
+    values = score_each(lambda weights: score_weighted(labels, probabilities, positive, weights), draws)
+    return {name: _interval(each, (1 - level) / 2) for name, each in values.items()}
 
 
-def confusion_matrix(labels: np.ndarray, probabilities: np.ndarray) -> npt.NDArray[np.int64]:
-    """Counts int (C, C): rows are the true classes, columns what was most probable."""
+def call_classes(probabilities: np.ndarray, positive: int, threshold: float | None = None) -> npt.NDArray[np.intp]:
+    """The class int (N,) that each slice is called: the most probable, or by `threshold` of the class `positive`.
+
+    Raises ValueError for a threshold with more than two classes.
+    """
+    if threshold is None:
+        return probabilities.argmax(axis=1)
+    if probabilities.shape[1] != 2:
+        raise ValueError(
+            f"there is a threshold of {threshold:g} and {probabilities.shape[1]} classes; a threshold belongs to "
+            "two classes: leave it out"
+        )
+    return np.where(probabilities[:, positive] >= threshold, positive, 1 - positive)
+
+
+def confusion_matrix(
+    labels: np.ndarray, probabilities: np.ndarray, positive: int = 1, threshold: float | None = None
+) -> npt.NDArray[np.int64]:
+    """Counts int (C, C): rows are the true classes, columns what slices were called (`call_classes`)."""
     num_classes = probabilities.shape[1]
-    cells = np.asarray(labels) * num_classes + probabilities.argmax(axis=1)
+    cells = np.asarray(labels) * num_classes + call_classes(probabilities, positive, threshold)
     return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
-def _score(labels: np.ndarray, probabilities: np.ndarray, positive: int, weights: Floats) -> dict[str, Floats]:
-    """The metrics of R weightings of the same N slices at once: `weights` (R, N) -> arrays (R,)."""
-    labels, probabilities = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
-    if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1] or len(labels) == 0:
-        raise ValueError(
-            f"labels have shape {labels.shape} and probabilities {probabilities.shape}; "
-            "they must be (N,) and (N, classes) with N of 1 or more"
-        )
-    called = probabilities.argmax(axis=1)
+def score_weighted(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    positive: int,
+    weights: Floats,
+    *,
+    threshold: float | None = None,
+) -> dict[str, Floats]:
+    """The metrics of `score`, of R weightings of the same N slices at once: `weights` (R, N) -> arrays (R,)."""
+    labels, probabilities = check_arrays(labels, probabilities)
+    called = call_classes(probabilities, positive, threshold)
     accuracy = _divide(weights @ (called == labels), weights.sum(axis=1))
     num_classes = probabilities.shape[1]
     if num_classes == 2:
@@ -81,6 +96,17 @@ def _score(labels: np.ndarray, probabilities: np.ndarray, positive: int, weights
     return scores
 
 
+def check_arrays(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, Floats]:
+    """Both as arrays, the probabilities in float64. Raises ValueError where they do not belong together."""
+    labels, probabilities = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
+    if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1] or len(labels) == 0:
+        raise ValueError(
+            f"labels have shape {labels.shape} and probabilities {probabilities.shape}; "
+            "they must be (N,) and (N, classes) with N of 1 or more"
+        )
+    return labels, probabilities
+
+
 def _score_one(is_positive: np.ndarray, is_called: np.ndarray, scores: Floats, weights: Floats) -> dict[str, Floats]:
     true_positives = weights @ (is_positive & is_called)
     num_positives, num_negatives, num_called = (
@@ -90,7 +116,7 @@ def _score_one(is_positive: np.ndarray, is_called: np.ndarray, scores: Floats, w
     )
     true_negatives = num_negatives - (num_called - true_positives)
     return {
-        "auc": _area_under_roc(is_positive, scores, weights),
+        "auc": area_under_roc(is_positive, scores, weights),
         "sensitivity": _divide(true_positives, num_positives),
         "specificity": _divide(true_negatives, num_negatives),
         "precision": np.where(num_called > 0, _divide(true_positives, num_called), 0.0),
@@ -98,7 +124,7 @@ def _score_one(is_positive: np.ndarray, is_called: np.ndarray, scores: Floats, w
     }
 
 
-def _area_under_roc(is_positive: np.ndarray, scores: Floats, weights: Floats) -> Floats:
+def area_under_roc(is_positive: np.ndarray, scores: Floats, weights: Floats) -> Floats:
     """The chance that a positive scores above a negative, ties counting half (Hanley and McNeil 1982)."""
     order = np.argsort(scores, kind="stable")
     starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf))  # of each run of equal scores

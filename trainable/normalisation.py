@@ -32,6 +32,24 @@ def to_input(pixels: Tensor) -> Tensor:
     return torch.stack(scaled, dim=1)
 
 
+def to_unit_range(images: Tensor) -> Tensor:
+    """The grey levels or colours in [0, 1] of normalised images (N, C, H, W)."""
+    means, deviations = _spread_scales(images)
+    return images * deviations + means
+
+
+def from_unit_range(images: Tensor) -> Tensor:
+    """Normalise images (N, C, H, W) in [0, 1] as `to_input` does."""
+    means, deviations = _spread_scales(images)
+    return (images - means) / deviations
+
+
+def _spread_scales(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of each channel, both (C, 1, 1)."""
+    scales = images.new_tensor(_list_scales(images.shape[1]))
+    return scales[:, 0].view(-1, 1, 1), scales[:, 1].view(-1, 1, 1)
+
+
 def _list_scales(num_channels: int) -> list[tuple[float, float]]:
     """Mean and deviation of each channel."""
     if num_channels == 3:

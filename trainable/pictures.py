@@ -24,7 +24,8 @@ OUTCOME_HUES = {"completed": BLUE, "stopped": GREY, "failed": RED, "interrupted"
 INK, PALE = "#2B2B2B", "#E4E4E4"
 
 
-def _new_axes(title: str, x_label: str, y_label: str, *, width: float, height: float) -> tuple[Figure, Axes]:
+def new_axes(title: str, x_label: str, y_label: str, *, width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure of this size in inches with one plot in the look that all share."""
     figure = Figure(figsize=(width, height), dpi=150, facecolor="white")
     figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.1)  # inches
     axes = figure.add_subplot()
@@ -54,7 +55,8 @@ def show_names_literally(texts: Sequence[Text]) -> None:
         text.set_parse_math(False)
 
 
-def _add_legend(axes: Axes, **place: Any) -> None:
+def add_legend(axes: Axes, **place: Any) -> None:
+    """A legend without a frame, at `place` (matplotlib's own arguments); names are shown literally."""
     legend = axes.legend(fontsize=8, frameon=False, labelcolor=INK, **place)
     show_names_literally(legend.get_texts())
 
@@ -73,7 +75,7 @@ def draw_confusion_matrix(matrix: np.ndarray, classes: Sequence[str], *, title: 
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
 
     side = 3.4 + 0.5 * num_classes
-    figure, axes = _new_axes(title, "predicted", "true", width=side + 0.4, height=side)
+    figure, axes = new_axes(title, "predicted", "true", width=side + 0.4, height=side)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for row, column in np.ndindex(matrix.shape):
         ink = "white" if shares[row, column] > 0.55 else INK
@@ -108,7 +110,7 @@ def draw_roc_curve(
     show (for more classes the macro mean) and `interval` its 95 % interval. A dot is where the model works: each
     picture called what is most probable. A class that is absent, or the only one present, has no curve.
     """
-    figure, axes = _new_axes(title, "1 - specificity", "sensitivity", width=4.9, height=4.5)
+    figure, axes = new_axes(title, "1 - specificity", "sensitivity", width=4.9, height=4.5)
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)))
     for index, is_class, is_called, hue in _list_classes(labels, probabilities, classes, positive):
         false_positive_rate, true_positive_rate, _ = roc_curve(is_class, probabilities[:, index])
@@ -120,7 +122,7 @@ def draw_roc_curve(
     axes.plot([], [], linestyle="none", label=figures)
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     axes.grid(color=PALE, linewidth=0.7)
-    _add_legend(axes, loc="lower right")
+    add_legend(axes, loc="lower right")
     return figure
 
 
@@ -133,7 +135,7 @@ def draw_precision_recall_curve(
     title: str = "Precision and recall",
 ) -> Figure:
     """As `draw_roc_curve`, of precision by recall; a broken line is what calling every picture positive gives."""
-    figure, axes = _new_axes(title, "recall (sensitivity)", "precision", width=4.9, height=4.5)
+    figure, axes = new_axes(title, "recall (sensitivity)", "precision", width=4.9, height=4.5)
     for index, is_class, is_called, hue in _list_classes(labels, probabilities, classes, positive):
         precision, recall, _ = precision_recall_curve(is_class, probabilities[:, index])
         name = f"{classes[index]}, average {average_precision_score(is_class, probabilities[:, index]):.3f}"
@@ -144,7 +146,7 @@ def draw_precision_recall_curve(
     _mark(axes, np.nan, np.nan, GREY, "the model's decisions")
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.03), aspect="equal")
     axes.grid(color=PALE, linewidth=0.7)
-    _add_legend(axes, loc="lower left")
+    add_legend(axes, loc="lower left")
     return figure
 
 
@@ -190,7 +192,7 @@ def draw_training(
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(axis="y", color=PALE, linewidth=0.7)
         if row == 0 and axes.lines:
-            _add_legend(axes, loc="center left", bbox_to_anchor=(1.0, 0.5))
+            add_legend(axes, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 
@@ -205,7 +207,7 @@ def draw_learning_curves(
 
     `curves` maps a trial's number to its values by epoch (1-based), `outcomes` its number to its outcome.
     """
-    figure, axes = _new_axes("Learning curves", "epoch", f"validation {_spell(metric)}", width=7.2, height=4.2)
+    figure, axes = new_axes("Learning curves", "epoch", f"validation {_spell(metric)}", width=7.2, height=4.2)
     drawn = [number for number, curve in curves.items() if curve and number != champion]
     alpha = float(np.clip(12 / max(len(drawn), 1), 0.25, 0.8))
     for number in drawn:
@@ -223,7 +225,7 @@ def draw_learning_curves(
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(axis="y", color=PALE, linewidth=0.7)
     if axes.lines:
-        _add_legend(axes, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        add_legend(axes, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 
@@ -231,7 +233,7 @@ def draw_importances(importances: Mapping[str, float]) -> Figure:
     """How much each hyperparameter explains of the results: shares in [0, 1], the largest on top."""
     ranked = sorted(importances.items(), key=lambda item: item[1])
     height = 1.2 + 0.32 * max(len(ranked), 1)
-    figure, axes = _new_axes("Hyperparameter importances", "share", "", width=6.0, height=height)
+    figure, axes = new_axes("Hyperparameter importances", "share", "", width=6.0, height=height)
     names = [name for name, _ in ranked]
     bars = axes.barh(range(len(ranked)), [share for _, share in ranked], color=BLUE, height=0.6)
     axes.bar_label(bars, fmt="%.2f", fontsize=8, color=INK, padding=3)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trainable.config import TrialConfig
+from trainable.suggest import did_you_mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,5 +198,6 @@ def name_recipe(params: Mapping[str, Any]) -> str | None:
 def find_recipe(name: str) -> Recipe:
     """Raises ValueError naming the known ones."""
     if name not in RECIPES:
-        raise ValueError(f"unknown recipe {name!r}; it must be one of {', '.join(RECIPES)}")
+        hint = did_you_mean(name, RECIPES)
+        raise ValueError(f"unknown recipe {name!r}{hint}; it must be one of {', '.join(RECIPES)}")
     return RECIPES[name]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
 from functools import lru_cache
 from pathlib import Path
 
 from pyarrow import fs
+
+from trainable.files import write_atomically
 
 
 @lru_cache(maxsize=8)
@@ -40,9 +41,7 @@ def write_file(uri: str, name: str, content: bytes) -> None:
             stream.write(content)
         return
     Path(folder).mkdir(parents=True, exist_ok=True)
-    aside = Path(folder, f"{name}.{secrets.token_hex(4)}.part")
-    aside.write_bytes(content)
-    aside.replace(Path(folder, name))
+    write_atomically(Path(folder, name), content)
 
 
 def read_file(uri: str, name: str) -> bytes | None:

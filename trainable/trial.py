@@ -6,7 +6,7 @@ The heavy imports happen in `setup`, on the worker: the driver imports this modu
 from __future__ import annotations
 
 import logging
-import math
+import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +21,7 @@ from ray.exceptions import RayActorError
 from trainable.config import StepPlan, TrialConfig
 from trainable.distributed import OtherRanks
 from trainable.node import DrainWatch, bring_pixels, choose_node_dir
+from trainable.report import TrialFailure, TrialReport
 from trainable.task import TrialTask
 from trainable.worker_memory import WorkerMemory, keep_freed_memory, read_resident_bytes
 
@@ -51,6 +52,7 @@ class Trial(tune.Trainable):
         keep_freed_memory()
         self.task = task
         self.training: Training | None = None
+        self.has_finished = False
         self.closing_log: RunLog | None = None
         self.memory = WorkerMemory()
         self.node_dir = choose_node_dir(task.node_dir)
@@ -63,50 +65,49 @@ class Trial(tune.Trainable):
         (a lost node, a killed process) is no failure of the trial, which goes on from its newest checkpoint.
         """
         try:
-            return self._train_epoch()
+            return self._train_epoch().to_result()
         except RayActorError:  # another rank's process is gone: as if this one were
             self.cleanup()
             ray.actor.exit_actor()
             raise
         except Exception as error:
-            return {"value": math.nan, "error": f"{type(error).__name__}: {error}", "traceback": format_exc()}
+            return TrialFailure(error=f"{type(error).__name__}: {error}", traceback=format_exc()).to_result()
 
-    def _train_epoch(self) -> dict[str, Any]:
+    def _train_epoch(self) -> TrialReport:
         if (training := self.training) is None:
             training = self.training = self._begin()
+        self.has_finished = False
         report = next(training.reports) if self.others is None else self.others.train_epoch(training.reports)
+        self.has_finished = report.finished
         timestamp_ms = training.log(report)
         ended_at_s = timestamp_ms / 1000
-        return {
-            "epoch": report.epoch,
-            "value": report.value,
-            "best_value": report.best_value,
-            "best_epoch": report.best_epoch,
-            "finished": report.finished,
-            "metrics": report.metrics,
-            "timestamp_ms": timestamp_ms,
-            "began_at_s": ended_at_s - report.metrics["epoch_s"],
-            "ended_at_s": ended_at_s,
-            "device": self.device_name if self.others is None else f"{self.others.size} x {self.device_name}",
-            "node_id": ray.get_runtime_context().get_node_id(),
-            "plan": {"precision": self.plan.precision, "memory_format": self.plan.memory_format},
-            "plan_key": self.plan_key,
-            "memory_tags": self._tag_memory(report),
-            "checkpoint_bytes": dict(training.writer.sizes),
-            "resident_bytes": read_resident_bytes(),
-            "timings_s": self._take_timings(),
-        }
+        plan = {"precision": self.plan.precision, "memory_format": self.plan.memory_format}
+        device = self.device_name if self.others is None else f"{self.others.size} x {self.device_name}"
+        return TrialReport(
+            epoch=report.epoch,
+            value=report.value,
+            finished=report.finished,
+            standard_error=report.metrics["val_se"],
+            metrics=report.metrics,
+            began_at_s=ended_at_s - report.metrics["epoch_s"],
+            ended_at_s=ended_at_s,
+            device=device,
+            node_id=ray.get_runtime_context().get_node_id(),
+            plan=plan,
+            plan_key=self.plan_key,
+            tags={"node": platform.node(), "device": device, **plan, **self._tag_memory(report)},
+            checkpoint_bytes=dict(training.writer.sizes),
+            resident_bytes=read_resident_bytes(),
+            timings_s=self._take_timings(),
+        )
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """The next trial comes because the last one ended for good: its `newest` checkpoint goes.
-
-        The driver deletes a `best` that nobody needs only when this has returned (search/listener.py).
+        """The next trial comes because the last one ended, or pauses: then its `newest` checkpoint is what it goes on
+        from. The driver deletes what nobody needs only when this has returned (search/observers/checkpoints.py).
         A worker whose memory does not come back ends itself; Tune then starts the trial on a new one.
         """
         with self._timed("end of the last trial"):
-            ended = self._end(keep_newest=False)
-            if ended is not None:
-                ended.writer.store.delete("newest")
+            self._end(keep_newest=not self.has_finished)
         with self._timed("proof of memory"):
             if not self.memory.comes_back():
                 self.cleanup()
@@ -123,8 +124,8 @@ class Trial(tune.Trainable):
             self.closing_log.close()
 
     def _begin(self) -> Training:
+        from trainable.process_group import SINGLE
         from trainable.step_plan import measure_step_plan, name_step, pick_device
-        from trainable.team import ALONE
         from trainable.training import Training
 
         task, data, number = self.task, self.task.data, self.config["number"]
@@ -154,10 +155,10 @@ class Trial(tune.Trainable):
                 )
         with self._timed("pixels"):
             data = replace(data, pixels_path=bring_pixels(data.pixels_path, self.node_dir, task.pixels_server))
-        team = ALONE
+        process_group = SINGLE
         if self.others is not None:
             with self._timed("the other ranks"):
-                team = self.others.begin(config, data, self.plan)
+                process_group = self.others.begin(config, data, self.plan)
         return Training(
             task,
             number,
@@ -166,7 +167,7 @@ class Trial(tune.Trainable):
             plan=self.plan,
             node_dir=self.node_dir,
             run_id=self.config["run_id"],
-            team=team,
+            process_group=process_group,
         )
 
     def _tag_memory(self, report: EpochReport) -> dict[str, str]:

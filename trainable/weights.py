@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import io
-import pickle
 import re
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torchvision import models
 
+from trainable.files import open_regular_file
 from trainable.heads import Head
 
 WeightSource: TypeAlias = Path | bytes | np.ndarray  # an array holds the file's bytes as uint8
@@ -49,13 +51,14 @@ def load_weights(model: nn.Module, source: WeightSource, architecture: str) -> i
     `source` is a file, its bytes, or a uint8 array of them, read with weights_only=True; a dict wrapped as
     {"state_dict": ...} and the prefix "module." are unwrapped, half precision is cast, a first convolution for
     RGB is fitted to the model's channels (`fit_kernel`). The classifier keeps its fresh weights where the file has
-    none or one for another number of classes. Raises ValueError counting and naming what else does not fit.
+    none or one for another number of classes. Raises ValueError counting and naming what else does not fit, and for
+    tensors that are sparse, quantised or complex, or hold NaN or infinities. No code of the file is run.
     """
     given = _read_state_dict(source)
     wanted = model.state_dict()
     last_layer = _last_layer(model)
     for name, kernel in given.items():  # of some architectures several convolutions look at the image
-        if name in wanted and kernel.ndim == wanted[name].ndim == 4 and kernel.shape[0] == wanted[name].shape[0]:
+        if name in wanted and _differ_in_channels_only(kernel, wanted[name]):
             given[name] = fit_kernel(kernel, wanted[name].shape[1])
 
     head = last_layer.split(".")[0] + "."
@@ -74,7 +77,7 @@ def load_weights(model: nn.Module, source: WeightSource, architecture: str) -> i
         if name in wanted and name not in fresh and tensor.shape != wanted[name].shape
     ]
     problems = [
-        f"{len(names)} {what} ({', '.join(names[:_MAX_NAMED])}{', ...' if len(names) > _MAX_NAMED else ''})"
+        f"{len(names)} {what} ({_name(names)})"
         for what, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", misshapen))
         if names
     ]
@@ -84,6 +87,7 @@ def load_weights(model: nn.Module, source: WeightSource, architecture: str) -> i
             f"{'; '.join(problems)}. Give a state dict of this architecture under torchvision's or timm's names"
         )
     taken = {name: tensor for name, tensor in given.items() if name in wanted and name not in fresh}
+    _check_values(taken, source)
     model.load_state_dict(taken, strict=False)  # copies into the model's own dtype
     return len(taken)
 
@@ -114,39 +118,106 @@ def download_imagenet(architecture: str) -> bytes:
 
 def _read_state_dict(source: WeightSource) -> dict[str, Tensor]:
     try:
-        content = source.read_bytes() if isinstance(source, Path) else bytes(source)
-        is_safetensors = content[8:9] == b"{"  # after its header's length: https://github.com/huggingface/safetensors
-        loaded = _load_safetensors(content) if is_safetensors else _load_pickle(content)
-    except FileNotFoundError:
-        raise
-    except ImportError as error:
+        if isinstance(source, Path):
+            with open_regular_file(source, "the weights file") as file:
+                loaded = _load_tensors(file)
+        else:
+            loaded = _load_tensors(io.BytesIO(bytes(source)))
+    except _NotTensorsError as error:
+        reason = error.__cause__
         raise ValueError(
-            f"{_describe(source)} is in safetensors, which is not installed: pip install 'ctsearch[timm]'"
-        ) from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
-        raise ValueError(
-            f"{_describe(source)} is damaged or holds more than plain tensors ({type(error).__name__}); "
-            "give a state dict saved with torch.save(model.state_dict(), FILE)"
-        ) from error
-    if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
-        loaded = loaded["state_dict"]
+            f"{_describe(source)} is damaged or holds more than plain tensors ({type(reason).__name__}); "
+            f"give a state dict saved with torch.save(model.state_dict(), FILE){_name_format(source)}"
+        ) from reason
+    for _ in range(2):  # a checkpoint of a training program holds the state dict beside other things
+        for key in ("state_dict", "model_state_dict", "model"):
+            if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
+                loaded = loaded[key]
     if not isinstance(loaded, dict) or not loaded or not all(isinstance(t, Tensor) for t in loaded.values()):
-        raise ValueError(f"{_describe(source)} must hold a dict of tensors, or one under the key 'state_dict'")
-    return {_OLD_DENSENET.sub(r"\1\2", str(name).removeprefix("module.")): t for name, t in loaded.items()}
+        raise ValueError(
+            f"{_describe(source)} holds {_describe_content(loaded)}; it must hold a dict of tensors, or one under the "
+            "key 'state_dict'"
+        )
+    given = {_OLD_DENSENET.sub(r"\1\2", str(name).removeprefix("module.")): t for name, t in loaded.items()}
+    for name, tensor in given.items():
+        if kind := _find_odd_kind(tensor):
+            raise ValueError(
+                f"the weights in {_describe(source)} hold the {kind} tensor {name!r}; they must be dense numbers: "
+                "save the state dict of the ordinary model"
+            )
+    return given
 
 
-def _load_pickle(content: bytes) -> Any:
-    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+class _NotTensorsError(Exception):
+    """torch.load refused; its cause says how."""
+
+
+def _load_tensors(file: IO[bytes]) -> Any:
+    is_safetensors = file.read(9)[8:] == b"{"  # after its header's length: https://github.com/huggingface/safetensors
+    file.seek(0)
+    try:
+        if is_safetensors:
+            return _load_safetensors(file.read())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of old formats
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises nearly every type for a damaged file
+        raise _NotTensorsError from error
 
 
 def _load_safetensors(content: bytes) -> Any:
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
     try:
-        return load(content)
-    except SafetensorError as error:
-        raise ValueError(str(error)) from error
+        from safetensors.torch import load
+    except ImportError:
+        raise ValueError("it is in safetensors, which is not installed: pip install 'ctsearch[timm]'") from None
+    return load(content)
+
+
+def _find_odd_kind(tensor: Tensor) -> str:
+    if tensor.layout != torch.strided:
+        return "sparse"
+    if tensor.is_quantized:
+        return "quantised"
+    if tensor.is_meta:
+        return "empty"
+    return "complex" if tensor.is_complex() else ""
+
+
+def _check_values(tensors: Mapping[str, Tensor], source: WeightSource) -> None:
+    """Raise ValueError for NaN and infinities; shapes are known to fit, so that no small file fills the memory."""
+    bad = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if bad:
+        raise ValueError(
+            f"the weights in {_describe(source)} hold NaN or infinities in {len(bad)} tensors ({_name(bad)}); the "
+            "training that made them diverged, or they overflowed as they were cast: give others"
+        )
+
+
+def _name(names: Sequence[str]) -> str:
+    """The first few, in one line whatever the file calls its tensors."""
+    shown = ["".join(char if char.isprintable() else "?" for char in name)[:200] for name in names[:_MAX_NAMED]]
+    return f"{', '.join(shown)}{', ...' if len(names) > _MAX_NAMED else ''}"
+
+
+def _name_format(source: WeightSource) -> str:
+    """A word on formats of other programs, by the file's name."""
+    suffix = source.suffix.lower() if isinstance(source, Path) else ""
+    other = {".safetensors": "safetensors", ".h5": "Keras", ".keras": "Keras", ".onnx": "ONNX", ".ckpt": "Lightning"}
+    return f" (this looks like a file of {other[suffix]})" if suffix in other else ""
+
+
+def _describe_content(loaded: Any) -> str:
+    if not isinstance(loaded, dict):
+        return f"a {type(loaded).__name__}"
+    if not loaded:
+        return "nothing"
+    odd = next(((name, value) for name, value in loaded.items() if not isinstance(value, Tensor)), None)
+    return f"a {type(odd[1]).__name__} under {str(odd[0])[:40]!r}" if odd else "a dict"
+
+
+def _differ_in_channels_only(given: Tensor, wanted: Tensor) -> bool:
+    """Whether two kernels (O, C, k, k) have all but C in common; a file may give any shape."""
+    return given.ndim == wanted.ndim == 4 and given.shape[:1] + given.shape[2:] == wanted.shape[:1] + wanted.shape[2:]
 
 
 def _last_layer(model: nn.Module) -> str:

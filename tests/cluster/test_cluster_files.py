@@ -20,7 +20,7 @@ from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
 from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
 from ray.autoscaler.v2.utils import ResourceRequestUtil
 
-from search.cluster import fit_trials, read_growth
+from search.engine.cluster import fit_trials, read_growth
 from tests.cluster.conftest import S3_KEYS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -119,7 +119,7 @@ def test_trials_wait_for_gpu_nodes_and_never_run_on_the_head(
 ) -> None:
     config = read(name)
     assert config["available_node_types"]["head"]["resources"] == {"CPU": 0}
-    monkeypatch.setattr("search.cluster.BOOTSTRAP_CONFIG", str(ROOT / name))
+    monkeypatch.setattr("search.engine.cluster.BOOTSTRAP_CONFIG", str(ROOT / name))
     cluster = fit_trials([{"memory": 1e9}], growth=read_growth())
     assert (cluster.trial_cpus, cluster.trial_gpus, cluster.num_slots) == (4, 1, config["max_workers"])
 

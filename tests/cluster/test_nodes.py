@@ -19,7 +19,7 @@ import pytest
 from mlflow import MlflowClient
 
 from mlflow_server.serve import ServerHandle
-from search.node_facts import read_versions, try_storage
+from search.engine.node_facts import read_versions, try_storage
 from tests.cluster.conftest import ROOT, list_keys, open_bucket
 from tests.cluster.nodes import Nodes
 from tests.search.test_resume import read_trials

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from search.submission import stage_code
+from search.commands.submit import stage_code
 from tests.cluster.bare_root import make_bare_root
 from tests.cluster.conftest import ROOT
 

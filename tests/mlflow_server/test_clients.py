@@ -14,13 +14,15 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from search.cluster import Cluster
-from search.config import SearchConfig
-from search.outbox import TrackingError
-from search.run import run
-from search.services import read_login
-from search.tracking import Tracking
+from search.cli import run
+from search.core.config import SearchConfig
+from search.engine.cluster import Cluster
+from search.observers.outbox import TrackingError
+from search.observers.surroundings import read_login
+from search.observers.tracking import Tracking
 from tests.mlflow_server.conftest import ROOT, TeamServer, server_command
+from tests.search.driven import Driven
+from trainable.report import Outcome
 from trainable.run_log import RunLog
 from trainable.task import TrialTask
 
@@ -29,6 +31,8 @@ TRIALS = """
 import os, sys, time
 from pathlib import Path
 import mlflow  # once for all: each trial below is a process of its own
+from tests.search.driven import Driven
+from trainable.report import Outcome
 from trainable.run_log import RunLog
 uri, folder, num_epochs, *run_ids = sys.argv[1:]
 go_s = time.time() + 1
@@ -208,7 +212,7 @@ def test_a_login_within_the_address_is_refused_before_it_is_written_anywhere(
 def test_eight_trials_log_into_postgresql_at_once_and_nothing_is_lost_or_locked(
     team: TeamServer, logged_in: None, tmp_path: Path
 ) -> None:
-    tracking = Tracking.open(team.uri, "team-tests", "eight", metric="metric_0")
+    tracking = Driven.open(team.uri, "team-tests", "eight", metric="metric_0")
     run_ids = [tracking.open_trial(number, {"number": number}) for number in range(NUM_TRIALS)]
     command = [sys.executable, "-c", TRIALS, team.uri, str(tmp_path), str(NUM_EPOCHS), *run_ids]
     subprocess.run(command, cwd=ROOT, check=True, timeout=200)
@@ -222,7 +226,7 @@ def test_eight_trials_log_into_postgresql_at_once_and_nothing_is_lost_or_locked(
             wanted = {epoch: (number * 1000 + epoch + k / 10, 1000 * epoch) for epoch in range(1, NUM_EPOCHS + 1)}
             assert (found, len(history)) == (wanted, NUM_EPOCHS), "each value once"
         tracking.close_trial(number, "completed")
-    assert tracking.close_search("completed")
+    assert tracking.close_search(Outcome.COMPLETED)
     statuses = {client.get_run(run_id).info.status for run_id in (*run_ids, tracking.parent_run_id)}
     assert statuses == {"FINISHED"}
     assert not re.search(r"\b(locked|deadlock|traceback|queuepool)\b", team.output.read_text(), re.IGNORECASE)

@@ -7,9 +7,10 @@ from urllib.parse import quote
 
 import pytest
 
-from search.tracking import Tracking
+from search.observers.tracking import Tracking
 from tests.conftest import FinishedSearch
 from tests.mlflow_server.browser import Browser
+from trainable.report import Outcome
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def test_the_compare_page_shows_parallel_coordinates_over_the_hyperparameters(
     url = tracking.compare_url([run.info.run_id for run in finished_search.children])
     axes = "[...document.querySelectorAll('.parcoords .axis-title')].map(title => title.textContent)"
     page = browser.visit(url, f"{axes}.length > 3")
-    tracking.close_search("completed")
+    tracking.close_search(Outcome.COMPLETED)
     for run in finished_search.children:
         assert run.info.run_name in page
     assert {"architecture", "augmentation", "batch_size"} <= set(browser.evaluate(axes))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from search.cluster import Cluster
+from search.engine.cluster import Cluster
 from tests.search.toy import Play, play_in
 
 

@@ -17,14 +17,15 @@ from mlflow import MlflowClient
 from optuna.trial import FrozenTrial, TrialState
 
 from mlflow_server.serve import ServerHandle
-from search.searcher import Record
+from search.engine.searcher import Study
+from trainable.report import Direction
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
 import sys
 from pathlib import Path
-from search.config import SearchConfig
-from search.run import resume, run
+from search.core.config import SearchConfig
+from search.cli import resume, run
 home, data, uri, name, verb = sys.argv[1:]
 if verb == "resume":
     sys.exit(resume(name, home=Path(home)))
@@ -65,20 +66,20 @@ def drive(tmp_path: Path, made_folder: Path, mlflow_server: ServerHandle) -> Cal
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
     """Until something holds of a running search; its output is shown where it ends before."""
-    end = time.monotonic() + 120
+    end = time.monotonic() + 600
     while not condition():
         assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < end, "the search did not get there in 120 s"
+        assert time.monotonic() < end, "the search did not get there in 600 s"
         time.sleep(0.05)
 
 
 def finish(process: subprocess.Popen[str]) -> str:
-    output = process.communicate(timeout=200)[0]
+    output = process.communicate(timeout=900)[0]
     assert process.returncode == 0, output
     return output
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_a_search_killed_twice_keeps_its_trials_runs_rungs_and_budget(
     drive: Callable[..., subprocess.Popen[str]], tmp_path: Path, mlflow_server: ServerHandle
 ) -> None:
@@ -136,11 +137,11 @@ def test_a_search_killed_twice_keeps_its_trials_runs_rungs_and_budget(
     assert not list((folder / "trials").rglob("newest*"))
 
     again = drive("resume")
-    assert "has ended" in again.communicate(timeout=60)[0]
+    assert "has ended" in again.communicate(timeout=600)[0]
     assert again.returncode != 0
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_ctrl_c_ends_with_the_champion_so_far_and_sigterm_leaves_a_search_to_resume(
     drive: Callable[..., subprocess.Popen[str]], tmp_path: Path, mlflow_server: ServerHandle
 ) -> None:
@@ -148,7 +149,7 @@ def test_ctrl_c_ends_with_the_champion_so_far_and_sigterm_leaves_a_search_to_res
     process = drive("run")
     wait_until(lambda: count_epochs(read_trials(folder)) >= 13, process)
     process.send_signal(signal.SIGTERM)
-    output = process.communicate(timeout=60)[0]
+    output = process.communicate(timeout=600)[0]
     assert process.returncode == 143, output
     assert "--resume first" in output
     trials = read_trials(folder)
@@ -171,11 +172,11 @@ def test_ctrl_c_ends_with_the_champion_so_far_and_sigterm_leaves_a_search_to_res
         run.info.status for run in client.search_runs([client.get_experiment_by_name("ctsearch-demo").experiment_id])
     }
     assert "RUNNING" not in statuses
-    resumed = Record(folder / "optuna.journal", sampler="tpe", seed=0, higher_is_better=True)
+    resumed = Study(folder / "optuna.journal", sampler="tpe", seed=0, direction=Direction.MAXIMIZE)
     assert [trial.number for trial in resumed.trials()] == list(range(len(resumed.trials())))
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1800)
 def test_a_second_ctrl_c_ends_at_once_and_leaves_nothing_running(
     drive: Callable[..., subprocess.Popen[str]], tmp_path: Path, mlflow_server: ServerHandle
 ) -> None:
@@ -185,7 +186,7 @@ def test_a_second_ctrl_c_ends_at_once_and_leaves_nothing_running(
     process.send_signal(signal.SIGINT)
     time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=600)
     assert process.returncode == -signal.SIGINT
     assert TrialState.RUNNING not in {trial.state for trial in read_trials(folder)}
     client = MlflowClient(mlflow_server.uri)
@@ -212,7 +213,7 @@ def find_workers(driver: int) -> list[int]:
     return [process for process, name in names.items() if "Trainable" in name and is_below(process)]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1800)
 def test_a_killed_worker_costs_a_trial_an_epoch_at_most(
     drive: Callable[..., subprocess.Popen[str]], tmp_path: Path, mlflow_server: ServerHandle
 ) -> None:

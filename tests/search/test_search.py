@@ -19,9 +19,9 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from mlflow_server.serve import ServerHandle
-from search.cluster import Cluster
-from search.config import SearchConfig
-from search.run import run
+from search.cli import run
+from search.core.config import SearchConfig
+from search.engine.cluster import Cluster
 from tests.conftest import FinishedSearch
 from trainable.images.splits import read_splits
 
@@ -272,8 +272,8 @@ import sys
 from pathlib import Path
 import ray
 ray.init(address="local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
-from search.config import SearchConfig
-from search.run import run
+from search.core.config import SearchConfig
+from search.cli import run
 home, data, uri = sys.argv[1:]
 options = dict(num_trials=1, max_epochs=1, image_size=32, architectures=("small_cnn",))
 sys.exit(run(SearchConfig(name="gpu", home=Path(home), data=Path(data), tracking_uri=uri, **options)))

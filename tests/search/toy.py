@@ -1,4 +1,4 @@
-"""A search that trains a toy with a known optimum: real Ray, real Optuna, our searcher, scheduler and listener."""
+"""A search that trains a toy with a known optimum: real Ray, real Optuna, `run_trials` as in a real search."""
 
 from __future__ import annotations
 
@@ -7,33 +7,37 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from optuna.trial import TrialState
 from ray import tune
-from rich.console import Console
 
-from search.book import Book
-from search.budget import Budget
-from search.cluster import Cluster
-from search.fit import fit
-from search.home import SearchHome, create_search, reopen_search
-from search.listener import Listener
-from search.pace import Pace
-from search.scheduler import Rungs, Scheduler, rung_levels
-from search.searcher import OptunaSearcher, Record
-from search.terminal import Board
+from search.core.budget import Budget
+from search.core.events import Observer
+from search.core.folder import SearchFolder, create_search, reopen_search
+from search.core.freeze_thaw import FreezeThaw
+from search.core.ledger import Ledger, TrialEntry
+from search.core.promotion import Promotion
+from search.core.rungs import Rungs, rung_levels
+from search.core.stop import StopReason
+from search.core.stopping import Stopping
+from search.engine.cluster import Cluster
+from search.engine.fit import TrialPlan, run_trials
+from search.engine.searcher import Study
+from search.observers.checkpoints import CheckpointKeeper
+from search.observers.timings import Timings
 from trainable.checkpoint import CheckpointStore
+from trainable.report import Direction, Outcome, TrialFailure, TrialReport
 from trainable.task import locate_trial, read_best
 
 
 class Toy(tune.Trainable):
     """Its value rises with the epochs towards `height`; `fails_at`, `dies_at` and so on do what they say.
 
-    With `trials_uri` every epoch is its best checkpoint there.
+    With `trials_uri` every epoch is its best checkpoint there; that of `hides_at` is written, and never reported.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -44,74 +48,107 @@ class Toy(tune.Trainable):
         self.epoch = 0
         return True
 
+    def go_on(self) -> int:
+        """With `goes_on`, the epoch of the best checkpoint; its report is repeated, as a real trial's is."""
+        params = self.config["params"]
+        found = read_best(params["trials_uri"], self.config["number"]) if params.get("goes_on") else None
+        return found["epoch"] - 1 if found else 0
+
     def step(self) -> dict[str, Any]:
         params = self.config["params"]
-        self.epoch += 1
+        self.epoch = (self.epoch or self.go_on()) + 1
         if self.epoch == params.get("dies_at"):
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(params.get("sleep_s", 0))
         if self.epoch == params.get("fails_at"):
-            return {"value": math.nan, "error": f"the loss is nan at epoch {self.epoch}", "traceback": "Traceback"}
+            return TrialFailure(error=f"the loss is nan at epoch {self.epoch}", traceback="Traceback").to_result()
         value = params["height"] * self.epoch / (self.epoch + 1)
         if "trials_uri" in params:
             facts = {"epoch": self.epoch, "value": value, "metrics": {"val_auc": value}}
             CheckpointStore(locate_trial(params["trials_uri"], self.config["number"])).save("best", {}, facts)
-        return {
-            "epoch": self.epoch,
-            "value": value,
-            "best_value": value,
-            "best_epoch": self.epoch,
-            "finished": self.epoch == params.get("max_epochs", 9),
-            "metrics": {"val_auc": value},
-            "timestamp_ms": self.epoch,
-            "began_at_s": time.time(),
-            "ended_at_s": time.time(),
-            "device": "toy",
-            "plan": {"precision": "fp32", "memory_format": "contiguous"},
-            "plan_key": "toy",
-            "memory_tags": {},
-            "checkpoint_bytes": {"best": params.get("best_bytes", 1)},
-            "resident_bytes": 2**20,
-            "timings_s": {},
-            "process": os.getpid(),
-        }
+        if self.epoch == params.get("hides_at"):
+            Path(params["trials_uri"], "hidden").touch()
+            time.sleep(5)  # the search ends meanwhile
+        return TrialReport(
+            epoch=self.epoch,
+            value=value,
+            finished=self.epoch == params.get("max_epochs", 9),
+            metrics={"val_auc": value},
+            began_at_s=time.time(),
+            ended_at_s=time.time(),
+            checkpoint_bytes={"best": params.get("best_bytes", 1)},
+            resident_bytes=2**20,
+        ).to_result()
 
 
 @dataclass
-class Memory:
-    """Stands for MLflow: this file is about Tune and Optuna."""
+class Memory(Observer):
+    """What an observer heard of a search: this file is about Tune and Optuna, so it stands for MLflow."""
 
     heard: dict[int, list[int]] = field(default_factory=dict)
-    outcomes: dict[int, str] = field(default_factory=dict)
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
     errors: dict[int, str | None] = field(default_factory=dict)
+    started: list[int] = field(default_factory=list)
+    processes: set[int] = field(default_factory=set)
 
-    def open_trial(self, number: int, params: dict[str, Any], tags: dict[str, str]) -> str:
-        return f"run-{number}"
+    def trial_began(self, entry: TrialEntry) -> None:
+        assert entry.run_id in (None, f"run-{entry.number}")
+        entry.run_id = f"run-{entry.number}"
+        self.started.append(entry.number)
 
-    def adopt_trial(self, number: int, run_id: str) -> None:
-        assert run_id == f"run-{number}"
+    def epoch_reported(self, entry: TrialEntry, report: TrialReport) -> None:
+        self.heard.setdefault(entry.number, []).append(report.epoch)
+        self.processes.add(report.pid)
 
-    def hear(self, number: int, epoch: int, timestamp_ms: int, metrics: dict[str, float]) -> None:
-        self.heard.setdefault(number, []).append(epoch)
+    def trial_ended(self, entry: TrialEntry) -> None:
+        assert entry.outcome is not None
+        self.outcomes[entry.number] = entry.outcome
+        self.errors[entry.number] = entry.traceback or entry.error
 
-    def close_trial(self, number: int, outcome: str, *, tags: dict[str, str], error: str | None) -> None:
-        self.outcomes[number] = outcome
-        self.errors[number] = error
+
+class EndWhen(Observer):
+    """Asks for the end when a file is there."""
+
+    def __init__(self, budget: Budget, file: Path) -> None:
+        self.budget = budget
+        self.file = file
+
+    def time_passed(self) -> None:
+        if self.file.exists():
+            self.budget.stop.ask(StopReason.REQUESTED)
+
+
+class EndAfter(Observer):
+    """Asks for the end when more than so many trials have begun."""
+
+    def __init__(self, budget: Budget, num_trials: int, reason: StopReason) -> None:
+        self.budget = budget
+        self.num_left = num_trials
+        self.reason = reason
+
+    def trial_began(self, entry: TrialEntry) -> None:
+        self.num_left -= 1
+        if self.num_left < 0:
+            self.budget.stop.ask(self.reason)
 
 
 @dataclass
 class Played:
-    record: Record
-    book: Book
+    study: Study
+    ledger: Ledger
     budget: Budget
-    scheduler: Scheduler
+    rule: Stopping | Promotion | FreezeThaw
     memory: Memory
     deleted: list[tuple[int, str]]
-    started: list[int]
-    pace: Pace
+    timings: Timings
+    reason: StopReason
+
+    @property
+    def started(self) -> list[int]:
+        return self.memory.started
 
     def states(self) -> list[TrialState]:
-        return [trial.state for trial in self.record.trials()]
+        return [trial.state for trial in self.study.trials()]
 
 
 Play = Callable[..., Played]
@@ -119,7 +156,7 @@ Play = Callable[..., Played]
 
 def play_in(tmp_path: Path, cluster: Cluster) -> Play:
     """What runs a toy search with a space; called twice, the second call resumes the first."""
-    homes: list[SearchHome] = []
+    folders: list[SearchFolder] = []
 
     def run(
         space: Any,
@@ -127,72 +164,58 @@ def play_in(tmp_path: Path, cluster: Cluster) -> Play:
         num_trials: int | None = 12,
         slots: int = 2,
         stop_after: int | None = None,
+        stop_reason: StopReason = StopReason.REQUESTED,
+        paused_bytes: float = math.inf,
+        stop_when: Path | None = None,
+        build_rule: Callable[[Ledger], Any] | None = None,
         kept_bytes: float = math.inf,
+        observers: Callable[[Ledger], list[Observer]] = lambda ledger: [],
         place_trial: Callable[[], tune.PlacementGroupFactory] | None = None,
         **limits: Any,
     ) -> Played:
-        home = reopen_search(tmp_path, "toy") if homes else create_search(tmp_path, "toy", {})
-        homes.append(home)
-        record = Record(home.journal_file, sampler="random", seed=1, higher_is_better=True)
-        book, memory, deleted, started = Book(), Memory(), [], []
-        record.fill(book)
-        pace = Pace()
-        pace.num_slots = slots
-        scheduler = Scheduler(Rungs(rung_levels(9), history=book.history()), place_trial)
-        budget = Budget(home.spent_file, devices_per_trial=1, **limits)
-
-        def begin_trial(number: int, params: dict[str, Any], run_id: str | None) -> str:
-            started.append(number)
-            if stop_after is not None and len(started) > stop_after:
-                budget.stop_reason = "enough"
-            return listener.begin(number, params, run_id)
-
-        searcher = OptunaSearcher(
-            record,
-            space,
-            num_slots=slots,
-            num_trials=num_trials,
-            begin_trial=begin_trial,
-            outcome_of=scheduler.outcomes.get,
-            plans={},
-        )
-        board = Board(
-            Console(quiet=True),
-            book,
-            budget,
-            name="toy",
-            metric="auc",
-            num_trials=num_trials,
-            tracking_url="",
-            is_gpu=False,
-        )
-        listener = Listener(
-            home=home,
-            book=book,
+        folder = reopen_search(tmp_path, "toy") if folders else create_search(tmp_path, "toy", {})
+        folders.append(folder)
+        study = Study(folder.journal_file, sampler="random", seed=1, direction=Direction.MAXIMIZE)
+        ledger, memory, deleted, timings = Ledger(), Memory(), list[tuple[int, str]](), Timings()
+        study.restore(ledger)
+        timings.num_slots = slots
+        budget = Budget(folder.spent_file, **limits)
+        keeper = CheckpointKeeper(ledger, lambda number, kind: deleted.append((number, kind)), kept_bytes)
+        ledger.observers = (study, memory, timings, keeper, *observers(ledger))
+        if stop_when is not None:
+            ledger.observers = (*ledger.observers, EndWhen(budget, stop_when))
+        if stop_after is not None:
+            ledger.observers = (*ledger.observers, EndAfter(budget, stop_after, stop_reason))
+        keeper.paused_bytes = paused_bytes
+        rule = build_rule(ledger) if build_rule else Stopping(Rungs(rung_levels(9)), 9)
+        keeper.forget = rule.forget
+        plan = TrialPlan(
+            trainable=Toy,
+            space=space,
+            study=study,
+            rule=rule,
+            levels=(1, 3, 9),
             budget=budget,
-            scheduler=scheduler,
-            tracking=memory,  # type: ignore[arg-type]
-            board=board,
-            pace=pace,
-            kept_bytes=kept_bytes,
-            plans={},
-            trial_tags={},
-            delete_checkpoint=lambda number, kind: deleted.append((number, kind)),
-            read_best=partial(read_best, str(home.trials)),
+            num_trials=num_trials,
+            read_best=partial(read_best, str(folder.trials)),
         )
-        fit(
-            Toy,
-            searcher=searcher,
-            scheduler=scheduler,
-            budget=budget,
-            listener=listener,
-            cluster=cluster,
-            home=home,
-        )
-        home.release()
-        return Played(record, book, budget, scheduler, memory, deleted, started, pace)
+        own = replace(cluster, num_slots=slots) if place_trial is None else Placed(cluster, slots, place_trial)
+        reason = run_trials(plan, ledger, own, folder.folder)
+        folder.release()
+        return Played(study, ledger, budget, rule, memory, deleted, timings, reason)
 
     return run
+
+
+class Placed(Cluster):
+    """A cluster whose trials are placed by a function of the test's."""
+
+    def __init__(self, cluster: Cluster, slots: int, place: Callable[[], tune.PlacementGroupFactory]) -> None:
+        super().__init__(**{**vars(cluster), "num_slots": slots})
+        object.__setattr__(self, "place", place)
+
+    def place_trial(self) -> tune.PlacementGroupFactory:
+        return self.place()  # type: ignore[attr-defined]
 
 
 def heights(trial: Any) -> dict[str, Any]:

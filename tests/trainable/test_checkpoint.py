@@ -35,6 +35,10 @@ def is_listening(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def records(kind: str) -> tuple[str, str]:
+    return f"{kind}.good.json", f"{kind}.json"
+
+
 def state_files(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
@@ -68,11 +72,11 @@ def test_a_new_state_replaces_the_old_one_of_its_kind(store: CheckpointStore, fo
     for k in range(3):
         store.save("newest", make_state(k), {"epoch": k})
     store.save("best", make_state(9), {"epoch": 9})
-    assert state_files(folder) == ["best-0001.pt", "best.json", "newest-0003.pt", "newest.json"]
+    assert state_files(folder) == ["best-0001.pt", *records("best"), "newest-0003.pt", *records("newest")]
     assert store.facts("newest") == {"epoch": 2}
     store.delete("newest")
     store.delete("newest")
-    assert state_files(folder) == ["best-0001.pt", "best.json"]
+    assert state_files(folder) == ["best-0001.pt", *records("best")]
 
 
 def test_an_absent_checkpoint_is_none_without_a_warning(
@@ -109,7 +113,8 @@ def test_damaged_facts_are_skipped_with_a_warning(
     store: CheckpointStore, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     store.save("newest", make_state(1), {"epoch": 1})
-    (folder / "newest.json").write_text('{"file": "newest-00')
+    for name in records("newest"):
+        (folder / name).write_text('{"file": "newest-00')
     assert store.load("newest") is None
     assert store.facts("newest") is None
     assert "newest.json is skipped" in caplog.text
@@ -144,6 +149,7 @@ def test_a_pickled_object_is_refused_and_never_run(
     torch.save({"model": Trap()}, folder / "best-0001.pt")
     record = json.loads((folder / "best.json").read_text())
     record["sha256"] = hashlib.sha256((folder / "best-0001.pt").read_bytes()).hexdigest()
+    record["checksum"] = ""
     (folder / "best.json").write_text(json.dumps(record))
     assert store.load("best") is None
     assert "best-0001.pt is skipped" in caplog.text
@@ -246,7 +252,7 @@ def test_the_writer_copies_at_once_and_the_latest_wins(folder: Path) -> None:
     assert loaded is not None
     assert loaded[1] == {"epoch": 3}
     assert torch.equal(loaded[0]["w"], torch.full((4,), 3.0))
-    assert state_files(folder) == ["newest-0002.pt", "newest.json"], "epochs 1 and 2 were never written"
+    assert state_files(folder) == ["newest-0002.pt", *records("newest")], "epochs 1 and 2 were never written"
 
 
 def test_newest_is_throttled_and_best_is_not(store: CheckpointStore) -> None:
@@ -348,7 +354,7 @@ def test_an_s3_bucket_serves_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyP
             loaded = store.load("newest")
             assert loaded is not None and loaded[1] == {"epoch": 2}
             found = bucket.get_file_info(fs.FileSelector("trials/search/0007"))
-            assert sorted(info.base_name for info in found) == ["newest-0002.pt", "newest.json"]
+            assert sorted(info.base_name for info in found) == ["newest-0002.pt", *records("newest")]
             with bucket.open_output_stream("trials/search/0007/newest-0002.pt") as stream:
                 stream.write(b"damaged")
             assert store.load("newest") is None

@@ -20,16 +20,17 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from mlflow_server.serve import ServerHandle
-from search.cluster import Cluster
-from search.config import SearchConfig
-from search.listener import Listener
-from search.run import run
-from tests.trainable.test_team import CONFIG
+from search.cli import run
+from search.core.config import SearchConfig
+from search.engine.cluster import Cluster
+from search.engine.scheduler import Scheduler
+from tests.trainable.test_process_group import CONFIG
 from tests.trainable.test_train import SETTINGS
 from tests.trainable.test_train import data as data  # the fixture
 from trainable.config import TrialConfig
 from trainable.distributed import Rank, wait_for_failures
 from trainable.images.prepare import TrainingData
+from trainable.report import TrialReport
 from trainable.task import TrialTask
 from trainable.train import train
 from trainable.trial import Trial
@@ -164,19 +165,21 @@ def test_a_search_of_two_processes_a_trial_stops_trials_and_outlives_a_killed_pr
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     pairs = replace(cluster, trial_cpus=2, num_slots=1, num_ranks=2)
-    monkeypatch.setattr("search.services.connect", lambda *_, **__: pairs)
+    monkeypatch.setattr("search.runtime.connect", lambda *_, **__: pairs)
     heard: list[tuple[int, int]] = []
-    original = Listener.on_trial_result
+    original = Scheduler.on_trial_result
 
-    def listen(self: Listener, *args: Any, **info: Any) -> None:
-        heard.append((info["trial"].config["number"], info["result"]["epoch"]))
+    def hear(self: Scheduler, controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        report = TrialReport.from_result(result)
+        assert isinstance(report, TrialReport)
+        heard.append((trial.config["number"], report.epoch))
         if heard == [(0, 1), (0, 2)]:
             ranks = [p for p in psutil.Process().children(recursive=True) if p.name().startswith("ray::Rank")]
             assert len(ranks) == 1
             ranks[0].send_signal(signal.SIGKILL)
-        original(self, *args, **info)
+        return original(self, controller, trial, result)
 
-    monkeypatch.setattr(Listener, "on_trial_result", listen)
+    monkeypatch.setattr(Scheduler, "on_trial_result", hear)
     config = SearchConfig(
         name="pairs",
         home=tmp_path,

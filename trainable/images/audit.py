@@ -124,21 +124,21 @@ def audit_slices(
     warnings: Sequence[str] = (),
 ) -> Audit:
     """Sum up what is known of each slice (`rows` and `facts`, in one order) and of `pairs` of their indices."""
-    names = _shorten([row.path for row in rows])
+    names = shorten_names([row.path for row in rows])
     counts = {label: dict.fromkeys(SPLITS, 0) for label in sorted({row.label for row in rows})}
     odd: defaultdict[str, list[str]] = defaultdict(list)
     copies: defaultdict[str, list[str]] = defaultdict(list)
     for row, fact, name in zip(rows, facts, names, strict=True):
         counts[row.label][row.split] += 1
         copies[fact.sha256].append(name)
-        for kind in _find_oddities(row.path, fact, image_size):
+        for kind in find_oddities(row.path, fact, image_size):
             odd[kind].append(name)
     return Audit(
         num_slices=len(rows),
         num_patients=num_patients,
         counts=counts,
-        taken_out=_sample([name for row, name in zip(rows, names, strict=True) if not row.kept]),
-        odd_files={kind: _sample(found) for kind, found in sorted(odd.items())},
+        taken_out=sample([name for row, name in zip(rows, names, strict=True) if not row.kept]),
+        odd_files={kind: sample(found) for kind, found in sorted(odd.items())},
         identical_files=tuple(tuple(same) for same in copies.values() if len(same) > 1),
         near_duplicates=tuple(
             DuplicatePair(
@@ -150,12 +150,12 @@ def audit_slices(
             )
             for i, j, similarity in pairs
         ),
-        skipped=_sample(skipped),
+        skipped=sample(skipped),
         warnings=tuple(warnings),
     )
 
 
-def _find_oddities(path: Path, facts: ImageFacts, image_size: int) -> list[str]:
+def find_oddities(path: Path, facts: ImageFacts, image_size: int) -> list[str]:
     kinds = []
     ending = path.suffix.lower()
     if facts.format in _ENDINGS and ending not in _ENDINGS[facts.format]:
@@ -168,7 +168,7 @@ def _find_oddities(path: Path, facts: ImageFacts, image_size: int) -> list[str]:
     return kinds
 
 
-def _shorten(paths: Sequence[Path]) -> list[str]:
+def shorten_names(paths: Sequence[Path]) -> list[str]:
     """Names fit for a log: a folder between class and file may be a patient's, so its place takes the row."""
     root = Path(os.path.commonpath([path.parent for path in paths]))
     shown = []
@@ -178,7 +178,7 @@ def _shorten(paths: Sequence[Path]) -> list[str]:
     return shown
 
 
-def _sample(names: Sequence[str]) -> Examples:
+def sample(names: Sequence[str]) -> Examples:
     return Examples(count=len(names), names=tuple(names[:MAX_NAMES]))
 
 

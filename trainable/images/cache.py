@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,11 +14,13 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
+from trainable.images.checksums import is_whole, sums_file, write_sums
 from trainable.images.decode import DECODER_VERSION, BadImageError, decode_slice, quiet
 from trainable.images.medmnist import is_npz
 from trainable.images.members import cut_runs, read_members, split_member
 from trainable.images.pixel_format import GREY, PixelFormat
 
+_log = logging.getLogger(__name__)
 MAX_CHUNK = 32  # slices that a thread takes at once: to hand each over by itself costs up to a sixth
 
 
@@ -34,10 +37,10 @@ def build_cache(
 
     Its shape is (N, size, size) for one channel, else (N, size, size, C). `paths` are files, and images inside one
     (`members.name_member`). `hashes` are their SHA-256 in hex: with the size, the format and the decoder's version
-    they are the cache's name, so that what is there already is never decoded again. Of several processes one builds
-    and the others wait; what a killed one left behind is removed by the next. Decodes in `num_workers` threads, since
-    Pillow and hashlib let go of the interpreter's lock. Raises BadImageError, ValueError for a file that has changed
-    since it was hashed, and OSError.
+    they are the cache's name, so that what is there already, and has its checksums, is never decoded again. Of several
+    processes one builds and the others wait; what a killed one left behind is removed by the next. Decodes in
+    `num_workers` threads, since Pillow and hashlib let go of the interpreter's lock. Raises BadImageError, ValueError
+    for a file that has changed since it was hashed, and OSError.
     """
     if len(paths) != len(hashes) or not paths:
         raise ValueError(f"{len(paths)} paths and {len(hashes)} hashes came; there must be one hash per path")
@@ -45,12 +48,14 @@ def build_cache(
     what = [DECODER_VERSION, size, *([form.to_dict()] if form != GREY else []), *hashes]
     key = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:24]
     target = folder / f"{key}-{size}px{f'-{form.num_channels}ch' if form.num_channels > 1 else ''}.npy"
-    if target.is_file():
+    if is_whole(target, num_workers=num_workers):
         return target
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{target}.lock"):
-        if target.is_file():
+        if is_whole(target, num_workers=num_workers):  # another process was faster
             return target
+        if sums_file(target).is_file() and target.exists():
+            _log.warning("the cache %s is damaged, and decoded again from the images", target)
         _remove_leftovers(folder, target)
         aside = Path(f"{target}.{os.getpid()}.partial")
         try:
@@ -66,6 +71,7 @@ def build_cache(
                         file.writelines(pixels)
                 file.flush()
                 os.fsync(file.fileno())
+            write_sums(aside, target, num_workers=num_workers)
             aside.replace(target)
         finally:
             aside.unlink(missing_ok=True)

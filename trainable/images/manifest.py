@@ -6,13 +6,15 @@ import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from trainable.images.archive import is_archive, unpack
-from trainable.images.medmnist import is_npz
-from trainable.images.members import list_rows
-from trainable.images.rows import LAYOUTS, MANIFEST_NAMES, Row, list_folder, read_folder, read_table
+from trainable.images.names import alike_key, with_printable_errors
+from trainable.images.patients import Patients, PatientsFrom
+from trainable.images.reading import Reading
+from trainable.images.rows import MANIFEST_NAMES, FoundRows, Row, too_few_classes
+from trainable.images.sources import read_source
 
 _NEGATIVE_WORDS = {
     *("normal", "normals", "healthy", "health", "negative", "neg", "control", "controls", "benign", "clear"),
@@ -22,9 +24,13 @@ _NEGATIVE_WORDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Slice:
-    """One image: absolute path, index into `Manifest.classes`, patient and split where they are known."""
+    """One image: absolute path, index into `Manifest.classes`, patient and split where they are known.
+
+    `name` is its path below the data, as the user knows it.
+    """
 
     path: Path
+    name: str
     label: int
     patient: str | None = None
     split: str | None = None
@@ -35,7 +41,8 @@ class Manifest:
     """A set of slices. `name` is fit for an MLflow model; `classes` are sorted; `positive` is one's index.
 
     Patients are known for all slices or for none, and so are splits. `skipped` has one sentence for each row
-    or class folder that was left out.
+    or class folder that was left out. `found` is how the source was read; `patients_kind` says what patients are
+    by: a pattern of the user's, a table's column, or the names of folders, series or volumes.
     """
 
     name: str
@@ -43,9 +50,33 @@ class Manifest:
     classes: tuple[str, ...]
     positive: int
     positive_was_guessed: bool
+    found: FoundRows
+    patients_kind: PatientsFrom
+    patients_from: str | None
     skipped: tuple[str, ...] = ()
 
+    def read_as(self, patients: Patients) -> Reading:
+        """All that was guessed, with the patients that are taken in the end."""
+        counts = Counter(item.label for item in self.slices)
+        how = "guessed; --positive changes it" if self.positive_was_guessed else "given"
+        known = "unknown; neighbouring numbers and near-duplicates are kept together"
+        if patients.ids is not None:
+            known = f"{len(set(patients.ids))}, from {patients.source}"
+        return Reading(
+            source=self.found.source,
+            layout=self.found.layout,
+            columns=self.found.columns,
+            splits=self.found.splits,
+            classes=tuple((name, counts[number]) for number, name in enumerate(self.classes)),
+            positive=f"{self.classes[self.positive]} ({how})" if len(self.classes) == 2 else "",
+            patients=known,
+            left_out=(*self.found.skipped, *self.found.left_out),
+            notes=self.found.notes,
+            warnings=(*(self.found.warnings if patients.source == self.patients_from else ()), *patients.warnings),
+        )
 
+
+@with_printable_errors
 def read_manifest(
     data: Path,
     *,
@@ -54,91 +85,88 @@ def read_manifest(
     positive: str | None = None,
     skip_bad_images: bool = False,
 ) -> Manifest:
-    """Read a folder of classes, a zip or tar of one, a CSV or Parquet manifest, or a .npz of MedMNIST; no
-    image is opened.
+    """Read a folder of classes, a zip or tar of one, a CSV or Parquet table, or MedMNIST's .npz; no image is opened.
 
     A folder that holds a `manifest.csv` or `manifest.parquet` is read by it. Patients are what `patient_from`
     finds in each path below the data's folder (a regular expression: its first group, else the whole match),
-    else the manifest's column or the folders' names. With `skip_bad_images`, rows without a label or their
+    else the table's column or the folders' names. With `skip_bad_images`, rows without a label or their
     file and empty class folders are left out and told in `skipped`. Raises ValueError saying which file or
     row is at fault, and FileNotFoundError for `data` itself.
     """
     if not data.exists():
-        raise FileNotFoundError(f"--data {data} does not exist; it takes a folder, a zip or tar, or a manifest")
+        raise FileNotFoundError(
+            f"--data {data} does not exist; it takes a folder, a zip or tar, a table, or a .npz of MedMNIST"
+        )
     data = Path(os.path.abspath(data))  # noqa: PTH100 -- resolve() would follow the user's links
-    source = data
-    if not data.is_dir() and data.suffix.lower() not in (".csv", ".parquet", ".npz"):
-        if not is_archive(data):
-            raise ValueError(
-                f"--data {data} is no folder, zip, tar, .csv or .parquet, and no .npz of MedMNIST; {LAYOUTS}"
-            )
-        source = _find_top(unpack(data, unpack_into))
-    if source.is_dir():
-        source = next((source / name for name in MANIFEST_NAMES if (source / name).is_file()), source)
-    skipped: list[str] = []
-    root, read = (source, read_folder) if source.is_dir() else (source.parent, read_table)
-    rows = list_rows(source) if is_npz(source) else read(source, skipped=skipped if skip_bad_images else None)
+    found = read_source(
+        data, unpack_into=unpack_into, skip_bad=skip_bad_images, levels_are_known=patient_from is not None
+    )
+    rows: Sequence[Row] = found.rows
     _check_unique(rows)
+    kind: PatientsFrom = "column" if any(role == "patient" for role, _ in found.columns) else "names"
+    patients_from = found.patients_from
     if patient_from is not None:
-        rows = _find_patients(rows, root, patient_from)
+        rows = _find_patients(rows, data, patient_from)
+        kind, patients_from = "pattern", f"--patient-from {patient_from!r}"
+        found = replace(found, warnings=())  # the user has said what the patients are
     classes = _find_classes(rows, data)
     numbers = {name: number for number, name in enumerate(classes)}
     return Manifest(
         name=_slug(data),
         slices=tuple(
-            Slice(path=row.path, label=numbers[row.label], patient=row.patient, split=row.split) for row in rows
+            Slice(path=row.path, name=row.name, label=numbers[row.label], patient=row.patient, split=row.split)
+            for row in rows
         ),
         classes=classes,
         positive=_choose_positive(classes, positive),
         positive_was_guessed=positive is None and len(classes) == 2,
-        skipped=tuple(skipped),
+        found=found,
+        patients_kind=kind,
+        patients_from=patients_from,
+        skipped=found.skipped,
     )
 
 
-def _find_top(folder: Path) -> Path:
-    """The one folder at an archive's top that holds all the rest, where there is one."""
-    folders, files = list_folder(folder)
-    is_top = files or len(folders) != 1 or any((folder / name).is_file() for name in MANIFEST_NAMES)
-    return folder if is_top else folders[0]
-
-
-def _check_unique(rows: list[Row]) -> None:
+def _check_unique(rows: Sequence[Row]) -> None:
     for path, count in Counter(row.path for row in rows).most_common(1):
         if count > 1:
             raise ValueError(f"{path} is listed {count} times; list each slice once")
 
 
-def _find_patients(rows: list[Row], root: Path, pattern: str) -> list[Row]:
+def _find_patients(rows: Sequence[Row], data: Path, pattern: str) -> list[Row]:
     try:
         compiled = re.compile(pattern)
     except re.error as error:
         raise ValueError(f"--patient-from {pattern!r} is no regular expression: {error}") from error
     found, unmatched = [], []
     for row in rows:
-        match = compiled.search(row.path.relative_to(root).as_posix())
+        match = compiled.search(row.name)
         patient = match and match[min(compiled.groups, 1)]
         if patient:
             found.append(replace(row, patient=patient))
         else:
-            unmatched.append(row.path)
+            unmatched.append(row)
     if unmatched:
         raise ValueError(
-            f"--patient-from {pattern!r} finds no patient in {unmatched[0]}, {len(unmatched)} of {len(rows)} "
-            f"slices in all; it must match every path below {root}"
+            f"--patient-from {pattern!r} finds no patient in {unmatched[0].path}, {len(unmatched)} of {len(rows)} "
+            f"slices in all; it must match every path below {data}, as {unmatched[0].name}"
         )
     return found
 
 
-def _find_classes(rows: list[Row], data: Path) -> tuple[str, ...]:
+def _find_classes(rows: Sequence[Row], data: Path) -> tuple[str, ...]:
     classes = tuple(sorted({row.label for row in rows}))
     if len(classes) < 2:
-        raise ValueError(f"{data} has the classes [{', '.join(classes)}]; it needs two or more; {LAYOUTS}")
+        raise ValueError(too_few_classes(data, classes))
     alike = defaultdict(list)
     for name in classes:
-        alike[name.casefold()].append(name)
+        alike[alike_key(name)].append(name)
     for names in alike.values():
         if len(names) > 1:
-            raise ValueError(f"the classes {' and '.join(names)} differ in case only; give them one spelling")
+            raise ValueError(
+                f"the classes {' and '.join(names)} differ in case only, or in spaces and dashes; give them "
+                "one spelling"
+            )
     return classes
 
 

@@ -16,7 +16,6 @@ from trainable.images import medmnist
 from trainable.images.decode import BadImageError, ImageFacts, resize_grey
 from trainable.images.limits import check_dimensions
 from trainable.images.pixel_format import GREY, PixelFormat
-from trainable.images.rows import Row
 from trainable.images.scales import Scale
 from trainable.images.volumes import is_volume, read_volume, show_slice
 
@@ -37,15 +36,6 @@ def split_member(path: Path) -> tuple[Path, int] | None:
 def hash_member(container_hash: str, number: int) -> str:
     """The SHA-256 that stands for an image inside a file of that hash."""
     return hashlib.sha256(f"{container_hash}#{number}".encode()).hexdigest()
-
-
-def list_rows(npz: Path) -> list[Row]:
-    """The images of a MedMNIST file with their classes and published splits. Raises as `medmnist.read_npz` does."""
-    found = medmnist.read_npz(npz)
-    return [
-        Row(path=name_member(npz, number), label=label, split=split)
-        for number, (label, split) in enumerate(zip(found.labels, found.splits, strict=True))
-    ]
 
 
 def cut_runs(paths: Sequence[Path], max_length: int) -> list[slice]:

@@ -4,41 +4,47 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainable.images.audit import Audit, audit_slices
+from trainable.images.audit import Audit, audit_slices, shorten_names
 from trainable.images.cache import build_cache, open_pixels
 from trainable.images.decode import BadImageError, ImageFacts
-from trainable.images.expand import expand_volumes
-from trainable.images.manifest import Manifest, Slice, read_manifest
+from trainable.images.faults import NotASliceError, count_left_out
+from trainable.images.find_slices import ALL_SLICES, find_slices
+from trainable.images.findings import check_blank_classes, find_blank, find_blank_slices
+from trainable.images.groups import group_slices
+from trainable.images.manifest import Manifest, Slice
+from trainable.images.names import with_printable_errors
 from trainable.images.near_duplicates import (
     PICTURE_SIZE,
     SAME_SCAN,
     SAME_SLICE,
     cluster,
     find_near_duplicates,
-    group_scans,
     judge_pairs,
     pair_equal,
 )
+from trainable.images.patients import Patients
 from trainable.images.pixel_format import GREY, PixelFormat
 from trainable.images.read_many import read_all
+from trainable.images.reading import Reading
+from trainable.images.scales import scale_warnings
 from trainable.images.slice_rule import SliceRule
 from trainable.images.splits import SPLITS, SplitRow, assign_splits, check_splits, read_splits, write_splits
 
-ALL_SLICES = SliceRule()
-GroupedBy = Literal["patient", "near-duplicates"]
+GroupedBy = Literal["patient", "runs"]
 Pair = tuple[int, int, float]
 
 NO_PATIENTS = (
-    "no patients are known: slices were grouped by near-duplicates, slices of one patient may lie in several "
-    "splits, and the test figure may be inflated; give patients by --patient-from or a manifest"
+    "no patients are known: slices were grouped by neighbouring numbers in their names and by likeness, slices of one "
+    "patient may lie in several splits, and the test figure may be inflated; give patients by --patient-from or a table"
 )
 
 
@@ -80,15 +86,20 @@ class SealedTest:
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedData:
-    """`grouped_by` says what keeps slices together; `warnings` belong on the terminal, the run and the model."""
+    """`grouped_by` says what keeps slices together; `warnings` belong on the terminal, the run and the model.
+
+    `reading` is how the data was read, with all that was guessed.
+    """
 
     training: TrainingData
     audit: Audit
     grouped_by: GroupedBy
     positive_was_guessed: bool
     warnings: tuple[str, ...]
+    reading: Reading
 
 
+@with_printable_errors
 def prepare_data(
     data: Path,
     *,
@@ -102,46 +113,57 @@ def prepare_data(
     num_workers: int = 1,
     form: PixelFormat = GREY,
     slice_rule: SliceRule = ALL_SLICES,
+    on_reading: Callable[[Reading], None] | None = None,
 ) -> PreparedData:
     """Read, check, split and decode the slices of `data`; `image_size` is the side in pixels.
 
-    `form` says what an image becomes: grey, in colour, a slice with its neighbours. Of a volume, which is a patient
-    unless the data say whose it is, `slice_rule` chooses the slices.
+    `form` says what an image becomes: windows, colours, a slice with its neighbours. Of a volume, which is a patient
+    unless the data say whose it is, `slice_rule` chooses the slices. `on_reading` is called with how the data was read
+    before any image is decoded, so that it is seen also where a check fails later.
 
     Splits are written to `splits_file` once. Where it exists already its rows are taken as they are, and every
     file must still have the content it had. Raises ValueError (BadImageError for a picture) or
     FileNotFoundError, naming the file: see `read_manifest`, `read_slice`, `check_splits`; also for identical
-    files in two splits or classes. With `skip_bad_images` unusable pictures are left out and counted.
+    files in two splits or classes, and for a class of blank slices. Files in order that hold no slice, such as
+    localizers, are left out and counted; with `skip_bad_images` unusable ones are too.
     """
-    manifest = read_manifest(
+    found = find_slices(
         data,
         unpack_into=cache_dir / "unpacked",
         patient_from=patient_from,
         positive=positive,
         skip_bad_images=skip_bad_images,
+        slice_rule=slice_rule,
+        num_workers=num_workers,
     )
-    found = expand_volumes(manifest.slices, slice_rule, skip_bad_images=skip_bad_images, num_workers=num_workers)
-    manifest = replace(manifest, slices=found.rows, skipped=(*manifest.skipped, *found.skipped))
+    manifest, reading = found.manifest, found.reading
+    if on_reading is not None:
+        on_reading(reading)
     if splits_file.exists():
         rows = read_splits(splits_file)
-        files, skipped = _look([row.path for row in rows], num_workers)
+        files, skipped, notes = _look([row.path for row in rows], num_workers)
         _check_unchanged(rows, files)
         pairs = find_near_duplicates(_stack(rows, files))
-        patients = _find_patients([row.path for row in rows], manifest, files)
-        notes = list(found.notes)
+        patients = _list_patients([row.path for row in rows], manifest, found.patients)
     else:
-        files, skipped = _look([item.path for item in manifest.slices], num_workers, skip_bad_images)
+        files, skipped, notes = _look([item.path for item in manifest.slices], num_workers, skip_bad_images)
         slices = [item for item in manifest.slices if item.path in files]
-        patients = _find_patients([item.path for item in slices], manifest, files)
+        patients = _list_patients([item.path for item in slices], manifest, found.patients)
         alike = find_near_duplicates(_stack(slices, files), SAME_SCAN)
         pairs = [pair for pair in alike if pair[2] >= SAME_SLICE]
-        rows, notes = _draw_up(manifest, slices, files, patients, alike, pairs, seed)
-        notes = [*found.notes, *notes]
+        rows, remarks = _draw_up(manifest, slices, files, patients, alike, pairs, seed)
+        notes += remarks
         splits_file.parent.mkdir(parents=True, exist_ok=True)
         write_splits(splits_file, rows)
 
-    warnings = [*notes, *([NO_PATIENTS] if patients is None else [])]
     facts = [files[row.path].facts for row in rows]
+    warnings = [
+        *reading.warnings,
+        *notes,
+        *scale_warnings(Counter(fact.scale for fact in facts)),
+        *_warn_of_blank(rows, _stack(rows, files)),
+        *([NO_PATIENTS] if patients is None else []),
+    ]
     shown = [row for split in ("train", "val") for row in rows if row.split == split and row.kept]
     return PreparedData(
         training=TrainingData(
@@ -165,9 +187,10 @@ def prepare_data(
             skipped=[*manifest.skipped, *skipped],
             warnings=warnings,
         ),
-        grouped_by="near-duplicates" if patients is None else "patient",
+        grouped_by="runs" if patients is None else "patient",
         positive_was_guessed=manifest.positive_was_guessed,
         warnings=tuple(warnings),
+        reading=reading,
     )
 
 
@@ -195,13 +218,25 @@ class _File:
 
 def _look(
     paths: Sequence[Path], num_workers: int, skip_bad_images: bool = False
-) -> tuple[dict[Path, _File], list[str]]:
-    """Each usable file, and the names of those left out. Raises the first file's error unless bad ones are skipped."""
-    found = {
-        path: look if isinstance(look, Exception) else _File(facts=look[0], picture=look[1])
-        for path, look in zip(paths, read_all(paths, PICTURE_SIZE, num_workers), strict=True)
-    }
-    bad = {path: file for path, file in found.items() if not isinstance(file, _File)}
+) -> tuple[dict[Path, _File], list[str], list[str]]:
+    """Each usable file, the names of the bad ones that were left out, and lines on those that hold no slice.
+
+    Raises the first bad file's error unless bad ones are skipped.
+    """
+
+    def keep(path: Path, facts: ImageFacts, pixels: NDArray[np.uint8]) -> _File:
+        return _File(facts=facts, picture=pixels)
+
+    files: dict[Path, _File] = {}
+    bad: dict[Path, BadImageError | OSError] = {}
+    left_out: list[NotASliceError] = []
+    for path, look in zip(paths, read_all(paths, PICTURE_SIZE, num_workers, keep), strict=True):
+        if isinstance(look, _File):
+            files[path] = look
+        elif isinstance(look, NotASliceError):
+            left_out.append(look)
+        else:
+            bad[path] = look
     if bad and not skip_bad_images:
         path, error = next(iter(bad.items()))
         fault = str(error) if str(path) in str(error) else f"{path}: {error}"
@@ -209,11 +244,16 @@ def _look(
             f"{fault} ({len(bad)} of {len(paths)} files cannot be used); mend or remove them, "
             "or leave them out by --skip-bad-images"
         ) from error
-    return {path: file for path, file in found.items() if isinstance(file, _File)}, [str(path) for path in bad]
+    return files, [str(path) for path in bad], count_left_out(left_out)
 
 
 def _stack(items: Sequence[Slice] | Sequence[SplitRow], files: Mapping[Path, _File]) -> NDArray[np.uint8]:
     return np.stack([files[item.path].picture for item in items])
+
+
+def _warn_of_blank(rows: Sequence[SplitRow], pictures: NDArray[np.uint8]) -> list[str]:
+    names, labels = shorten_names([row.path for row in rows]), [row.label for row in rows]
+    return [finding.line() for finding in find_blank_slices(names, labels, find_blank(pictures))]
 
 
 def _check_unchanged(rows: Sequence[SplitRow], files: Mapping[Path, _File]) -> None:
@@ -225,11 +265,12 @@ def _check_unchanged(rows: Sequence[SplitRow], files: Mapping[Path, _File]) -> N
         )
 
 
-def _find_patients(paths: Sequence[Path], manifest: Manifest, files: Mapping[Path, _File]) -> list[str] | None:
-    """The manifest's patients, else those of DICOM headers; None where some are unknown."""
-    by_path = {item.path: item.patient for item in manifest.slices}
-    patients = [by_path.get(path) or files[path].facts.patient for path in paths]
-    return None if None in patients else [str(patient) for patient in patients]
+def _list_patients(paths: Sequence[Path], manifest: Manifest, found: Patients) -> list[str] | None:
+    """The patients of the files; None where some are unknown."""
+    if found.ids is None:
+        return None
+    by_path = dict(zip((item.path for item in manifest.slices), found.ids, strict=True))
+    return [by_path[path] for path in paths] if all(path in by_path for path in paths) else None
 
 
 def _draw_up(
@@ -255,9 +296,8 @@ def _draw_up(
     if missing := [name for name in manifest.classes if name not in labels]:
         raise ValueError(f"class {missing[0]} has no usable picture; a classifier needs some of every class")
 
-    groups = group_scans(alike, len(slices))
-    if patients is not None:
-        groups = cluster(pair_equal(patients), len(slices))
+    check_blank_classes(labels, find_blank(_stack(slices, files)))
+    groups = group_slices(slices, patients, alike)
     notes: list[str] = []
     given = [item.split for item in slices if item.split is not None]
     if given:

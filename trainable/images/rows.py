@@ -1,210 +1,219 @@
-"""Rows of path, label, patient and split, from a folder of classes or from a CSV or Parquet manifest."""
+"""Rows of path, label, patient and split, as a CSV or Parquet table gives them."""
 
 from __future__ import annotations
 
-import csv
-import os
-from collections import Counter
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+from trainable.images.find_files import find_files
+from trainable.images.folders import exists, list_folder, volume_stem, walk
+from trainable.images.names import SPLIT_WORDS, is_missing, map_splits, merge_forms, printable, tidy
+from trainable.images.table import DELIMITERS, Role, Table, read_table_text
 
-LAYOUTS = "a data folder holds CLASS/slice or CLASS/PATIENT/slice"
+LAYOUTS = (
+    "a data folder holds CLASS/slice or CLASS/PATIENT/slice, with train, val and test folders above or below the "
+    "classes where there are any (docs/data.md shows each layout)"
+)
 MANIFEST_NAMES = ("manifest.csv", "manifest.parquet")
-SPLIT_NAMES = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
-_COLUMNS = ("path", "label", "patient", "split")
-_EXTRA_NAMES = {"__macosx", "thumbs.db", "desktop.ini", "dicomdir", "license", "readme"}
-_EXTRA_SUFFIXES = {
-    ".txt",
-    ".md",
-    ".csv",
-    ".tsv",
-    ".parquet",
-    ".json",
-    ".xml",
-    ".html",
-    ".pdf",
-    ".xlsx",
-    ".log",
-}
+
+
+def too_few_classes(data: Path, labels: Iterable[str]) -> str:
+    """The line for data of fewer than two classes."""
+    return f"{data} has the classes [{', '.join(sorted(labels))}]; it needs two or more; {LAYOUTS}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One slice as its source tells it. `split` is "train", "val" or "test"."""
+    """One slice or volume as its source gives it. `split` is "train", "val" or "test"; `name` is its path below the
+    data, as the user knows it."""
 
     path: Path
+    name: str
     label: str
     patient: str | None = None
     split: str | None = None
 
 
-def list_folder(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The folders and the files of a folder, sorted by name, without hidden ones and well-known extras."""
-    entries = sorted(
-        (
-            entry
-            for entry in folder.iterdir()
-            if not entry.name.startswith(".")
-            and entry.name.lower() not in _EXTRA_NAMES
-            and entry.suffix.lower() not in _EXTRA_SUFFIXES
-        ),
-        key=lambda entry: entry.name,
-    )
-    is_folder = [entry.is_dir() for entry in entries]
-    return (
-        [entry for entry, yes in zip(entries, is_folder, strict=True) if yes],
-        [entry for entry, yes in zip(entries, is_folder, strict=True) if not yes],
-    )
+@dataclass(frozen=True, kw_only=True)
+class FoundRows:
+    """The rows of a source and how it was read.
 
-
-def read_folder(root: Path, *, skipped: list[str] | None = None) -> list[Row]:
-    """Slices of `root/CLASS/slice` or `root/CLASS/PATIENT/slice`, one layout for all classes.
-
-    A class without pictures goes into `skipped` where that is given. Raises ValueError for it otherwise,
-    and for any other layout.
+    `columns` are pairs of what was found and the header it has, `splits` of a name and what it stands for.
+    `skipped` has a sentence for each row or class that cannot be used, `left_out` for what is not meant to be used
+    (files that a table does not list, masks), `notes` for what was taken as what, `warnings` for what may be wrong.
     """
-    folders, stray = list_folder(root)
-    if stray:
-        raise ValueError(f"{stray[0]} lies beside the class folders ({len(stray)} in all do); {LAYOUTS}")
-    if folders and all(folder.name.strip().lower() in SPLIT_NAMES for folder in folders):
-        raise ValueError(
-            f"the folders of {root} are named like splits ({', '.join(folder.name for folder in folders)}), "
-            "not like classes; write a manifest with the columns path,label,split instead"
-        )
-    rows: list[Row] = []
-    layouts: dict[bool, Path] = {}  # does a class have patient folders? one class of each kind
-    for folder in folders:
-        found = _read_class(folder)
-        if not found:
-            fault = f"the class folder {folder} holds no pictures"
-            if skipped is None:
-                raise ValueError(f"{fault}; fill it or remove it")
-            skipped.append(fault)
-            continue
-        layouts.setdefault(found[0].patient is not None, folder)
-        rows += found
-    if len(layouts) > 1:
-        raise ValueError(f"{layouts[True]} has a folder per patient, {layouts[False]} has none; use one layout")
-    return rows
+
+    rows: tuple[Row, ...]
+    source: str
+    layout: str
+    columns: tuple[tuple[str, str], ...] = ()
+    splits: tuple[tuple[str, str], ...] = ()
+    patients_from: str | None = None
+    skipped: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
-def _read_class(folder: Path) -> list[Row]:
-    patients, files = list_folder(folder)
-    if patients and files:
-        raise ValueError(f"{folder} holds files ({files[0].name}) and folders ({patients[0].name}); {LAYOUTS}")
-    label = folder.name.strip()
-    rows = [Row(path=path, label=label) for path in files]
-    for patient in patients:
-        deeper, files = list_folder(patient)
-        if deeper:
-            raise ValueError(f"{deeper[0]} is a folder too deep; {LAYOUTS}; for others write a manifest")
-        rows += [Row(path=path, label=label, patient=patient.name) for path in files]
-    return rows
+def read_table(manifest: Path, *, skip_bad: bool = False, whole_folder: bool = False) -> FoundRows:
+    """Slices of a table, in its order; a path that is a folder is a series, each file of it one slice. Where no column
+    has paths, each patient is a folder, with all that lies below.
 
-
-def read_table(manifest: Path, *, skipped: list[str] | None = None) -> list[Row]:
-    """Slices of a manifest, in its order; a path that is a folder is a series, each file of it one slice.
-
-    A row without label or path, of a missing file or of a path that leaves the manifest's folder goes into
-    `skipped` where that is given. Raises ValueError for it otherwise; always for an unknown split, and for
-    patients or splits that are given in some rows only.
+    With `skip_bad`, a row without label or path, of a missing file or of a path that leaves the table's folder is
+    told in `skipped`. Raises ValueError for it otherwise; always for an unknown split, for several labels in one
+    field, and for patients or splits that are given in some rows only. `whole_folder` says that the table stands
+    for the whole folder it lies in: what it does not list there is counted.
     """
+    table = read_table_text(manifest)
+    files = find_files(manifest.parent, [values["path"] for _, values in table.records])
+    splits = _find_splits(manifest, table)
+    usable, faults = _sort_out(manifest, table, files.paths)
+    if faults and not skip_bad:
+        raise ValueError(f"{faults[0]}; {len(faults)} of {len(table.records)} rows cannot be used")
+    for role in ("patient", "split"):
+        if role in table.columns and (count := sum(is_missing(v[role], none_too=True) for _, v in table.records)):
+            raise ValueError(
+                f"{count} of {len(table.records)} rows of {manifest} have no {role}; fill the column or drop it"
+            )
+    _check_single_labels(manifest, [(number, values["label"]) for number, values in usable])
+    labels, merged_labels = merge_forms(values["label"] for _, values in usable)
+    patients, merged_patients = merge_forms((v["patient"] for _, v in usable if "patient" in v), loosely=True)
     rows: list[Row] = []
-    faults: list[str] = []
-    num_empty: Counter[str] = Counter()
-    num_rows = 0
-    for where, values in _parse(manifest):
-        num_rows += 1
-        num_empty.update(column for column in ("patient", "split") if values.get(column) == "")
-        split = values.get("split")
-        if split and split.lower() not in SPLIT_NAMES:
-            raise ValueError(f"{where} has the split {split!r}; known are {', '.join(SPLIT_NAMES)}")
-        target = Path(os.path.normpath(manifest.parent / values["path"]))
-        if fault := _find_fault(values, manifest.parent, target):
-            faults.append(f"{where} {fault}")
-            continue
+    for _, values in usable:
+        target = files.paths[values["path"]]
+        name = target.relative_to(manifest.parent).as_posix()
+        by_name = name if target.is_dir() or volume_stem(target) else None
         rows += [
             Row(
                 path=path,
-                label=values["label"],
-                patient=values.get("patient") or None,
-                split=SPLIT_NAMES[split.lower()] if split else None,
+                name=path.relative_to(manifest.parent).as_posix(),
+                label=labels[values["label"]],
+                patient=patients[values["patient"]] if "patient" in values else by_name,
+                split=splits[values["split"]] if "split" in values else None,
             )
-            for path in _list_series(target)
+            for path in _list_series(target, deep=table.columns["path"] == table.columns.get("patient"))
         ]
-    if faults and skipped is None:
-        raise ValueError(f"{faults[0]}; {len(faults)} of {num_rows} rows cannot be used")
-    if skipped is not None:
-        skipped += faults
-    for column, count in num_empty.items():
-        raise ValueError(f"{count} of {num_rows} rows of {manifest} have no {column}; fill the column or drop it")
-    return rows
+    rows, patients_from = _settle_patients(rows, table)
+    unlisted = _count_unlisted(manifest.parent, rows, whole_folder)
+    return FoundRows(
+        rows=tuple(rows),
+        source=f"the table {manifest}"
+        + (f", {DELIMITERS.get(table.delimiter, table.delimiter)}-separated" if table.delimiter else ""),
+        layout="a row a slice",
+        columns=tuple(table.columns.items()),
+        splits=tuple(sorted((tidy(name), split) for name, split in splits.items())),
+        patients_from=patients_from,
+        skipped=tuple(faults),
+        left_out=tuple(unlisted),
+        notes=(
+            *files.notes,
+            *(f"the labels {', '.join(map(printable, forms))} are one class, {forms[0]}" for forms in merged_labels),
+            *(
+                [f"{len(merged_patients)} patients are written in several forms (as 1 and 1.0)"]
+                if merged_patients
+                else []
+            ),
+            *([f"columns not read: {_shorten(table.unread)}"] if table.unread else []),
+        ),
+    )
 
 
-def _find_fault(values: dict[str, str], root: Path, target: Path) -> str | None:
-    path = values["path"]
+def _find_splits(manifest: Path, table: Table) -> Mapping[str, str]:
+    if "split" not in table.columns:
+        return {}
+    values = [(number, row["split"]) for number, row in table.records if not is_missing(row["split"], none_too=True)]
+    splits = map_splits(dict.fromkeys(value for _, value in values))
+    for number, value in values:
+        if value not in splits:
+            raise ValueError(
+                f"{manifest}, row {number} has the split {value!r} (column {table.columns['split']}); known are "
+                f"{SPLIT_WORDS}; correct it, or rename the column if it holds no splits"
+            )
+    return splits
+
+
+def _sort_out(
+    manifest: Path, table: Table, paths: Mapping[str, Path]
+) -> tuple[list[tuple[int, Mapping[Role, str]]], list[str]]:
+    """The records that can be used, and the faults of the others."""
+    usable, faults = [], []
+    for number, values in table.records:
+        if fault := _find_fault(values, manifest.parent, paths[values["path"]]):
+            faults.append(f"{manifest}, row {number} {fault}")
+        else:
+            usable.append((number, values))
+    return usable, faults
+
+
+def _find_fault(values: Mapping[Role, str], root: Path, target: Path) -> str | None:
+    path, label = values["path"], values["label"]
     if not path.strip():
         return "has no path"
-    if not values["label"]:
+    if not tidy(label):
         return f"has no label ({path})"
-    if not target.is_relative_to(root):
+    if is_missing(label):
+        return (
+            f"has the label {label!r} ({path}), which stands for a missing value; fill it, leave the row out, or give "
+            "the class another name"
+        )
+    if not target.is_relative_to(root) or re.match(r"[A-Za-z]:[\\/]", path):
         return f"leaves the manifest's folder ({path}); paths are relative to it"
-    if not target.exists():
+    if not exists(target):
         return f"names a missing file ({path}, looked for at {target})"
     return None
 
 
-def _list_series(path: Path) -> list[Path]:
+def _check_single_labels(manifest: Path, labels: Sequence[tuple[int, str]]) -> None:
+    """Refuse several labels in one field: `COVID|Effusion`, `['a', 'b']`, or `a, b` where a or b stands alone too."""
+    whole = {tidy(label).casefold() for _, label in labels}
+    several = []
+    for number, label in labels:
+        text = tidy(label)
+        parts = [part.strip().casefold() for part in re.split(r"[|;,/+&]|\band\b", text) if part.strip()]
+        is_list = text[:1] + text[-1:] in ("[]", "{}") or "|" in text
+        if is_list or (len(parts) > 1 and any(part in whole for part in parts)):
+            several.append((number, text))
+    if several:
+        number, text = several[0]
+        raise ValueError(
+            f"{manifest}, row {number} has several labels in one field ({text}; {len(several)} of {len(labels)} rows "
+            "do); a slice has one class here: keep one label a row, or give each combination a name of its own"
+        )
+
+
+def _settle_patients(rows: list[Row], table: Table) -> tuple[list[Row], str | None]:
+    """The rows with patients for all or for none, and where these come from."""
+    if "patient" in table.columns:
+        return rows, f"the column {table.columns['patient']}"
+    if not rows or any(row.patient is None for row in rows):
+        return [replace(row, patient=None) for row in rows], None
+    return rows, "the volumes' names" if volume_stem(rows[0].path) else "the folders of series"
+
+
+def _list_series(path: Path, *, deep: bool) -> list[Path]:
     if not path.is_dir():
         return [path]
-    folders, files = list_folder(path)
+    folders, files = ([], list(walk(path))) if deep else list_folder(path)
     if folders or not files:
         raise ValueError(f"{path} {'holds folders' if folders else 'is empty'}; a series is a folder of slices")
     return files
 
 
-def _parse(manifest: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """Each row's name ("FILE, row N", the header being row 1) and the text of its known columns."""
-    table: Iterable[Mapping[str | None, object]]
-    if manifest.suffix.lower() == ".csv":
-        try:
-            with manifest.open(newline="", encoding="utf-8-sig") as file:
-                reader = csv.DictReader(file)
-                names, table = list(reader.fieldnames or ()), list(reader)
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{manifest} is not UTF-8 text ({error}); save it as UTF-8") from error
-    else:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        try:
-            names = pq.read_schema(manifest).names
-            wanted = [name for name in names if name.strip().lower() in _COLUMNS]
-            table = pq.read_table(manifest, columns=wanted).to_pylist()
-        except pa.ArrowInvalid as error:
-            raise ValueError(f"{manifest} is not a Parquet file: {error}") from error
-    columns = {name: name.strip().lower() for name in names if name.strip().lower() in _COLUMNS}
-    if not {"path", "label"} <= set(columns.values()):
-        raise ValueError(f"{manifest} has the columns {', '.join(names)}; it needs path,label[,patient][,split]")
-    for number, row in enumerate(table, start=2):
-        if None in row:
-            raise ValueError(f"{manifest}, row {number} has more fields than the header; quote names with commas")
-        values = {column: _to_text(row[name]) for name, column in columns.items()}
-        yield (
-            f"{manifest}, row {number}",
-            {column: text if column == "path" else text.strip() for column, text in values.items()},
-        )
+def _count_unlisted(root: Path, rows: Sequence[Row], whole_folder: bool) -> list[str]:
+    """A sentence on the files that lie where the table's slices lie and are not in it."""
+    listed = {row.path for row in rows}
+    tops = [root] if whole_folder else sorted({root / Path(row.name).parts[0] for row in rows if "/" in row.name})
+    unlisted = [path for top in tops for path in (walk(top) if top.is_dir() else []) if path not in listed]
+    if not unlisted:
+        return []
+    example = unlisted[0].relative_to(root).as_posix()
+    return [
+        f"{len(unlisted)} of {len(unlisted) + len(listed)} files beside the table are not in it and are left out "
+        f"({example}{', ...' if len(unlisted) > 1 else ''})"
+    ]
 
 
-def _to_text(value: object) -> str:
-    if value is None or value != value:  # NaN
-        return ""
-    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
+def _shorten(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

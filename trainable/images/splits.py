@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
-import os
+import io
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from trainable.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,13 +83,15 @@ def check_splits(
         files = names if names is not None else [f"slice {index}" for index in range(len(splits))]
         raise ValueError(
             f"{len(straddling)} patients are in two splits: {files[one]} ({splits[one]}) and {files[two]} "
-            f"({splits[two]}) are of one patient; put each patient into one split, or drop the split column"
+            f"({splits[two]}) are of one patient; put each patient into one split, drop "
+            "the splits, or, where they are different people, give patients by --patient-from or a table"
         )
-    for needed in ("train", "test"):
+    advice = {"train": "add it", "test": "add it, or name val test (val is then drawn from train)"}
+    for needed, what_to_do in advice.items():
         if needed not in splits:
             raise ValueError(
-                f"the split column has no {needed} split, only {', '.join(sorted(set(splits)))}; "
-                "add it, or drop the column to have splits drawn"
+                f"the splits given have no {needed}, only {', '.join(sorted(set(splits)))}; {what_to_do}, or "
+                "drop the column or folders of splits to have all drawn"
             )
     note = None
     if "val" not in splits:
@@ -96,7 +100,7 @@ def check_splits(
     for label in sorted(set(labels)):
         for split in SPLITS:
             if (split, label) not in present:
-                raise ValueError(f"class {label} has no slice in the {split} split; add some, or drop the split column")
+                raise ValueError(f"class {label} has no slice in the {split} split; add some, or drop the splits")
     return tuple(splits), note
 
 
@@ -120,7 +124,7 @@ def _carve_val(
     num_val = drawn.count("val")
     return (
         completed,
-        f"the split column has no val: {num_val} of its {len(train)} train slices were drawn for it",
+        f"the splits given have no val: {num_val} of its {len(train)} train slices were drawn for it",
     )
 
 
@@ -177,14 +181,11 @@ def _check_lengths(*columns: Sequence[object] | np.ndarray) -> None:
 
 def write_splits(path: Path, rows: Sequence[SplitRow]) -> None:
     """Write splits.csv, aside and renamed: it is whole or absent."""
-    aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with aside.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        writer = csv.writer(file)
-        writer.writerow(field.name for field in fields(SplitRow))
-        writer.writerows(astuple(row) for row in rows)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(field.name for field in fields(SplitRow))
+    writer.writerows(astuple(row) for row in rows)
+    write_atomically(path, text.getvalue())
 
 
 def read_splits(path: Path) -> tuple[SplitRow, ...]:

@@ -104,7 +104,7 @@ def test_mosmeds_layout_is_taken_as_it_is_unpacked(rule: str, num_slices: int, m
         of_volume.setdefault(member[0], set()).add((row.group, row.split))
     assert len(of_volume) == 20
     assert all(len(places) == 1 for places in of_volume.values()), "a volume lies in one split, as one patient"
-    assert f"volumes: 20 were read as {20 * num_slices} slices, by the rule {rule}" in prepared.warnings
+    assert f"volumes: 20 were read as {20 * num_slices} slices, by the rule {rule}" in prepared.reading.notes
 
 
 def test_slices_and_their_neighbours_reach_the_cache(mosmed: Path, tmp_path: Path) -> None:

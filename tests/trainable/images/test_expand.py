@@ -16,9 +16,15 @@ from trainable.images.slice_rule import SliceRule
 @pytest.fixture
 def rows(tmp_path: Path) -> list[Row]:
     return [
-        Row(path=save_nifti(tmp_path / "CT-0" / "study_1.nii.gz", draw_chest()), label="CT-0"),
-        Row(path=tmp_path / "CT-0" / "a.png", label="CT-0", patient="a", split="train"),
-        Row(path=save_nifti(tmp_path / "CT-1" / "study_1.nii", draw_chest()), label="CT-1", patient="p", split="val"),
+        Row(path=save_nifti(tmp_path / "CT-0" / "study_1.nii.gz", draw_chest()), name="one", label="CT-0"),
+        Row(path=tmp_path / "CT-0" / "a.png", name="a", label="CT-0", patient="a", split="train"),
+        Row(
+            path=save_nifti(tmp_path / "CT-1" / "study_1.nii", draw_chest()),
+            name="two",
+            label="CT-1",
+            patient="p",
+            split="val",
+        ),
     ]
 
 
@@ -39,10 +45,11 @@ def test_a_volume_becomes_slices_of_one_patient(rows: list[Row]) -> None:
 
 
 def test_slices_of_a_manifest_are_expanded_too(rows: list[Row]) -> None:
-    item = Slice(path=rows[0].path, label=1)
+    item = Slice(path=rows[0].path, name="CT-0/study_1.nii.gz", label=1)
     found = expand_volumes([item], SliceRule(kind="lung"))
     assert [split_member(row.path) for row in found.rows] == [(item.path, number) for number in range(3, 8)]
     assert {row.label for row in found.rows} == {1}
+    assert found.rows[0].name == "CT-0/study_1.nii.gz#3"
 
 
 def test_without_volumes_nothing_changes(rows: list[Row]) -> None:

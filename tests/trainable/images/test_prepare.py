@@ -17,6 +17,7 @@ from trainable.images.cache import open_pixels
 from trainable.images.decode import decode_slice
 from trainable.images.near_duplicates import judge_pairs
 from trainable.images.prepare import PreparedData, open_sealed_test, prepare_data
+from trainable.images.reading import Reading
 from trainable.images.splits import read_splits
 
 
@@ -88,12 +89,14 @@ def test_the_named_pairs_of_covid_ct_leave_train_and_stay_in_test(
 ) -> None:
     home, prepared = covid_ct
     rows = {row.path.name: row for row in read_splits(home / "splits.csv")}
-    assert {name for name, row in rows.items() if not row.kept} == {"71%0.jpg", "71%1.jpg"}
+    twice = {f"2020.03.22.20040782-p24-1533-{number}.png" for number in (1, 4, 5, 6, 7)}
+    assert {name for name, row in rows.items() if not row.kept} == {"71%0.jpg", "71%1.jpg", *twice}
     flagged = {name for name, row in rows.items() if row.split == "test" and row.near_duplicate}
-    assert flagged == {"kjr-21-e24-p5-29.png", "kjr-21-e24-p5-31.png"}
+    others = {f"2020.03.22.20040782-p25-{number}.png" for number in range(1542, 1547)}
+    assert flagged == {"kjr-21-e24-p5-29.png", "kjr-21-e24-p5-31.png", *others}
     training = prepared.training
-    assert open_pixels(Path(training.pixels_path)).shape == (541, 32, 32)
-    assert training.is_val.sum() == 118 and len(training.labels) == 541
+    assert open_pixels(Path(training.pixels_path)).shape == (536, 32, 32)
+    assert training.is_val.sum() == 113 and len(training.labels) == 536
     assert training.classes[training.positive] == "COVID"
 
 
@@ -101,7 +104,7 @@ def test_the_test_split_of_covid_ct_is_kept_whole_and_sealed(covid_ct: tuple[Pat
     home, prepared = covid_ct
     test = [row for row in read_splits(home / "splits.csv") if row.split == "test"]
     assert Counter(row.label for row in test) == {"COVID": 98, "NonCOVID": 105}
-    assert sum(row.near_duplicate for row in test) == 2
+    assert sum(row.near_duplicate for row in test) == 7
     assert len({row.group for row in test}) == 95
     assert not {row.group for row in test} & set(prepared.training.groups.tolist())
 
@@ -144,7 +147,7 @@ def test_without_patients_groups_are_clusters_and_it_warns(flat_folder: Path, tm
     picture = Image.open(flat_folder / "sick" / "0.png")
     picture.resize((48, 48)).save(flat_folder / "sick" / "copy.png")
     prepared = prepare(flat_folder, tmp_path)
-    assert prepared.grouped_by == "near-duplicates" and prepared.audit.num_patients is None
+    assert prepared.grouped_by == "runs" and prepared.audit.num_patients is None
     assert "may be inflated" in prepared.warnings[0]
     rows = {row.path.name: row for row in read_splits(tmp_path / "splits.csv")}
     assert rows["0.png"].group == rows["copy.png"].group
@@ -179,6 +182,17 @@ def test_resume_names_a_file_that_is_no_longer_what_it_was(change: str, patients
         victim.unlink()
     with pytest.raises(ValueError, match=r"p04/\d.png"):
         prepare(patients_folder, tmp_path)
+
+
+def test_how_the_data_was_read_is_known_before_a_later_check_fails(tmp_path: Path) -> None:
+    for number, split in enumerate(("train", "train", "val", "val")):
+        write_picture(tmp_path / "data" / split / ("sick", "well")[number % 2] / "0.png", number)
+    readings: list[Reading] = []
+    with pytest.raises(ValueError, match="the splits given have no test, only train, val; add it, or name val test"):
+        prepare(tmp_path / "data", tmp_path, on_reading=readings.append)
+    assert [line for reading in readings for line in reading.lines() if "splits" in line] == [
+        "  splits    train is train, val is val"
+    ]
 
 
 def test_a_bad_picture_is_an_error_or_is_skipped_and_counted(patients_folder: Path, tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_val_is_drawn_from_train_by_groups() -> None:
     labels, groups = _uneven_set()
     given = tuple("test" if int(group.split()[1]) % 5 == 0 else "train" for group in groups)
     splits, note = check_splits(given, groups, labels, seed=1)
-    assert note is not None and note.startswith("the split column has no val: ")
+    assert note is not None and note.startswith("the splits given have no val: ")
     assert len({*zip(groups, splits, strict=True)}) == len(set(groups))
     assert all((old == "test") == (new == "test") for old, new in zip(given, splits, strict=True))
     assert splits.count("val") / given.count("train") == pytest.approx(2 / 9, abs=0.02)
@@ -122,8 +122,8 @@ def test_val_is_drawn_from_train_by_groups() -> None:
 @pytest.mark.parametrize(
     ("splits", "message"),
     [
-        (("train",) * 4 + ("val",) * 2, "no test split, only train, val; add it, or drop"),
-        (("test",) * 4 + ("val",) * 2, "no train split"),
+        (("train",) * 4 + ("val",) * 2, "have no test, only train, val; add it, or name val test .*or drop"),
+        (("test",) * 4 + ("val",) * 2, "have no train, only test, val"),
         (("train", "val", "val", "val", "test", "test"), "class 1 has no slice in the train split"),
         (("train",) * 5 + ("holdout",), "unknown split 'holdout'"),
     ],

@@ -1,0 +1,172 @@
+"""Optuna's samplers and pruners on a table of curves: what they propose is moved to the nearest row that is free."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import optuna
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler, TPESampler
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from benchmarks.curve_tables import CurveTable
+from search.core.decisions import Verdict
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+LOG_FROM = 50.0
+"""A positive number whose largest value is so many times its smallest is drawn evenly in the logarithm."""
+
+
+class TableSpace:
+    """The define-by-run space of a table: categories that decide which others are there are drawn first."""
+
+    def __init__(self, table: CurveTable) -> None:
+        names = dict.fromkeys(name for params in table.params for name in params)
+        values = {name: [params[name] for params in table.params if name in params] for name in names}
+        self.distributions = {name: _distribution(values[name]) for name in names}
+        everywhere = [name for name in names if len(values[name]) == len(table.params)]
+        parents = [name for name in everywhere if isinstance(self.distributions[name], CategoricalDistribution)]
+        self.always = everywhere
+        self.wanted: dict[str, tuple[str, frozenset[Any]]] = {}
+        for name in names.keys() - set(everywhere):
+            self.wanted[name] = self._parent_of(name, parents, table)
+
+    def _parent_of(self, name: str, parents: list[str], table: CurveTable) -> tuple[str, frozenset[Any]]:
+        for parent in parents:
+            with_it = frozenset(params[parent] for params in table.params if name in params)
+            if all((params[parent] in with_it) == (name in params) for params in table.params):
+                return parent, with_it
+        raise ValueError(f"{table.name}: no category says when {name!r} is there; this table cannot be searched by TPE")
+
+    def active(self, name: str, params: Mapping[str, Any]) -> bool:
+        if name not in self.wanted:
+            return True
+        parent, values = self.wanted[name]
+        return params.get(parent) in values
+
+
+def _distribution(values: list[Any]) -> BaseDistribution:
+    if not all(isinstance(value, int | float) for value in values):
+        return CategoricalDistribution(sorted(set(values)))
+    low, high = min(values), max(values)
+    is_log = low > 0 and high / low > LOG_FROM
+    if all(isinstance(value, int) for value in values):
+        return IntDistribution(low, high, log=is_log)
+    return FloatDistribution(low, high, log=is_log)
+
+
+class _Snapped(BaseSampler):
+    """A sampler whose every proposal is moved to a free row before Optuna hears of it."""
+
+    def __init__(self, inner: BaseSampler, space: TableSpace, table: CurveTable) -> None:
+        self.inner, self.space, self.table = inner, space, table
+        self.free: NDArray[np.bool_] = np.ones(len(table.params), dtype=bool)
+        self.row = 0
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return dict(self.space.distributions)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        params = self.inner.sample_relative(study, trial, self.inner.infer_relative_search_space(study, trial))
+        for name in [*self.space.always, *self.space.wanted]:
+            if not self.space.active(name, params):
+                params.pop(name, None)
+            elif name not in params:
+                distribution = self.space.distributions[name]
+                params[name] = self.inner.sample_independent(study, trial, name, distribution)
+        self.row = self.table.nearest(params, self.free)
+        return dict(self.table.params[self.row])
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        raise AssertionError(f"{param_name} is in the row already")
+
+
+class OptunaProposer:
+    """A study that proposes rows. `tells` says what it hears of a trial that does not go on:
+
+    "complete": COMPLETE with its last value, as Ray's OptunaSearch has it; "pruned": PRUNED with all its values.
+    """
+
+    def __init__(
+        self,
+        table: CurveTable,
+        sampler: BaseSampler,
+        *,
+        tells: str = "pruned",
+        pruner: optuna.pruners.BasePruner | None = None,
+    ) -> None:
+        self.free: NDArray[np.bool_] = np.ones(len(table.params), dtype=bool)
+        self.space = TableSpace(table)
+        self.sampler = _Snapped(sampler, self.space, table)
+        self.storage = optuna.storages.InMemoryStorage()
+        self.study = optuna.create_study(
+            storage=self.storage, sampler=self.sampler, direction="maximize", pruner=pruner
+        )
+        self.tells = tells
+        self.trials: dict[int, Trial] = {}
+        self.last: dict[int, float] = {}
+        self.is_told: set[int] = set()
+
+    def propose(self, number: int) -> int:
+        self.sampler.free = self.free
+        trial = self.study.ask()
+        params: dict[str, Any] = {}
+        for name in [*self.space.always, *self.space.wanted]:
+            if self.space.active(name, params):
+                params[name] = trial._suggest(name, self.space.distributions[name])
+        self.trials[number] = trial
+        return self.sampler.row
+
+    def report(self, number: int, epoch: int, value: float) -> None:
+        if not np.isfinite(value):
+            return
+        self.last[number] = value
+        frozen = self.storage._get_trial(self.trials[number]._trial_id)
+        frozen.intermediate_values[epoch] = value  # of a paused trial too, which Optuna thinks has ended
+
+    def pause(self, number: int) -> None:
+        """A paused trial counts as pruned until it goes on: what it shows later is added to its values."""
+        self._tell(number, TrialState.PRUNED)
+
+    def end(self, number: int, *, is_complete: bool) -> None:
+        is_complete = is_complete or self.tells == "complete"
+        self._tell(number, TrialState.COMPLETE if is_complete else TrialState.PRUNED)
+
+    def _tell(self, number: int, state: TrialState) -> None:
+        trial = self.trials[number]
+        if number not in self.last:
+            state = TrialState.FAIL if state is TrialState.COMPLETE else state
+        value = self.last.get(number)
+        if number not in self.is_told:
+            self.is_told.add(number)
+            self.study.tell(trial, value if state is TrialState.COMPLETE else None, state=state)
+        elif state is TrialState.COMPLETE:
+            frozen = self.storage._get_trial(trial._trial_id)
+            frozen.state, frozen.values = state, [value]
+
+
+def build_tpe(seed: int, *, is_group: bool) -> TPESampler:
+    """Optuna's own defaults, or the multivariate one over groups that ctsearch takes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return TPESampler(seed=seed, multivariate=True, group=True) if is_group else TPESampler(seed=seed)
+
+
+class Pruned:
+    """The rule of an Optuna pruner: `trial.should_prune()` after every epoch."""
+
+    def __init__(self, proposer: OptunaProposer) -> None:
+        self.proposer = proposer
+
+    def verdict(self, number: int, value: float) -> Verdict:
+        if not np.isfinite(value):
+            return Verdict.STOP
+        return Verdict.STOP if self.proposer.trials[number].should_prune() else Verdict.CONTINUE

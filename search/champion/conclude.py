@@ -1,0 +1,127 @@
+"""The end of a search: its report, its figures for other programs, and the last lines for the user."""
+
+from __future__ import annotations
+
+import statistics
+from typing import TYPE_CHECKING, Any
+
+from mlflow import MlflowClient
+
+from search.champion.figures import draw_champion, draw_data
+from search.champion.report import ReportParts, write_report
+from search.core.describe import describe_params
+from search.core.folder import SearchFolder, default_home, write_json
+from trainable.images.splits import read_splits
+from trainable.run_log import is_lost_connection
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from search.champion.crown import Champion
+    from search.core.ledger import Ledger
+    from search.observers.tracking import Tracking
+    from trainable.images.prepare import PreparedData
+
+NUM_COMPARED = 10
+
+
+def report_search(
+    ledger: Ledger,
+    champion: Champion | None,
+    data: PreparedData,
+    folder: SearchFolder,
+    tracking: Tracking,
+    *,
+    budget_line: str,
+    importances: Mapping[str, float],
+    recipe_lines: Sequence[str] = (),
+) -> None:
+    """Write the report into the search's folder and, with the leaderboard, to the parent run."""
+    entry = ledger.entries[champion.number] if champion else None
+    strength = entry.params.get("augmentation") if entry else None
+    metric = tracking.metric.removeprefix("val_")
+    figures = list(champion.figures) if champion else []
+    if entry is not None and entry.run_id is not None:
+        try:
+            figures.append(draw_champion(MlflowClient(tracking.uri), entry, folder.folder, metric=metric))
+        except Exception as error:  # the report is worth more than this figure
+            if not is_lost_connection(error):
+                raise
+    compared = [entry.run_id for entry in ledger.ranked()[:NUM_COMPARED] if entry.run_id]
+    parts = ReportParts(
+        search=folder.name,
+        metric=metric,
+        champion=champion,
+        data_lines=[f"{data.training.name}, data hash {data.training.data_hash}", *data.audit.lines()],
+        budget_lines=[budget_line],
+        importances=importances,
+        recipe_lines=recipe_lines,
+        compare_url=tracking.compare_url(compared) if len(compared) > 1 else None,
+        data_figures=draw_data(data, read_splits(folder.splits_file), folder.folder, strength=strength),
+        champion_figures=figures,
+    )
+    for file in write_report(folder.folder, ledger, parts):
+        tracking.log_file(file)
+
+
+def write_result(
+    ledger: Ledger, champion: Champion | None, data: PreparedData, folder: SearchFolder, facts: Mapping[str, Any]
+) -> None:
+    """The search's figures for other programs: `result.json` in its folder. `facts` stand beside them."""
+    values = [entry.best_value for entry in ledger.ranked() if entry.best_value is not None]
+    result: dict[str, Any] = {
+        "data": data.training.name,
+        "data_hash": data.training.data_hash,
+        "num_trials": len(ledger.entries),
+        "outcomes": dict(ledger.counts()),
+        "num_epochs": sum(len(entry.values) for entry in ledger.entries.values()),
+        "median_value": statistics.median(values) if values else None,
+    }
+    if champion is not None:
+        result |= {"champion": champion.number, "params": dict(champion.params), "best_epoch": champion.epoch}
+        result |= {"metric": champion.metric, "validation_value": champion.value, "warnings": list(champion.warnings)}
+        result |= {"model_name": champion.model_name, "version": champion.version, "alias": champion.alias}
+        result |= {"num_openings": champion.num_openings}
+        if champion.test is not None:
+            result |= champion.test.to_metrics("test")
+        if champion.test_without_duplicates is not None:
+            result |= champion.test_without_duplicates.to_metrics("test_without_duplicates")
+    write_json(folder.folder / "result.json", result | dict(facts))
+
+
+def describe_end(champion: Champion, folder: SearchFolder, *, has_own_data: bool) -> list[str]:
+    """The last lines: what came out, what to open, and what to type next."""
+    ui = "ctsearch ui" + ("" if folder.home == default_home().expanduser().absolute() else f" --home {folder.home}")
+    lines = [
+        "",
+        f"Champion     trial {champion.number}, {champion.params['architecture']}, {describe_params(champion.params)}",
+        f"Validation   {champion.metric} {champion.value:.4f} at epoch {champion.epoch}",
+    ]
+    if (test := champion.test) is not None:
+        figures = [
+            f"{name} {test.metrics[name]:.3f} ({low:.3f} to {high:.3f})"
+            for name, (low, high) in test.intervals.items()
+            if name in ("auc", "accuracy", "sensitivity", "specificity")
+        ]
+        lines.append(f"Sealed test  {', '.join(figures)}")
+        lines.append(
+            f"             {test.num_slices} slices in {test.num_groups} groups, 95 % intervals by bootstrap over "
+            "groups"
+        )
+    lines += [f"Warning      {warning}" for warning in champion.warnings]
+    if champion.version:
+        lines.append(
+            f"Registered   {champion.model_name} version {champion.version} as {champion.alias}, and "
+            f"{champion.model_name}-images version {champion.images_version}"
+        )
+    else:
+        lines.append(f"Saved        {champion.models}; ctsearch search --resume {folder.name} registers it in MLflow")
+    lines += [
+        f"Report       {folder.folder / 'report.md'}",
+        f"Open         {ui}     (the MLflow UI: compare the runs of {folder.name})",
+    ]
+    if has_own_data:
+        lines.append("Next         ctsearch search --data ... --time-budget 2h     (search on; the better model wins)")
+    else:
+        lines.append("Next         ctsearch search --data FOLDER     (your own slices, one subfolder per class)")
+    return lines

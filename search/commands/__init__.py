@@ -1,0 +1,1 @@
+"""The commands of `ctsearch` beside `search`: train, classify, export, submit, models, recipes."""

@@ -1,0 +1,59 @@
+"""What a search may spend and has spent: wall time, GPU-hours; kept on disk across sessions."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from search.core.stop import StopReason, StopRequest
+from trainable.records import read_record, write_record
+
+
+class Budget:
+    """Asks for the search's end when it is spent.
+
+    `devices_per_trial` is what one running trial occupies: GPUs, or cores where trials use no GPU. A limit of None does
+    not bind; `device_hours` counts GPU-hours, or core-hours where trials use no GPU.
+    """
+
+    def __init__(
+        self,
+        spent_file: Path,
+        *,
+        devices_per_trial: float = 1.0,
+        time_budget_s: float | None = None,
+        device_hours: float | None = None,
+        stop: StopRequest | None = None,
+    ) -> None:
+        self.spent_file = spent_file
+        self.devices_per_trial = devices_per_trial
+        self.time_budget_s = time_budget_s
+        self.device_hours = device_hours
+        self.stop = stop or StopRequest()
+        spent = read_record(spent_file) if spent_file.exists() else {}
+        self.earlier_s: float = spent.get("wall_s", 0.0)
+        self.device_s: float = spent.get("device_s", 0.0)
+        self.began_s = time.monotonic()
+        self.saved_s = 0.0
+
+    @property
+    def wall_s(self) -> float:
+        return self.earlier_s + time.monotonic() - self.began_s
+
+    def charge(self, step_s: float) -> None:
+        """A trial has held its devices for `step_s` more seconds."""
+        self.device_s += step_s * self.devices_per_trial
+        if time.monotonic() - self.saved_s > 1:
+            self.save()
+
+    def save(self) -> None:
+        self.saved_s = time.monotonic()
+        write_record(self.spent_file, {"wall_s": self.wall_s, "device_s": self.device_s})
+
+    def is_over(self) -> bool:
+        """Whether the search ends, for whatever reason."""
+        if self.time_budget_s is not None and self.wall_s >= self.time_budget_s:
+            self.stop.ask(StopReason.TIME_BUDGET)
+        elif self.device_hours is not None and self.device_s >= self.device_hours * 3600:
+            self.stop.ask(StopReason.DEVICE_HOURS)
+        return self.stop.is_asked

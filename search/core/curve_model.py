@@ -1,0 +1,197 @@
+"""The curve model: a Gaussian process over configurations and epochs, for what trials have shown and may show.
+
+Freeze-thaw as in Swersky et al. 2014 (arXiv:1406.3896), with a kernel that needs no assumption on a curve's form:
+
+    k = Matern-3/2(log epochs) * (a * Matern-5/2(configuration; a length a hyperparameter) + b * same trial + c) + noise
+
+Its parameters maximise the posterior by gradient, under priors that make few points no more than they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_solve, solve_triangular
+from scipy.linalg.lapack import dpotrf, dpotri
+from scipy.optimize import minimize
+
+Array = NDArray[np.float64]
+Ints = NDArray[np.int64]
+JITTER = 1e-6
+
+
+@dataclass(frozen=True)
+class CurvePoints:
+    """n values of m trials' curves.
+
+    `points` (m, columns) are their configurations, encoded, and `trials` (m) their numbers, -1 for one that has not
+    begun. Value i belongs to trial `rows[i]`, in ascending order, after `epochs[i]`; `noise` (n) is the variance of a
+    value's noise over the usual one.
+    """
+
+    points: Array
+    trials: Ints
+    rows: Ints
+    epochs: Array
+    noise: Array
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """The kernel's parameters, as logarithms: `lengths` (hyperparameters), then five scalars."""
+
+    lengths: Array
+    amplitude: float
+    trial_amplitude: float
+    common_amplitude: float
+    epoch_length: float
+    noise: float
+
+    @classmethod
+    def typical(cls, num_hyperparameters: int, noise: float) -> Parameters:
+        """The priors' centres. Lengths grow with the root of the dimension (Hvarfner et al. 2024, arXiv:2402.02229)."""
+        length = np.log(0.5 * np.sqrt(max(num_hyperparameters, 1)))
+        return cls(np.full(num_hyperparameters, length), *np.log([0.8, 0.2, 0.2, 2.0, noise]))
+
+    @classmethod
+    def of(cls, vector: Array) -> Parameters:
+        return cls(vector[:-5].copy(), *map(float, vector[-5:]))
+
+    @property
+    def vector(self) -> Array:
+        scalars = self.amplitude, self.trial_amplitude, self.common_amplitude, self.epoch_length, self.noise
+        return np.array([*self.lengths, *scalars])
+
+
+SPREADS = (1.0, 1.0, 1.0, 1.0, 0.7, 1.5)
+"""Standard deviations of the priors: lengths, three amplitudes, the epochs' length, the noise."""
+BOUND = 4.0
+"""No logarithm leaves its prior's centre by more."""
+
+
+class CurveModel:
+    """A process fitted to `data` and `values` (n), which should have about unit spread, and mean 0 far from any data.
+
+    `owners` (columns) says which hyperparameter a column belongs to.
+    """
+
+    def __init__(self, data: CurvePoints, values: Array, owners: Ints, parameters: Parameters) -> None:
+        self.data, self.owners, self.parameters = data, owners, parameters
+        covariance = _covariance(data, data, owners, parameters)
+        covariance[np.diag_indices_from(covariance)] += np.exp(parameters.noise) * data.noise + JITTER
+        self._factor = np.linalg.cholesky(covariance)
+        self._weights = cho_solve((self._factor, True), values, check_finite=False)
+
+    @classmethod
+    def fit(
+        cls,
+        data: CurvePoints,
+        values: Array,
+        owners: Ints,
+        *,
+        noise: float,
+        start: Parameters | None = None,
+        num_steps: int = 30,
+    ) -> CurveModel:
+        """The most probable parameters, by L-BFGS from `start` or from the priors' centres.
+
+        `noise` is the variance that a value's noise is expected to have.
+        """
+        centre = Parameters.typical(int(owners.max(initial=-1)) + 1, noise).vector
+        begin = centre if start is None else np.clip(start.vector, centre - BOUND, centre + BOUND)
+        found = minimize(
+            _Loss(data, values, owners, centre),
+            begin,
+            jac=True,
+            method="L-BFGS-B",
+            bounds=[(middle - BOUND, middle + BOUND) for middle in centre],
+            options={"maxiter": num_steps},
+        )
+        return cls(data, values, owners, Parameters.of(found.x))
+
+    def predict(self, at: CurvePoints) -> tuple[Array, Array]:
+        """Mean and standard deviation (m) of the curves at `at`, without the noise of a value."""
+        cross = _covariance(self.data, at, self.owners, self.parameters)
+        solved = solve_triangular(self._factor, cross, lower=True, check_finite=False)
+        p = self.parameters
+        prior = float(np.exp([p.amplitude, p.trial_amplitude, p.common_amplitude]).sum())
+        return cross.T @ self._weights, np.sqrt(np.maximum(prior - (solved**2).sum(axis=0), 1e-10))
+
+
+def _root_distances(a: CurvePoints, b: CurvePoints, scales: Array) -> Array:
+    """sqrt(5) times the scaled distance (m_a, m_b) between configurations."""
+    one, other = a.points * scales, b.points * scales
+    squares = (one**2).sum(axis=1)[:, None] + (other**2).sum(axis=1) - 2 * one @ other.T
+    return np.sqrt(5.0 * np.maximum(squares, 0.0))
+
+
+def _epochs_apart(a: CurvePoints, b: CurvePoints) -> tuple[Array, tuple[Ints, Ints]]:
+    """sqrt(3) times the distance of the distinct log epochs, and where in it each pair of values is."""
+    (one, one_at), (other, other_at) = (np.unique(x.epochs, return_inverse=True) for x in (a, b))
+    return np.sqrt(3.0) * np.abs(np.log(one)[:, None] - np.log(other)), (one_at[:, None], other_at)
+
+
+def _covariance(a: CurvePoints, b: CurvePoints, owners: Ints, parameters: Parameters) -> Array:
+    root = _root_distances(a, b, np.exp(-parameters.lengths)[owners])
+    between = np.exp(parameters.amplitude) * (1 + root + root**2 / 3) * np.exp(-root)
+    between += np.exp(parameters.trial_amplitude) * (a.trials[:, None] == b.trials)
+    between += np.exp(parameters.common_amplitude)
+    apart, at = _epochs_apart(a, b)
+    apart = apart * np.exp(-parameters.epoch_length)
+    return between[a.rows[:, None], b.rows] * ((1 + apart) * np.exp(-apart))[at]
+
+
+class _Loss:
+    """The negative log posterior of the parameters, and its gradient."""
+
+    def __init__(self, data: CurvePoints, values: Array, owners: Ints, centre: Array) -> None:
+        self.data, self.values, self.owners, self.centre = data, values, owners, centre
+        self.spreads = np.array([*[SPREADS[0]] * (len(centre) - 5), *SPREADS[1:]])
+        self.pairs = data.rows[:, None], data.rows
+        self.starts = np.flatnonzero(np.diff(data.rows, prepend=-1))
+        self.apart, self.at = _epochs_apart(data, data)
+
+    def by_trial(self, matrix: Array) -> Array:
+        """A matrix over pairs of values, summed over pairs of trials."""
+        return np.add.reduceat(np.add.reduceat(matrix, self.starts, axis=0), self.starts, axis=1)
+
+    def __call__(self, vector: Array) -> tuple[float, Array]:
+        p, data = Parameters.of(vector), self.data
+        amplitude, common = np.exp(p.amplitude), np.exp(p.common_amplitude)
+        scales = np.exp(-p.lengths)[self.owners]
+        root = _root_distances(data, data, scales)
+        decay = np.exp(-root)
+        settings = (1 + root + root**2 / 3) * decay
+        between = amplitude * settings + common
+        between[np.diag_indices_from(between)] += np.exp(p.trial_amplitude)
+        apart = self.apart * np.exp(-p.epoch_length)
+        over_epochs = ((1 + apart) * np.exp(-apart))[self.at]
+        between_values = between[self.pairs]
+        covariance = between_values * over_epochs
+        noise = np.exp(p.noise) * data.noise
+        covariance[np.diag_indices_from(covariance)] += noise + JITTER
+        factor, info = dpotrf(covariance, lower=True)
+        if info:
+            return 1e10, np.zeros_like(vector)
+        weights = cho_solve((factor, True), self.values, check_finite=False)
+        evidence = -0.5 * self.values @ weights - np.log(np.diag(factor)).sum()
+
+        inverse, _ = dpotri(factor, lower=True)
+        inverse = np.tril(inverse) + np.tril(inverse, -1).T
+        outer = np.outer(weights, weights) - inverse  # twice the gradient of the evidence by the covariance
+        by_trial = self.by_trial(outer * over_epochs)
+        by_distance = by_trial * (amplitude * 5 / 3) * (1 + root) * decay
+        scaled = data.points * scales
+        by_column = 2 * (by_distance.sum(axis=1) @ scaled**2 - (scaled * (by_distance @ scaled)).sum(axis=0))
+        scalars = [
+            (by_trial * settings).sum() * amplitude,
+            np.trace(by_trial) * np.exp(p.trial_amplitude),
+            by_trial.sum() * common,
+            (outer * between_values * (apart**2 * np.exp(-apart))[self.at]).sum(),
+            np.diag(outer) @ noise,
+        ]
+        gradient = [*np.bincount(self.owners, weights=by_column, minlength=len(p.lengths)), *scalars]
+        off = (vector - self.centre) / self.spreads
+        return float(0.5 * off @ off - evidence), off / self.spreads - 0.5 * np.array(gradient)

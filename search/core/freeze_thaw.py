@@ -1,0 +1,214 @@
+"""Freeze-thaw: the rule that asks a model of the curves whether to go on with a paused trial, and which, or to begin.
+
+For every free worker a horizon and a target are drawn, and what is likeliest to pass the target within the horizon is
+trained until its next level: random horizons and targets as in ifBO (Rakotoarison et al. 2024, arXiv:2404.16795).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from heapq import nlargest
+from operator import attrgetter
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from search.core.board import WORST, Board, Standing, dense_levels, geometric_levels
+from search.core.curve_data import CurveData, choose_points
+from search.core.curve_model import Array, CurveModel, CurvePoints, Parameters
+from search.core.decisions import Decision, Verdict
+from search.core.encoding import Encoder
+from search.core.epoch_cost import EpochCost
+from search.core.noise import NoiseEstimate
+from search.core.promotion import find_promotion
+from search.core.proposals import Params, Proposals
+
+NOISE_OF_RANKS, NOISE_OF_VALUES = 1e-3, 1e-2
+"""The noise variance that the model begins from, where the values' own is 1."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the rule was measured with (benchmarks/LOG.md).
+
+    Up to `scores_below` of relative noise the model sees normal scores and the best value there is; above it values
+    and the best it believes in; from `promotes_from` on trials are promoted without a model.
+    """
+
+    num_points: int = 160
+    share_best: float = 2 / 3
+    num_paused: int = 40
+    num_new: int = 150
+    share_near: float = 0.0
+    num_parents: int = 5
+    scores_below: float = 0.02
+    promotes_from: float = 0.08
+    growth: float = 1.5
+    min_trials: int = 4
+    targets: tuple[float, float] = (-3.0, -1.0)
+    factor: int = 3
+
+
+@dataclass(frozen=True)
+class View:
+    """A model of `values` (all that were seen), their median, and the best that it believes in, in the values' unit.
+
+    What is standardised is middle + spread * value in the metric's unit; of normal scores neither means anything.
+    """
+
+    model: CurveModel
+    values: Array
+    best: float
+    median: float
+    middle: float
+    spread: float
+
+
+class FreezeThaw:
+    """The rule; see `decisions.Rule` for its calls.
+
+    `proposals` draws from the space; the first `min_trials` trials are left to the sampler (first points, random
+    draws). Its decisions follow from the seed and what it was told.
+    """
+
+    def __init__(
+        self,
+        proposals: Proposals,
+        *,
+        max_epochs: int,
+        higher_is_better: bool = True,
+        seed: int = 0,
+        settings: Settings | None = None,
+    ) -> None:
+        self.settings = settings or Settings()
+        self.proposals, self.seed = proposals, seed
+        self.board = Board(dense_levels(max_epochs), higher_is_better=higher_is_better)
+        self.rungs = geometric_levels(max_epochs, factor=self.settings.factor)
+        self.encode = Encoder(proposals.draw(512, np.random.default_rng((seed, 1))))
+        self.noise = NoiseEstimate()
+        self.data = CurveData()
+        self.cost = EpochCost(self.encode.num_columns)
+        self.points: dict[int, Array] = {}
+        self.parameters: dict[bool, Parameters] = {}
+        self.num_fitted: dict[bool, int] = {}
+
+    def begin(self, number: int, params: Mapping[str, Any]) -> None:
+        self.board.begin(number, params)
+        self.points[number] = self.encode([params])[0]
+
+    def report(
+        self,
+        number: int,
+        epoch: int,
+        value: float,
+        standard_error: float | None = None,
+        seconds: float | None = None,
+    ) -> Verdict:
+        num_known = self.board.num_reports
+        verdict = self.board.report(number, epoch, value, standard_error, seconds)
+        if self.board.num_reports > num_known:
+            trial = self.board.trials[number]
+            self.noise.note(trial, epoch)
+            self.data.note(trial, epoch)
+            if len(trial.seconds) == 1 and seconds:
+                self.cost.note(self.points[number], seconds)
+        return verdict
+
+    def end(self, number: int, outcome: str) -> None:
+        self.board.end(number, outcome)
+        trial = self.board.trials[number]
+        self.data.note(trial, max(trial.scores, default=0))
+
+    def forget(self, number: int) -> None:
+        self.board.forget(number)
+
+    def next(self, *, may_begin: bool = True) -> Decision:
+        s, board = self.settings, self.board
+        if (trial := board.not_begun()) is not None:
+            return board.resume(trial)
+        if len(self.data.judged) < s.min_trials and may_begin:
+            return board.new()
+        noise = self.noise.relative()
+        is_ranked = noise < s.scores_below
+        if may_begin and noise < s.promotes_from:
+            return self._choose(self.paused(), is_ranked=is_ranked)
+        trial = find_promotion(board, self.rungs, factor=s.factor, at_least=0 if may_begin else 1)
+        if trial is not None:
+            return board.resume(trial)
+        return self._choose((), is_ranked=is_ranked) if may_begin else None
+
+    def _choose(self, paused: Sequence[Standing], *, is_ranked: bool) -> Decision:
+        """What is likeliest to pass a target within a time of a worker, both drawn."""
+        s, board = self.settings, self.board
+        generator = self.generator()
+        view = self.view(generator, is_ranked=is_ranked)
+        target = view.best + 10 ** generator.uniform(*s.targets) * (view.best - view.median)
+        seconds = self.cost.typical() * board.max_epochs ** generator.uniform()
+        fresh = self.fresh(generator, view.values)
+        at, _ = self.after(seconds, paused, fresh)
+        mean, deviation = view.model.predict(at)
+        winner = int(np.argmax((mean - target) / deviation))
+        if winner < len(paused):
+            return board.resume(paused[winner])
+        return board.new(fresh[winner - len(paused)])
+
+    def generator(self) -> np.random.Generator:
+        """Of draws that depend on the seed and on how far the search has come, and on nothing else."""
+        return np.random.default_rng((self.seed, len(self.board.trials), self.board.num_reports))
+
+    def view(self, generator: np.random.Generator, *, is_ranked: bool) -> View:
+        """What the model makes of all that was seen, in normal scores or in values."""
+        s = self.settings
+        values, middle, spread = (self.data.normal_scores(), 0.0, 1.0) if is_ranked else self.data.standardised()
+        chosen = choose_points(values, s.num_points, s.share_best, generator)
+        data, chosen = self.data.select(chosen, self.points)
+        model = self._fit(data, values[chosen], len(values), is_ranked)
+        best = float(model.predict(data)[0].max())
+        return View(model, values, best, float(np.median(values)), middle, spread)
+
+    def paused(self) -> list[Standing]:
+        """The best of the trials that could go on."""
+        waiting = [trial for trial in self.board.trials.values() if trial.can_go_on and not trial.is_running]
+        best = nlargest(self.settings.num_paused, waiting, key=attrgetter("last_score"))
+        return [trial for trial in best if trial.last_score > WORST]
+
+    def fresh(self, generator: np.random.Generator, values: Array) -> list[Params]:
+        """New configurations: draws of the space, and some near the trials with the best `values` of the data."""
+        s = self.settings
+        num_near = round(s.num_new * s.share_near)
+        fresh = self.proposals.draw(s.num_new - num_near, generator)
+        order = np.argsort(-values, kind="stable")[: 10 * s.num_parents].tolist()
+        parents = list(dict.fromkeys(self.data.trials[index] for index in order))[: s.num_parents]
+        for number in parents if num_near else []:
+            fresh.extend(self.proposals.near(self.board.trials[number].params, num_near // len(parents), generator))
+        return fresh
+
+    def after(self, seconds: float, paused: Sequence[Standing], fresh: Sequence[Params]) -> tuple[CurvePoints, Array]:
+        """Where the candidates would be after so many seconds of a worker, and what an epoch of each costs."""
+        points = self.encode(fresh)
+        if paused:
+            points = np.concatenate([[self.points[trial.number] for trial in paused], points])
+        begun = np.zeros(len(points))
+        begun[: len(paused)] = [trial.epoch for trial in paused]
+        cost = self.cost.predict(points)
+        cost[: len(paused)] = [fmean(trial.seconds) if trial.seconds else cost[row] for row, trial in enumerate(paused)]
+        at = CurvePoints(
+            points,
+            np.array([trial.number for trial in paused] + [-1] * len(fresh)),
+            np.arange(len(points)),
+            np.clip(begun + seconds / cost, 0.5, self.board.max_epochs),
+            np.ones(len(points)),
+        )
+        return at, cost
+
+    def _fit(self, data: CurvePoints, values: Array, num_values: int, is_ranked: bool) -> CurveModel:
+        """The model of these values; its parameters are found anew whenever there are so many more."""
+        owners, known = self.encode.owners, self.parameters.get(is_ranked)
+        if known is not None and num_values < self.num_fitted[is_ranked] * self.settings.growth:
+            return CurveModel(data, values, owners, known)
+        noise = NOISE_OF_RANKS if is_ranked else NOISE_OF_VALUES
+        model = CurveModel.fit(data, values, owners, noise=noise, start=known)
+        self.parameters[is_ranked], self.num_fitted[is_ranked] = model.parameters, num_values
+        return model

@@ -1,0 +1,232 @@
+"""A search space of the user's own file: loaded, tried along every branch, and its values brought into form.
+
+What is surely meant is cast: `32.0` for a whole number, a NumPy scalar, the text "1e-3" for a number. What is not is
+one line with file and line: "False" for a boolean would be true.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from search.core.checks import check_python_file, parse_python
+from trainable.config import CPU_ARCHITECTURES, GPU_ARCHITECTURES, TrialConfig
+from trainable.suggest import did_you_mean
+
+Configuration = dict[str, Any]
+Ask = Callable[[Mapping[str, Any]], Any]
+"""Gives an Optuna trial in which the given values, by name, will be drawn, and all others as the sampler likes."""
+
+KINDS: Mapping[str, str] = {entry.name: str(entry.type) for entry in fields(TrialConfig)}
+ARCHITECTURES = CPU_ARCHITECTURES + GPU_ARCHITECTURES
+MAX_DRAWS = 200
+NUM_RANDOM_DRAWS = 24
+_NUMBERS = ("int", "float")
+
+
+class OwnSpace:
+    """The function `space` of a user's file; what it raises becomes a ValueError with file and line.
+
+    `shown` is the path that the user knows it by.
+    """
+
+    def __init__(self, function: Callable[[Any], Any], file: Path, source: str, shown: Path | None = None) -> None:
+        self.function = function
+        self.file = file
+        self.source = source
+        self.shown = shown or file
+
+    def __call__(self, trial: Any) -> Configuration | None:
+        try:
+            drawn = self.function(trial)
+        except (Exception, SystemExit) as error:
+            raise ValueError(self.explain(error)) from error
+        if drawn is not None and not isinstance(drawn, dict):
+            raise ValueError(
+                f"{self.place('return')}the space returned {type(drawn).__name__}; it must return a dict, or nothing"
+            )
+        return drawn
+
+    def explain(self, error: BaseException) -> str:
+        """One line: where in the user's file it happened, and what."""
+        return f"--space {explain_in_file(error, self.file, self.shown)}"
+
+    def place(self, name: str) -> str:
+        """Such as "--space my_space.py, line 7: " where `name` stands in the file, as text or as an argument."""
+        number = find_line(self.source, name)
+        return f"--space {self.shown}, line {number}: " if number else f"--space {self.shown}: "
+
+
+def load_own_space(file: Path, *, shown: Path | None = None) -> OwnSpace:
+    """Run a user's file and take its function `space`. Raises ValueError, with file and line, where that fails."""
+    source = check_python_file(file, "--space", "space")
+    shown = shown or file
+    module = ModuleType("ctsearch_user_space")
+    module.__file__, module.__package__ = str(file), ""
+    sys.modules[module.__name__] = module  # dataclasses look a class's module up there
+    try:
+        exec(compile(parse_python(source, file, "--space"), str(file), "exec"), module.__dict__)
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"--space {explain_in_file(error, file, shown)}{_explain_import(error, shown)}") from error
+    space = getattr(module, "space", None)
+    if not callable(space):
+        raise ValueError(
+            f"--space is {shown}; its `space` is a {type(space).__name__} and must be `def space(trial)` returning a "
+            "dict"
+        )
+    return OwnSpace(space, file, source, shown)
+
+
+def settle(drawn: Mapping[str, Any]) -> Configuration:
+    """The values of a configuration in their form. Raises ValueError naming the hyperparameter and what it must be.
+
+    Names that no trial knows are left as they are; `TrialConfig.from_params` refuses them.
+    """
+    return {name: _settle_value(name, value) for name, value in drawn.items()}
+
+
+def _settle_value(name: str, value: Any) -> Any:
+    if not isinstance(name, str):
+        raise ValueError(f"the configuration has the key {name!r}; keys are names of hyperparameters")
+    if type(value).__module__.partition(".")[0] == "numpy" and getattr(value, "ndim", 1) == 0:
+        value = value.item()
+    kind = KINDS.get(name)
+    if kind == "bool":
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} is {value!r}; it must be True or False, without quotes")
+    elif kind in _NUMBERS:
+        value = _settle_number(name, value, whole=kind == "int")
+    elif kind == "str":
+        if not isinstance(value, str):
+            raise ValueError(f"{name} is {value!r}; it must be a text")
+        value = str(value)
+    return value
+
+
+def _settle_number(name: str, value: Any, *, whole: bool) -> float:
+    wanted = "a whole number" if whole else "a number"
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError(f"{name} is {value!r}; it must be {wanted}")
+    try:
+        number = float(value) if isinstance(value, str) else value
+    except ValueError:
+        raise ValueError(f"{name} is {value!r}; it must be {wanted}") from None
+    if number != number or number in (float("inf"), float("-inf")):
+        raise ValueError(f"{name} is {value!r}; it must be {wanted}")
+    if not whole:
+        return float(number)
+    if number != int(number):
+        raise ValueError(f"{name} is {value!r}; it must be a whole number (trial.suggest_int draws them)")
+    return int(number)
+
+
+def check_own_space(space: OwnSpace, ask: Ask) -> int:
+    """Draw from a user's space along every branch, and some dozens at random; how many draws there were.
+
+    `ask` opens a trial of a study that nobody keeps. Every choice and both ends of every range are visited at least
+    once, in the order in which they appear. Raises ValueError, with file and line, for the first configuration that no
+    trial could be trained with.
+    """
+    points = _Unvisited()
+    num_draws = 0
+    while num_draws < MAX_DRAWS and (point := points.next(num_draws)) is not None:
+        trial = ask(point)
+        check_draw(space, space(trial), trial.params)
+        points.note(trial)
+        num_draws += 1
+    return num_draws
+
+
+class _Unvisited:
+    """Points that lead to what was not drawn yet: every choice, both ends of every range; then none, for chance."""
+
+    def __init__(self) -> None:
+        self._waiting: list[dict[str, Any]] = []
+        self._seen: set[tuple[str, str]] = set()
+
+    def next(self, num_draws: int) -> dict[str, Any] | None:
+        if self._waiting:
+            return self._waiting.pop(0)
+        return {} if num_draws < NUM_RANDOM_DRAWS else None
+
+    def note(self, trial: Any) -> None:
+        """From what a draw has shown, plan the draws that differ from it in one value."""
+        drawn = trial.params
+        self._seen |= {(name, repr(value)) for name, value in drawn.items()}
+        before: dict[str, Any] = {}
+        for name, distribution in trial.distributions.items():
+            for value in _ends(distribution):
+                if (name, repr(value)) not in self._seen:
+                    self._seen.add((name, repr(value)))
+                    self._waiting.append({**before, name: value})
+            before[name] = drawn[name]
+
+
+def _ends(distribution: Any) -> Iterator[Any]:
+    if hasattr(distribution, "choices"):
+        yield from distribution.choices
+    else:
+        yield distribution.low
+        yield distribution.high
+
+
+def check_draw(space: OwnSpace, drawn: Configuration | None, params: Mapping[str, Any]) -> Configuration:
+    """The configuration of one draw. Raises ValueError with the line where the value in question stands."""
+    given = dict(params) if drawn is None else drawn
+    known = {*KINDS}
+    for name in given:
+        if name not in known:
+            raise ValueError(
+                f"{space.place(str(name))}unknown hyperparameter {name}{did_you_mean(str(name), known)}; a space may "
+                f"draw: {', '.join(sorted(known))}"
+            )
+    if "architecture" not in given:
+        raise ValueError(f"{space.place('return')}the configuration has no architecture; it must name one")
+    net = given["architecture"]
+    if isinstance(net, str) and net not in ARCHITECTURES and ":" not in net:  # FILE.py:FUNCTION, SOURCE:NAME
+        raise ValueError(
+            f"{space.place(net)}architecture is {net!r}{did_you_mean(net, ARCHITECTURES)}; it must be one of "
+            f"{', '.join(ARCHITECTURES)}"
+        )
+    for name, value in given.items():
+        try:
+            TrialConfig.from_params({"architecture": ""} | settle({name: value}))
+        except ValueError as error:
+            raise ValueError(f"{space.place(str(name))}{error}") from error
+    return settle(given)
+
+
+def explain_in_file(error: BaseException, file: Path, shown: Path) -> str:
+    """Such as "my_space.py, line 7: KeyError: 'x'": the deepest place in the user's own file."""
+    if isinstance(error, SyntaxError) and error.filename == str(file):
+        return f"{shown}, line {error.lineno}: {error.msg}"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+    words = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    what = f"{type(error).__name__}: {words}" if words else type(error).__name__
+    return f"{shown}, line {frames[-1].lineno}: {what}" if frames else f"{shown}: {what}"
+
+
+def find_line(source: str, name: str) -> int | None:
+    """The first line where `name` stands as a text or as a keyword; "return" means the statement."""
+    for node in ast.walk(ast.parse(source)):
+        is_text = isinstance(node, ast.Constant) and node.value == name
+        is_keyword = isinstance(node, ast.keyword) and node.arg == name
+        if is_text or is_keyword or (name == "return" and isinstance(node, ast.Return)):
+            return getattr(node, "lineno", None)
+    return None
+
+
+def _explain_import(error: BaseException, shown: Path) -> str:
+    name = getattr(error, "name", None)
+    if not isinstance(error, ImportError) or not name:
+        return ""
+    top = name.partition(".")[0]
+    if not ((shown.parent / f"{top}.py").exists() or (shown.parent / top).is_dir()):
+        return ""
+    return f"; {top} lies beside {shown.name}, which travels alone: put what it needs into the same file"

@@ -1,0 +1,32 @@
+"""Which rule decides a search: who goes on, who waits, who is stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from search.core.board import geometric_levels
+from search.core.config import SearchConfig
+from search.core.decisions import Rule
+from search.core.freeze_thaw import FreezeThaw
+from search.core.promotion import Promotion
+from search.core.proposals import SpaceProposals
+from search.core.rungs import Rungs, rung_levels
+from search.core.space import Space
+from search.core.stopping import Stopping
+from trainable.report import Direction
+
+
+def build_rule(config: SearchConfig, space: Space, direction: Direction) -> tuple[Rule, Sequence[int]]:
+    """The rule that a search asked for, and the epochs at which it compares trials."""
+    first, factor = config.first_rung, config.reduction_factor
+    higher_is_better = direction is Direction.MAXIMIZE
+    if config.scheduler == "asha":
+        rungs = rung_levels(config.max_epochs, first=first, reduction_factor=factor)
+        return Stopping(Rungs(rungs, reduction_factor=factor, direction=direction), config.max_epochs), rungs
+    levels = geometric_levels(config.max_epochs, first=min(first, config.max_epochs), factor=factor)
+    if config.scheduler == "promotion":
+        return Promotion(levels, factor=factor, higher_is_better=higher_is_better), levels
+    rule = FreezeThaw(
+        SpaceProposals(space), max_epochs=config.max_epochs, seed=config.seed, higher_is_better=higher_is_better
+    )
+    return rule, rule.board.levels

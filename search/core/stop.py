@@ -1,0 +1,70 @@
+"""StopReason and StopRequest: why a search ends; the first reason that is given stays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+
+from trainable.report import Outcome
+
+
+class StopReason(Enum):
+    """Why no further trial begins. The value is what people read."""
+
+    ALL_TRIALS = "all trials have ended"
+    TIME_BUDGET = "time budget spent"
+    DEVICE_HOURS = "device-hours spent"
+    CONVERGED = "nothing more to gain"
+    CTRL_C = "Ctrl-C"
+    TERMINATED = "SIGTERM"
+    ALL_FAILED = "all trials failed"
+    BAD_NODES = "the nodes that joined failed the preflight"
+    NO_EPOCH = "no epoch can end within the budget"
+    REQUESTED = "asked to stop"
+
+    @property
+    def outcome(self) -> Outcome:
+        """How the search's own run in MLflow ends."""
+        if self in (StopReason.CTRL_C, StopReason.TERMINATED):
+            return Outcome.INTERRUPTED
+        if self in (StopReason.ALL_FAILED, StopReason.BAD_NODES, StopReason.NO_EPOCH):
+            return Outcome.FAILED
+        return Outcome.COMPLETED
+
+    @property
+    def concludes(self) -> bool:
+        """Whether a champion is chosen now; after SIGTERM the search waits for its resume."""
+        return self is not StopReason.TERMINATED
+
+
+class StopRequest:
+    """The one place where the end of a search is asked for."""
+
+    def __init__(self) -> None:
+        self.reason: StopReason | None = None
+        self.detail = ""
+        self.is_heeded = False
+
+    @contextmanager
+    def heeded(self) -> Iterator[None]:
+        """While trials run, somebody looks at the request; outside of that an interruption has to be an exception."""
+        self.is_heeded = True
+        try:
+            yield
+        finally:
+            self.is_heeded = False
+
+    def ask(self, reason: StopReason, detail: str = "") -> bool:
+        """Ask for the end; False if somebody asked before. `detail` replaces the reason's words for people."""
+        if self.reason is not None:
+            return False
+        self.reason, self.detail = reason, detail
+        return True
+
+    @property
+    def is_asked(self) -> bool:
+        return self.reason is not None
+
+    def __str__(self) -> str:
+        return self.detail or (self.reason.value if self.reason else "")

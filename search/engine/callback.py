@@ -1,0 +1,93 @@
+"""Tune's callback: translates the end of trials into the ledger's words."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ray import tune
+
+from search.core.budget import Budget
+from search.core.ledger import Ledger
+from search.core.stop import StopReason
+from search.engine.scheduler import Scheduler
+from trainable.report import Outcome, TrialFailure, TrialReport
+
+if TYPE_CHECKING:
+    from ray.tune.experiment import Trial as TuneTrial
+
+NUM_FAILURES_TO_END = 5
+_log = logging.getLogger(__name__)
+ReadBest = Callable[[int], Mapping[str, Any] | None]
+
+
+class TuneEvents(tune.Callback):
+    """`read_best(number)` gives the facts of a trial's best checkpoint, None without one. `levels` are the epochs at
+    which trials are compared."""
+
+    def __init__(self, ledger: Ledger, budget: Budget, scheduler: Scheduler, read_best: ReadBest) -> None:
+        self.ledger = ledger
+        self.budget = budget
+        self.scheduler = scheduler
+        self.levels: Sequence[int] = ()
+        self.read_best = read_best
+
+    def on_trial_result(
+        self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, result: dict[str, Any], **info: Any
+    ) -> None:
+        self.budget.charge(result.get("time_this_iter_s", 0.0))
+
+    def on_trial_complete(self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        number = trial.config["number"]
+        self.end(number, self.scheduler.outcomes.get(number, Outcome.INTERRUPTED))
+
+    def on_trial_recover(self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        self.ledger.recover(trial.config["number"])
+
+    def on_trial_error(self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        why = f"its worker died again and again, last: {last_line(trial.error_file)}"
+        self.ledger.fail(trial.config["number"], TrialFailure(error=why))
+        self.end(trial.config["number"], Outcome.FAILED)
+
+    def on_step_end(self, iteration: int, trials: Sequence[TuneTrial], **info: Any) -> None:
+        self.ledger.pass_time()
+
+    def end(self, number: int, outcome: Outcome) -> None:
+        """Give a trial its outcome; a search whose first trials all fail ends."""
+        if outcome in (Outcome.INTERRUPTED, Outcome.FAILED):
+            self._recover_last_epoch(number)
+        self.scheduler.rule.end(number, outcome)
+        epochs = self.ledger.entries[number].num_epochs
+        rung = max((level for level in self.levels if level <= epochs), default=0)
+        self.ledger.end(number, outcome, {"rung": str(rung)})
+        num_failed = self.ledger.counts()[Outcome.FAILED]
+        if num_failed >= NUM_FAILURES_TO_END and self.ledger.best() is None:
+            self.budget.stop.ask(StopReason.ALL_FAILED, f"the first {num_failed} trials all failed")
+
+    def _recover_last_epoch(self, number: int) -> None:
+        """A worker ends its epoch while the search ends around it, or dies before it has reported: it may be the best.
+
+        What it kept of it is reported here.
+        """
+        try:
+            facts = self.read_best(number)
+        except OSError as error:  # the outcome is written all the same
+            _log.warning("trial %d: its last checkpoint cannot be read: %s", number, error)
+            return
+        if facts is not None and facts["epoch"] > self.ledger.entries[number].num_epochs:
+            now_s = time.time()
+            late = {key: facts[key] for key in ("epoch", "value", "metrics")}
+            self.ledger.report(number, TrialReport(**late, finished=False, began_at_s=now_s, ended_at_s=now_s))
+
+    def __reduce__(self) -> tuple[type[object], tuple[()]]:
+        return object, ()
+
+
+def last_line(error_file: str | None) -> str:
+    """The last line of a worker's traceback: what was raised, in its own words."""
+    text = Path(error_file).read_text() if error_file and Path(error_file).exists() else ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "ended without a word"

@@ -1,0 +1,126 @@
+"""run_trials: the middle of a search. Tune asks, trains and reports until the budget is spent or a stop is asked."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.experiment import Trial as TuneTrial
+
+from search.core.budget import Budget
+from search.core.decisions import Rule, replay
+from search.core.ledger import Ledger
+from search.core.space import Space
+from search.core.stop import StopReason
+from search.engine.callback import ReadBest, TuneEvents
+from search.engine.cluster import Cluster
+from search.engine.scheduler import Scheduler
+from search.engine.searcher import OptunaSearcher, Study
+from trainable.report import Outcome
+
+MAX_LOST_WORKERS = 3
+"""A trial whose worker dies goes on elsewhere; one that takes a fourth worker with it has failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialPlan:
+    """What `run_trials` runs: any trainable of Tune whose results are `TrialReport`s, over any space.
+
+    `rule` decides who goes on; `levels` are the epochs at which it compares trials. `num_trials` of None has no end.
+    `step_plans` are those measured so far, by key: every trial is handed them. `read_best(number)` gives the facts of a
+    trial's best checkpoint, None without one.
+    """
+
+    trainable: Any
+    space: Space
+    study: Study
+    rule: Rule
+    budget: Budget
+    num_trials: int | None = None
+    levels: Sequence[int] = ()
+    step_plans: dict[str, dict[str, str]] = field(default_factory=dict)
+    read_best: ReadBest = lambda number: None
+
+
+class StopWhenOver(tune.Stopper):
+    """Tune's stopper for the whole search: asks the budget."""
+
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
+
+    def __call__(self, trial_id: str, result: dict[str, object]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self.budget.is_over()
+
+    def __reduce__(self) -> tuple[type[object], tuple[()]]:
+        return object, ()  # Tune pickles its stopper for `Tuner.restore`, which is not used here
+
+
+def name_trial(trial: TuneTrial) -> str:
+    """A trial's name everywhere is its Optuna number."""
+    return f"{trial.config['number']:04d}"
+
+
+def run_trials(
+    plan: TrialPlan,
+    ledger: Ledger,
+    cluster: Cluster,
+    folder: Path,
+    watches: Sequence[Any] = (),
+) -> StopReason:
+    """Run trials until the search ends; afterwards every trial has its outcome, in the ledger, Optuna and MLflow.
+
+    `folder` takes what Tune writes meanwhile; `watches` are further callbacks, made of the searcher.
+    """
+    replay(plan.rule, plan.study.history())
+    searcher = OptunaSearcher(
+        plan.study, plan.space, ledger, plan.rule, num_slots=cluster.num_slots, num_trials=plan.num_trials
+    )
+    searcher.step_plans = plan.step_plans
+    scheduler = Scheduler(ledger, searcher, cluster.place_trial)
+    events = TuneEvents(ledger, plan.budget, scheduler, plan.read_best)
+    events.levels = plan.levels
+    shutil.rmtree(folder / "tune", ignore_errors=True)
+    tuner = tune.Tuner(
+        tune.with_resources(plan.trainable, cluster.place_trial()),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=scheduler,
+            num_samples=-1,
+            reuse_actors=True,
+            trial_name_creator=name_trial,
+            trial_dirname_creator=name_trial,
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(folder),
+            stop=StopWhenOver(plan.budget),
+            callbacks=[events, *(watch(searcher) for watch in watches)],
+            failure_config=tune.FailureConfig(max_failures=MAX_LOST_WORKERS),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            verbose=0,
+        ),
+    )
+    try:
+        tuner.fit()
+    finally:
+        waits = plan.budget.stop.reason is StopReason.TERMINATED or sys.exc_info()[0] is not None
+        for number in sorted({*plan.study.live, *plan.study.paused}):
+            is_paused = ledger.entries[number].is_paused
+            events.end(number, Outcome.STOPPED if is_paused and not waits else Outcome.INTERRUPTED)
+        plan.budget.save()
+        shutil.rmtree(folder / "tune", ignore_errors=True)
+    if ledger.entries and ledger.best() is None:
+        plan.budget.stop.ask(StopReason.ALL_FAILED)
+    plan.budget.stop.ask(StopReason.ALL_TRIALS)
+    reason = plan.budget.stop.reason
+    assert reason is not None
+    ledger.close(reason)
+    return reason

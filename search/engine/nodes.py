@@ -1,0 +1,141 @@
+"""Nodes that come and go while a search runs: trials fill what is there, and a lost node is no failure of its trial"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from ray import tune
+
+from search.engine.cluster import Cluster, alive_nodes
+from search.engine.preflight import NodeReport, tell_faults
+
+if TYPE_CHECKING:
+    from ray.tune.experiment import Trial as TuneTrial
+
+    from search.engine.searcher import OptunaSearcher
+
+LOOK_S = 3.0
+PATIENCE_S = 120.0  # a node that does not answer is declared dead within half a minute or so
+MAX_BAD_NODES = 3
+
+
+class NodeWatch(tune.Callback):
+    """Counts the cluster's slots again every few seconds, and tells of nodes that joined or left.
+
+    `inspect(nodes)` is the preflight of nodes that join late, in a thread. Such a node may have been given trials
+    before its faults are known: it is left out from then on, and its trials go on elsewhere from their newest
+    checkpoints. `give_up(reason)` ends a search whose cluster starts nodes of which the first three all fail.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        searcher: OptunaSearcher,
+        say: Callable[[list[str]], None],
+        inspect: Callable[[list[dict[str, Any]]], list[NodeReport]] = lambda nodes: [],
+        give_up: Callable[[str], object] = lambda reason: None,
+    ) -> None:
+        self.cluster = cluster
+        self.searcher = searcher
+        self.say = say
+        self.inspect = inspect
+        self.give_up = give_up
+        self.reports: SimpleQueue[NodeReport] = SimpleQueue()
+        self.worker_of: dict[int, tuple[str, int]] = {}  # a trial's node and process
+        self.ended: set[tuple[str, int]] = set()
+        self.suspects: list[tuple[float, str, TuneTrial]] = []
+        self.num_passed = self.num_bad = 0  # of the nodes that joined late
+        self.present = self._look()
+        self.next_look_s = time.monotonic() + LOOK_S
+
+    def on_step_end(self, iteration: int, trials: Sequence[TuneTrial], **info: Any) -> None:
+        if time.monotonic() < self.next_look_s:
+            return
+        self.next_look_s = time.monotonic() + LOOK_S
+        while not self.reports.empty():
+            self._judge(self.reports.get())
+        before, self.present = self.present, self._look()
+        self._acquit()
+        if before == self.present:
+            return
+        self.searcher.num_slots = self.cluster.count_slots_now()
+        if new := [node for node in alive_nodes() if node["NodeID"] in self.present.keys() - before.keys()]:
+            threading.Thread(target=self._check, args=(new,), name="late-preflight", daemon=True).start()
+        came = [f"node {name} has joined" for node, name in self.present.items() if node not in before]
+        went = [f"node {name} is gone" for node, name in before.items() if node not in self.present]
+        self.say([f"{line}; trials that fit at once: {self.searcher.num_slots}" for line in (*came, *went)])
+
+    def on_trial_result(
+        self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, result: dict[str, Any], **info: Any
+    ) -> None:
+        worker = self.worker_of[trial.config["number"]] = (result.get("node_id", ""), result.get("pid", 0))
+        if worker[0] in self.cluster.left_out:
+            self._evict(worker)
+
+    def on_trial_recover(self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        """Tune counts every death of a worker. Ray may learn only later that the whole node has died."""
+        if worker := self.worker_of.get(trial.config["number"]):
+            self.suspects.append((time.monotonic(), worker[0], trial))
+
+    def _acquit(self) -> None:
+        """The death of its node is not a trial's fault, nor is a node that it had to leave."""
+        for suspect in list(self.suspects):
+            since_s, node, trial = suspect
+            is_bad = node in self.cluster.left_out
+            if is_bad or node not in self.present:
+                trial.run_metadata.num_failures = max(0, trial.run_metadata.num_failures - 1)
+                why = "failed the preflight" if is_bad else "has died"
+                self.say([f"trial {trial.config['number']:3d} is not to blame: its node {why}"])
+            if is_bad or node not in self.present or time.monotonic() - since_s > PATIENCE_S:
+                self.suspects.remove(suspect)
+
+    def _check(self, nodes: list[dict[str, Any]]) -> None:
+        for report in self.inspect(nodes):
+            self.reports.put(report)
+
+    def _judge(self, report: NodeReport) -> None:
+        """Leave a node that failed out, and take its trials away from it."""
+        self.num_passed += not report.faults
+        if not report.faults:
+            return
+        self.num_bad += 1
+        self.cluster.left_out.add(report.node_id)
+        self.searcher.num_slots = num_slots = self.cluster.count_slots_now()
+        lines = [f"preflight: {fault}" for fault in tell_faults([report])]
+        self.say([*lines, f"node {report.address} is left out; trials that fit at once: {num_slots}"])
+        for worker in self.worker_of.values():
+            if worker[0] == report.node_id:
+                self._evict(worker)
+        if self.cluster.grows and not self.num_passed and self.num_bad >= MAX_BAD_NODES:
+            self.give_up(f"the first {self.num_bad} nodes that joined all failed the preflight")
+
+    def _evict(self, worker: tuple[str, int]) -> None:
+        """End a trial's process: Tune then starts it where trials may run now."""
+        if worker not in self.ended and worker[1] > 0:
+            self.ended.add(worker)
+            end_process(*worker)
+
+    def __reduce__(self) -> tuple[type[object], tuple[()]]:
+        return object, ()
+
+    def _look(self) -> dict[str, str]:
+        return {node["NodeID"]: node["NodeManagerAddress"] for node in alive_nodes()}
+
+
+def end_process(node_id: str, pid: int) -> None:
+    """Kill a worker of ours on a node, without waiting for it."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    there = NodeAffinitySchedulingStrategy(node_id, soft=False)
+    ray.remote(kill).options(num_cpus=0, max_retries=0, scheduling_strategy=there).remote(pid)
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,81 @@
+"""The checkpoint keeper: frees the files of trials that nobody needs any more."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+from search.core.events import Observer
+from search.core.ledger import Ledger, TrialEntry
+from search.core.stop import StopReason
+from trainable.report import TrialReport
+
+NUM_KEPT_BEST = 5
+Kind = Literal["newest", "best"]
+DeleteCheckpoint = Callable[[int, Kind], None]
+
+
+class CheckpointKeeper(Observer):
+    """The five best trials that have ended keep their best checkpoints while these take no more than `kept_bytes`, the
+    very best one always; a trial that has ended needs no newest one. `delete(number, kind)` frees a trial's files.
+
+    Paused trials keep both while they take no more than `paused_bytes`; the worst go first, and `forget(number)` is
+    called for them: they can never go on.
+    """
+
+    def __init__(self, ledger: Ledger, delete: DeleteCheckpoint, kept_bytes: float = math.inf) -> None:
+        self.ledger = ledger
+        self.delete = delete
+        self.kept_bytes = kept_bytes
+        self.paused_bytes = math.inf
+        self.forget: Callable[[int], None] = lambda number: None
+        self.kept_best = {entry.number for entry in ledger.ranked()}
+        self.unneeded: set[tuple[int, Kind]] = set()
+        self.forgotten: set[int] = set()
+        self.at_work: dict[tuple[str, int], int] = {}  # the trial of each worker
+
+    def epoch_reported(self, entry: TrialEntry, report: TrialReport) -> None:
+        self.at_work[report.hostname, report.pid] = entry.number
+        self._delete_unneeded()
+
+    def trial_paused(self, entry: TrialEntry) -> None:
+        """Of paused trials the worst lose their newest checkpoint where all take more room than they have."""
+        held_bytes = 0
+        for paused in self.ledger.ranked():
+            if not paused.is_paused or paused.number in self.forgotten:
+                continue
+            held_bytes += paused.held_bytes
+            if held_bytes > self.paused_bytes:
+                self.forgotten.add(paused.number)
+                self.unneeded.add((paused.number, "newest"))
+                self.forget(paused.number)
+        self._delete_unneeded()
+
+    def trial_ended(self, entry: TrialEntry) -> None:
+        """Of the trials that have ended only the best few keep their best checkpoint, as far as the room goes."""
+        if entry.outcome is not None and entry.outcome.is_final:
+            self.unneeded.add((entry.number, "newest"))
+        self.kept_best.add(entry.number)
+        best: set[int] = set()
+        held_bytes = 0
+        for ranked in self.ledger.ranked()[:NUM_KEPT_BEST]:
+            held_bytes += ranked.best_bytes
+            if not best or held_bytes <= self.kept_bytes:
+                best.add(ranked.number)
+        freed = self.kept_best - best - self.ledger.interrupted()
+        self.unneeded |= {(number, "best") for number in freed}
+        self.kept_best -= freed
+        self._delete_unneeded()
+
+    def search_ended(self, reason: StopReason) -> None:
+        """No worker writes any more."""
+        self.at_work.clear()
+        self._delete_unneeded()
+
+    def _delete_unneeded(self) -> None:
+        """A worker may still be writing for its last trial: what that leaves goes when the next one reports there."""
+        busy = set(self.at_work.values())
+        for number, kind in [found for found in self.unneeded if found[0] not in busy]:
+            self.delete(number, kind)
+            self.unneeded.discard((number, kind))

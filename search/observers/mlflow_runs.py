@@ -1,0 +1,143 @@
+"""The calls by which a search's runs are made, found and ended in MLflow; each is asked once and may fail"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from mlflow.entities import Experiment, Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+
+from search.observers.outbox import TrackingError
+from trainable.report import Direction, Outcome
+from trainable.smoothing import find_best
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from mlflow import MlflowClient
+
+STATUSES = {
+    Outcome.COMPLETED: "FINISHED",
+    Outcome.STOPPED: "FINISHED",
+    Outcome.FAILED: "FAILED",
+    Outcome.INTERRUPTED: "KILLED",
+}
+MAX_TAG_CHARS = 8000
+_MAX_PARAM_CHARS, _MAX_BATCH = 6000, 100  # of MLflow's REST interface, as the one above
+
+
+class Runs:
+    """The child runs of one search, and its parent run. `trial_tags` go to every child."""
+
+    def __init__(
+        self,
+        client: MlflowClient,
+        *,
+        experiment_id: str,
+        parent_run_id: str,
+        search_name: str,
+        is_resumed: bool = False,
+    ) -> None:
+        self.client = client
+        self.experiment_id = experiment_id
+        self.parent_run_id = parent_run_id
+        self.search_name = search_name
+        self.trial_tags: dict[str, str] = {}
+        self._may_exist: set[int | None] = {None} if is_resumed else set()
+
+    def open_trial(self, number: int, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+        """The id of the run of a trial, made if there is none yet, with the configuration as its parameters.
+
+        Called again after an answer that was lost, it finds the run that was made.
+        """
+        may_exist = bool({None, number} & self._may_exist)
+        self._may_exist.add(number)
+        run = self.find_trial(number) if may_exist else None
+        if run is None:
+            run = self.create_trial(number, {**self.trial_tags, **tags})
+        else:
+            set_running(self.client, run.info.run_id)
+        self.log_params(run, params)
+        self._may_exist.discard(number)
+        return run.info.run_id
+
+    def find_trial(self, number: int) -> Run | None:
+        return next(self._search(f"tags.trial = '{number}'"), None)
+
+    def find_running(self) -> dict[int, str]:
+        """The trials that are RUNNING by MLflow's account, with their runs' ids."""
+        found = self._search("attributes.status = 'RUNNING'")
+        return {int(run.data.tags["trial"]): run.info.run_id for run in found if "trial" in run.data.tags}
+
+    def create_trial(self, number: int, tags: Mapping[str, str]) -> Run:
+        ours = {"mlflow.parentRunId": self.parent_run_id, "search": self.search_name, "trial": str(number)}
+        name = f"{self.search_name}-{number:04d}"
+        return self.client.create_run(self.experiment_id, run_name=name, tags={**tags, **ours})
+
+    def log_params(self, run: Run, params: Mapping[str, Any]) -> None:
+        """Log those that the run does not have yet: once set, a parameter cannot be changed."""
+        missing = [
+            Param(key, str(value)[:_MAX_PARAM_CHARS]) for key, value in params.items() if key not in run.data.params
+        ]
+        for i in range(0, len(missing), _MAX_BATCH):
+            self.client.log_batch(run.info.run_id, params=missing[i : i + _MAX_BATCH], synchronous=True)
+
+    def summarize(self, run_id: str, metric: str, direction: Direction) -> list[Metric]:
+        """Best smoothed value and its epoch, from all that the server holds (trainable/smoothing.py)."""
+        history = {entry.step: entry for entry in self.client.get_metric_history(run_id, metric)}
+        if not history:
+            return []
+        values = {step: entry.value for step, entry in history.items()}
+        epoch, value = find_best(values, higher_is_better=direction is Direction.MAXIMIZE)
+        if math.isnan(value):
+            return []
+        summary = {f"best_{metric}": value, "best_epoch": float(epoch)}
+        return [Metric(key, number, history[epoch].timestamp, epoch) for key, number in summary.items()]
+
+    def end(self, run_id: str, outcome: Outcome, tags: Mapping[str, str], metrics: list[Metric], now_ms: int) -> None:
+        self.client.log_batch(run_id, metrics=metrics, tags=as_tags(tags), synchronous=True)
+        self.client.set_terminated(run_id, STATUSES[outcome], now_ms)
+
+    def _search(self, condition: str) -> Iterator[Run]:
+        """The children that a condition in MLflow's words holds for."""
+        children = f"tags.`mlflow.parentRunId` = '{self.parent_run_id}' AND {condition}"
+        token = None
+        while True:
+            page = self.client.search_runs([self.experiment_id], children, page_token=token)
+            yield from page
+            if not (token := page.token):
+                return
+
+
+def find_or_create_experiment(client: MlflowClient, name: str) -> Experiment:
+    """Raises TrackingError for one that was deleted."""
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return client.get_experiment(client.create_experiment(name))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            found = client.get_experiment_by_name(name)  # another search was faster
+    if found.lifecycle_stage != "active":
+        raise TrackingError(
+            f"the experiment {name!r} was deleted in MLflow; restore it (mlflow experiments restore "
+            f"--experiment-id {found.experiment_id}) or take another name"
+        )
+    return found
+
+
+def set_running(client: MlflowClient, run_id: str) -> Run:
+    """Let a run go on, without an outcome. Raises TrackingError for one that was deleted."""
+    run = client.get_run(run_id)
+    if run.info.lifecycle_stage != "active":
+        raise TrackingError(f"run {run_id} was deleted in MLflow; restore it there, or begin a new search")
+    if "outcome" in run.data.tags:
+        client.delete_tag(run_id, "outcome")
+    client.update_run(run_id, status="RUNNING")
+    return run
+
+
+def as_tags(tags: Mapping[str, str]) -> list[RunTag]:
+    return [RunTag(key, str(value)[:MAX_TAG_CHARS]) for key, value in tags.items()]

@@ -1,0 +1,269 @@
+"""MLflow seen by the driver: one parent run a search, one child run a trial, and how each of them ended."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Run
+
+from search.core.config import check_tracking_uri
+from search.core.events import Observer
+from search.observers.mlflow_runs import MAX_TAG_CHARS, Runs, find_or_create_experiment, set_running
+from search.observers.outbox import Outbox, TrackingError, ask
+from trainable.recipes import name_recipe
+from trainable.report import Direction, Outcome, TrialReport
+from trainable.run_log import is_lost_connection, send_missing
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+    from pathlib import Path
+
+    from search.core.ledger import TrialEntry
+
+OPENING_S = 3.0
+"""How long a trial waits for its run; where the server is slower, the driver logs for it."""
+
+
+class Tracking(Observer):
+    """One search's runs. Built by `open`; used from one thread.
+
+    What MLflow has to know is sent by a thread, in order, while the search goes on; `flush` and `close_search` wait
+    for it. While the server is away it is kept in memory, the opening of runs included: a trial that has to begin
+    without its run trains all the same, and the driver logs what it reports. `open` and `fix` need an answer and are
+    tried for `patience_s` seconds, then TrackingError is raised. What the server refuses for good is dropped with a
+    warning, but for a run that it will not open: that raises TrackingError.
+    """
+
+    patience_s = 30.0
+
+    def __init__(self, uri: str, runs: Runs, *, metric: str, direction: Direction) -> None:
+        self.uri = uri.rstrip("/")
+        self.runs = runs
+        self.metric = metric
+        self.direction = direction
+        self.logs_for_trials = False
+        """Whether the driver logs for all trials: those on other nodes cannot reach a server on 127.0.0.1."""
+        self._outbox = Outbox(uri)
+        self._open: set[int] = set()
+        self._logged_for: set[int] = set()  # trials that began without their run
+        self._run_ids: dict[int, str] = {}
+
+    @classmethod
+    def open(
+        cls,
+        uri: str,
+        experiment: str,
+        search_name: str,
+        *,
+        parent_run_id: str | None = None,
+        metric: str = "val_auc",
+        tags: Mapping[str, str] | None = None,
+        description: str = "",
+    ) -> Self:
+        """Make the parent run of a search, or go on with `parent_run_id`; the experiment is made if missing.
+
+        `metric` is the key among a trial's metrics by which its best epoch is chosen. Raises TrackingError
+        when the server does not answer, or when the experiment or the parent run was deleted.
+        """
+        check_tracking_uri(uri)
+        client = MlflowClient(uri)
+        all_tags = {"search": search_name, "mlflow.note.content": description, **(tags or {})}
+
+        def find_or_create() -> Run:
+            found = find_or_create_experiment(client, experiment)
+            if parent_run_id is not None:
+                return set_running(client, parent_run_id)
+            return client.create_run(found.experiment_id, run_name=search_name, tags=all_tags)
+
+        run = ask(uri, find_or_create, patience_s=cls.patience_s)
+        runs = Runs(
+            client,
+            experiment_id=run.info.experiment_id,
+            parent_run_id=run.info.run_id,
+            search_name=search_name,
+            is_resumed=parent_run_id is not None,
+        )
+        return cls(uri, runs, metric=metric, direction=Direction.of(metric.removeprefix("val_")))
+
+    @property
+    def parent_run_id(self) -> str:
+        return self.runs.parent_run_id
+
+    @property
+    def experiment_id(self) -> str:
+        return self.runs.experiment_id
+
+    def trial_began(self, entry: TrialEntry) -> None:
+        """Open the run of a trial, or let the one of an earlier session go on: RUNNING again, without an outcome.
+
+        A trial number has one run. MLflow offers no way to clear the end time of one that goes on; its next end
+        replaces it. Sets the entry's `run_id`, as soon as the server has given it.
+        """
+        number = entry.number
+        self._open.add(number)
+        self._logged_for.discard(number)
+        if (run_id := entry.run_id) is not None:
+            self._run_ids[number] = run_id
+            self._outbox.tell(f"that trial {number} goes on", lambda: set_running(self.runs.client, run_id))
+            return
+        opened, refused = threading.Event(), list[Exception]()
+
+        def open_run() -> None:
+            try:
+                self._run_ids[number] = entry.run_id = self.runs.open_trial(number, entry.params, _tag_recipe(entry))
+            except Exception as error:
+                if not is_lost_connection(error):
+                    refused.append(error)
+                    opened.set()
+                raise
+            opened.set()
+
+        self._outbox.tell(f"the run of trial {number}", open_run)
+        opened.wait(0.0 if self._outbox.is_away else OPENING_S)
+        if refused:
+            raise TrackingError(f"MLflow at {self.uri} refused the run of trial {number}: {refused[0]}")
+        if entry.run_id is None:
+            self._logged_for.add(number)
+
+    def epoch_reported(self, entry: TrialEntry, report: TrialReport) -> None:
+        """A trial logs itself (`trial_ended` sends what its own log did not), but for those that cannot."""
+        if self.logs_for_trials or entry.number in self._logged_for:
+            self._send(entry.number, {report.epoch: report}, f"epoch {report.epoch} of trial {entry.number}")
+
+    def trial_paused(self, entry: TrialEntry) -> None:
+        self._tag_state(entry.number, "paused")
+
+    def trial_resumed(self, entry: TrialEntry) -> None:
+        self._tag_state(entry.number, "running")
+
+    def trial_ended(self, entry: TrialEntry) -> None:
+        """End a trial's run: gaps filled, best epoch noted, tags, outcome and status set.
+
+        Logs `best_<metric>` and `best_epoch`, the end of its traceback or error as a tag.
+        """
+        if entry.number not in self._open:
+            return
+        assert entry.outcome is not None
+        self._send(entry.number, entry.reports, f"epochs of trial {entry.number}")
+        self._end(entry.number, entry.outcome, entry.tags, entry.traceback or entry.error)
+
+    def fix(self, outcomes: Mapping[int, Outcome], *, keep: Collection[int] = ()) -> list[int]:
+        """After a driver died: end every child run still RUNNING, but for the trials in `keep`.
+
+        `outcomes` says what is known of how they ended, by trial number; the others were interrupted. Returns the
+        numbers of the trials that were fixed.
+        """
+        runs = ask(self.uri, self.runs.find_running, patience_s=self.patience_s)
+        fixed = sorted(set(runs) - set(keep) - self._open)
+        for number in fixed:
+            self._open.add(number)
+            self._run_ids[number] = runs[number]
+            self._end(number, outcomes.get(number, Outcome.INTERRUPTED))
+        self.flush(self.patience_s)
+        return fixed
+
+    def close_search(
+        self,
+        outcome: Outcome,
+        *,
+        tags: Mapping[str, str] | None = None,
+        metrics: Mapping[str, float] | None = None,
+        timeout_s: float = 60.0,
+    ) -> bool:
+        """End the parent run, and as interrupted every trial still open; deliver all that waits.
+
+        Returns False, after a warning, when something could not be delivered within `timeout_s`.
+        """
+        for number in sorted(self._open):
+            self._end(number, Outcome.INTERRUPTED)
+        now_ms = _now_ms()
+        summary = [Metric(key, value, now_ms, 0) for key, value in (metrics or {}).items()]
+        all_tags = {**(tags or {}), "outcome": str(outcome)}
+        self._outbox.tell(
+            "the end of the search", lambda: self.runs.end(self.parent_run_id, outcome, all_tags, summary, now_ms)
+        )
+        return self._outbox.empty(timeout_s)
+
+    def flush(self, timeout_s: float = 60.0) -> bool:
+        """Return when MLflow knows all that it was sent; False, after a warning, when it stayed away."""
+        return self._outbox.empty(timeout_s)
+
+    def log_text(self, path: str, text: str) -> None:
+        """Keep a text as an artifact of the parent run, under `path`."""
+        self._outbox.tell(path, lambda: self.runs.client.log_text(self.parent_run_id, text, path))
+
+    def log_dict(self, path: str, content: dict[str, Any]) -> None:
+        """Keep a dict as JSON or YAML, by the ending of `path`."""
+        self._outbox.tell(path, lambda: self.runs.client.log_dict(self.parent_run_id, content, path))
+
+    def log_file(self, file: Path, folder: str | None = None) -> None:
+        """Keep a local file, under its own name in `folder`. It must stay until `close_search`."""
+        run_id = self.parent_run_id
+        self._outbox.tell(file.name, lambda: self.runs.client.log_artifact(run_id, str(file), folder))
+
+    def run_url(self, run_id: str) -> str:
+        """The page of a run in MLflow's UI."""
+        return f"{self.uri}/#/experiments/{self.experiment_id}/runs/{run_id}"
+
+    def search_url(self) -> str:
+        """The page of the parent run."""
+        return self.run_url(self.parent_run_id)
+
+    def compare_url(self, run_ids: Iterable[str]) -> str:
+        """The page that compares runs, with parallel coordinates."""
+        runs, experiments = (
+            quote(json.dumps(ids, separators=(",", ":"))) for ids in (list(run_ids), [self.experiment_id])
+        )
+        return f"{self.uri}/#/compare-runs?runs={runs}&experiments={experiments}"
+
+    def _tag_state(self, number: int, state: str) -> None:
+        """Whether a trial without an outcome trains or waits, for people."""
+
+        def tag() -> None:
+            if (run_id := self._run_ids.get(number)) is not None:
+                self.runs.client.set_tag(run_id, "state", state)
+
+        self._outbox.tell(f"that trial {number} is {state}", tag)
+
+    def _send(self, number: int, reports: Mapping[int, TrialReport], what: str) -> None:
+        epochs = {epoch: (report.timestamp_ms, report.metrics) for epoch, report in reports.items()}
+
+        def send() -> None:
+            if (run_id := self._run_ids.get(number)) is not None:  # else its run was refused
+                send_missing(self.runs.client, run_id, epochs)
+
+        self._outbox.tell(what, send)
+
+    def _end(
+        self, number: int, outcome: Outcome, tags: Mapping[str, str] | None = None, error: str | None = None
+    ) -> None:
+        self._open.discard(number)
+        said = {"error": error[-MAX_TAG_CHARS:]} if error else {}
+        all_tags = {**(tags or {}), "outcome": str(outcome), "state": str(outcome), **said}
+        now_ms = _now_ms()
+
+        def end() -> None:
+            if (run_id := self._run_ids.pop(number, None)) is None:
+                return
+            try:
+                summary = self.runs.summarize(run_id, self.metric, self.direction)
+                self.runs.end(run_id, outcome, all_tags, summary, now_ms)
+            except BaseException:
+                self._run_ids.setdefault(number, run_id)  # for when the server is back
+                raise
+
+        self._outbox.tell(f"the end of trial {number}", end)
+
+
+def _tag_recipe(entry: TrialEntry) -> dict[str, str]:
+    recipe = name_recipe(entry.params)
+    return {"recipe": recipe} if recipe else {}
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

@@ -1,0 +1,58 @@
+"""The images of a search: found, checked, split and decoded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from search.core.config import SearchConfig
+from search.core.folder import SearchFolder
+from trainable.records import keep_copy, restore_record
+
+if TYPE_CHECKING:
+    from search.engine.cluster import Cluster
+    from trainable.images.prepare import PreparedData
+
+MADE_SET = "ctsearch-demo"
+MADE_SIZE, CPU_SIZE, GPU_SIZE = 64, 128, 224
+
+
+def prepare_images(config: SearchConfig, home: SearchFolder, cluster: Cluster) -> PreparedData:
+    """Find, check, split and decode the images; the made set where none are given."""
+    from trainable.images.made import make_set
+    from trainable.images.prepare import prepare_data
+
+    restore_record(home.splits_file)
+    data = config.data or make_set(home.cache / MADE_SET, seed=0)
+    image_size = home.read_record().get("image_size") or config.image_size
+    if image_size is None:
+        image_size = MADE_SIZE if not config.data else GPU_SIZE if cluster.has_gpu else CPU_SIZE
+    prepared = prepare_data(
+        data,
+        cache_dir=home.cache,
+        splits_file=home.splits_file,
+        image_size=image_size,
+        seed=config.seed,
+        patient_from=config.patient_from,
+        positive=config.positive,
+        skip_bad_images=config.skip_bad_images,
+        num_workers=2,
+    )
+    known, found = home.read_record().get("data_hash"), prepared.training.data_hash
+    if known is not None and known != found:
+        raise ValueError(
+            f"the data of {home.name!r} is not what the search began with (its hash was {known}, it is {found} now): "
+            "restore the images and splits.csv, or begin a new search under another --name"
+        )
+    keep_copy(home.splits_file)
+    return prepared
+
+
+def describe_data(config: SearchConfig, prepared: PreparedData) -> str:
+    """One line: what the images are, how large, and which class counts as positive."""
+    training = prepared.training
+    source = "a made set: procedural slices, not patients" if config.data is None else str(config.data)
+    parts = [f"{training.name}, {source}, read as {training.image_size} px"]
+    if len(training.classes) == 2:
+        guessed = " (guessed; --positive changes it)" if prepared.positive_was_guessed else ""
+        parts.append(f"positive is {training.classes[training.positive]}{guessed}")
+    return "; ".join(parts)

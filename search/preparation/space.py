@@ -1,0 +1,72 @@
+"""The search space of a search, the architectures in it, and the points it begins with."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from search.core.config import SearchConfig
+from search.core.folder import SearchFolder
+from search.core.ranges import parse_range
+from search.core.space import DefaultSpace, Space, load_space
+from search.engine.searcher import check_space
+from search.preparation.first_points import ChosenRecipes, find_points, fine_tuned_by
+from search.preparation.models import Nets, check_own_nets, choose_nets
+
+if TYPE_CHECKING:
+    from search.engine.cluster import Cluster
+    from trainable.images.prepare import TrainingData
+
+NO_RECIPES = ChosenRecipes()
+
+
+def prepare_nets(
+    config: SearchConfig,
+    home: SearchFolder,
+    cluster: Cluster,
+    data: TrainingData,
+    recipes: ChosenRecipes = NO_RECIPES,
+) -> Nets:
+    """The nets and what travels with them. A user's own net is tried, and kept as it was when the search began."""
+    kept = home.read_record().get("nets", {})
+    nets = choose_nets(
+        tuple(kept.get("architectures", config.architectures)),
+        config.weights,
+        has_gpu=cluster.has_gpu,
+        sources=kept.get("sources", {}),
+        of_recipes=recipes.nets,
+        forgone=recipes.forgone_nets,
+    )
+    if not kept:
+        check_own_nets(nets.sources, num_classes=len(data.classes), image_size=data.image_size)
+    return nets
+
+
+def prepare_space(config: SearchConfig, home: SearchFolder, nets: Nets, recipes: ChosenRecipes) -> Space:
+    """The user's own space, copied into the search's folder, or the default one as narrowed."""
+    if config.space is None:
+        ranges = {name: parse_range(name, text) for name, text in config.ranges.items()}
+        fine_tuned = {*nets.weights, *fine_tuned_by(recipes.recipes)}
+        return DefaultSpace(nets.architectures, ranges, fine_tuned=fine_tuned)
+    copy = home.folder / "space.py"
+    if not copy.exists():
+        load_space(config.space)
+        shutil.copyfile(config.space, copy)
+    space = load_space(copy)
+    check_space(space)
+    return space
+
+
+def choose_first_points(
+    config: SearchConfig, space: Space, nets: Nets, recipes: ChosenRecipes
+) -> list[dict[str, object]]:
+    """The recipes asked for, then, for TPE, one sound configuration of every other net. Random search goes anywhere."""
+    points = find_points(recipes.recipes, space)
+    if config.sampler == "random" or not isinstance(space, DefaultSpace):
+        return points
+    return points + space.first_points(nets.own, pretrained=nets.weights)
+
+
+def describe_space(space: Space, home: SearchFolder) -> dict[str, object]:
+    """The space for MLflow: ranges, or the user's own file."""
+    return space.describe() if isinstance(space, DefaultSpace) else {"space.py": (home.folder / "space.py").read_text()}

@@ -1,0 +1,186 @@
+"""SearchResult: what a search came to, as plain values read from its folder; the search may still be running."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from search.core.folder import Phase, SearchFolder
+from search.core.ledger import Ledger, TrialEntry
+from trainable.report import Direction
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A figure of the sealed test with its 95 % interval; NaN bounds where there is none."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trials(Sequence[TrialEntry]):
+    """The trials of a search by number."""
+
+    metric: str
+    entries: tuple[TrialEntry, ...]
+
+    @overload
+    def __getitem__(self, index: int) -> TrialEntry: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[TrialEntry, ...]: ...
+    def __getitem__(self, index: int | slice) -> TrialEntry | tuple[TrialEntry, ...]:
+        return self.entries[index]
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __iter__(self) -> Iterator[TrialEntry]:
+        return iter(self.entries)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """A row a trial: number, outcome, the metric at its best epoch, epochs, and every hyperparameter drawn."""
+        import pandas as pd
+
+        rows = [
+            {
+                "trial": entry.number,
+                "outcome": str(entry.outcome or "running"),
+                self.metric: entry.best_value,
+                "best_epoch": entry.best_epoch,
+                "epochs": entry.num_epochs,
+                "run_id": entry.run_id,
+                **entry.params,
+            }
+            for entry in self.entries
+        ]
+        return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChampionResult:
+    """The model a search gave. `configuration` holds its hyperparameters, `validation` its `metric` on validation.
+
+    `test` maps a metric to its figure on the sealed test. `version` is "" where MLflow stayed away.
+    """
+
+    trial: int
+    configuration: Mapping[str, Any]
+    metric: str
+    validation: float
+    test: Mapping[str, Figure]
+    model_name: str
+    version: str
+    alias: str
+    warnings: tuple[str, ...]
+    models: Path
+
+    def load(self) -> Any:
+        """The model as a torch module: uint8 pixels (N, S, S) in, probabilities float32 (N, classes) out."""
+        return self._classifier().predict
+
+    def classify(self, paths: str | Path | Iterable[str | Path]) -> pd.DataFrame:
+        """Class and probabilities of image files and folders, a row a file.
+
+        What cannot be read has its reason under `error`; an image unlike the training's, why under `doubt`.
+        """
+        import pandas as pd
+
+        from search.commands.classify import describe, list_files
+        from trainable.classify import classify_files
+
+        given = [paths] if isinstance(paths, str | Path) else list(paths)
+        files = list_files([Path(path) for path in given])
+        classifier = self._classifier()
+        rows = []
+        for file, answer in classify_files(files, classifier):
+            if isinstance(answer, Exception):
+                rows.append({"path": str(file), "error": str(answer)})
+            else:
+                rows.append({**describe(file, answer, classifier), "error": ""})
+        return pd.DataFrame(rows)
+
+    def _classifier(self) -> Any:
+        from trainable.classify import load_registered
+
+        return load_registered(str(self.models / "pixels"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchResult:
+    """A search: `phase` says how far it has come, `stop_reason` why no further trial began, in words.
+
+    `champion` is None until there is one. `report` is a Markdown page, `tracking_url` the search's run in MLflow.
+    """
+
+    name: str
+    folder: Path
+    phase: Phase
+    stop_reason: str
+    trials: Trials
+    champion: ChampionResult | None
+    tracking_url: str
+    report: Path
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """Everything that `result.json` holds; empty before the end."""
+        return _read_json(self.folder / "result.json")
+
+    @classmethod
+    def read(cls, search: SearchFolder) -> SearchResult:
+        """What a search has come to."""
+        from search.engine.searcher import read_study
+
+        record, result = search.read_record(), _read_json(search.folder / "result.json")
+        metric = record["config"].get("metric", "auc")
+        ledger = Ledger(Direction.of(metric))
+        read_study(search.journal_file, ledger)
+        entries = tuple(ledger.entries[number] for number in sorted(ledger.entries))
+        return cls(
+            name=search.name,
+            folder=search.folder,
+            phase=search.phase,
+            stop_reason=record.get("stop_reason", ""),
+            trials=Trials(metric=metric, entries=entries),
+            champion=_read_champion(result, search) if "champion" in result else None,
+            tracking_url=record.get("tracking_url", ""),
+            report=search.folder / "report.md",
+        )
+
+
+def _read_champion(result: Mapping[str, Any], search: SearchFolder) -> ChampionResult:
+    nan = float("nan")
+    test = {
+        name.removeprefix("test_"): Figure(
+            value=value, low=result.get(f"{name}_low", nan), high=result.get(f"{name}_high", nan)
+        )
+        for name, value in result.items()
+        if name.startswith("test_") and f"{name}_low" in result and not name.startswith("test_without_")
+    }
+    return ChampionResult(
+        trial=result["champion"],
+        configuration=result["params"],
+        metric=result["metric"],
+        validation=result["validation_value"],
+        test=test,
+        model_name=result["model_name"],
+        version=result["version"],
+        alias=result["alias"],
+        warnings=tuple(result.get("warnings", ())),
+        models=search.models,
+    )
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text()) if file.exists() else {}

@@ -1,0 +1,238 @@
+"""Freeze-thaw on simulated searches: what it finds, what it never does, and that a resumed search decides alike."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from search.core.board import dense_levels
+from search.core.decisions import Decision, New, PastTrial, Resume, Verdict, replay
+from search.core.freeze_thaw import FreezeThaw, Settings
+from search.core.outlook import Outlook, has_converged, look_ahead
+from search.core.promotion import find_promotion
+from search.core.proposals import SpaceProposals
+from search.core.space import DefaultSpace
+
+MAX_EPOCHS = 12
+
+
+def space(trial: Any) -> None:
+    """Conditional: only one of two kinds has a momentum."""
+    if trial.suggest_categorical("kind", ["sgd", "adam"]) == "sgd":
+        trial.suggest_float("momentum", 0.0, 1.0)
+    trial.suggest_float("rate", 1e-5, 1e-1, log=True)
+    trial.suggest_int("depth", 1, 4)
+
+
+def quality(params: Mapping[str, Any]) -> float:
+    """Best, 1, with Adam at a rate of 1e-3."""
+    off = (math.log10(params["rate"]) + 3) / 2
+    return 1 - off**2 - (0.3 if params["kind"] == "sgd" else 0.0)
+
+
+class Simulated:
+    """A search of one worker over `quality`, with what it has shown so far."""
+
+    def __init__(self, rule: FreezeThaw, *, noise: float = 0.0, slow: str | None = None, sign: float = 1.0) -> None:
+        self.rule, self.noise, self.slow, self.sign = rule, noise, slow, sign
+        self.generator = np.random.default_rng(11)
+        self.params: dict[int, Mapping[str, Any]] = {}
+        self.values: dict[int, dict[int, float]] = {}
+        self.decisions: list[Decision] = []
+        self.num_epochs = 0
+
+    def run(self, num_epochs: int) -> None:
+        while self.num_epochs < num_epochs:
+            decision = self.rule.next()
+            self.decisions.append(decision)
+            assert decision is not None
+            number = decision.number if isinstance(decision, Resume) else self.begin(decision)
+            self.train(number)
+
+    def begin(self, decision: New) -> int:
+        number = len(self.params)
+        params = decision.params
+        if params is None:
+            [params] = SpaceProposals(space).draw(1, self.generator)
+        self.params[number], self.values[number] = params, {}
+        self.rule.begin(number, params)
+        return number
+
+    def train(self, number: int) -> None:
+        verdict = Verdict.CONTINUE
+        while verdict is Verdict.CONTINUE:
+            epoch = len(self.values[number]) + 1
+            value = quality(self.params[number]) * (1 - math.exp(-epoch / 3))
+            value += self.noise * float(self.generator.standard_normal())
+            self.values[number][epoch] = value
+            seconds = 30.0 if self.params[number]["kind"] == self.slow else 1.0
+            verdict = self.rule.report(number, epoch, self.sign * value, seconds=seconds)
+            self.num_epochs += 1
+
+    def best_quality(self) -> float:
+        return max(quality(self.params[number]) for number, seen in self.values.items() if len(seen) == MAX_EPOCHS)
+
+    def history(self) -> list[PastTrial]:
+        return [PastTrial(number, params, self.values[number]) for number, params in self.params.items()]
+
+
+def build(**options: Any) -> FreezeThaw:
+    return FreezeThaw(SpaceProposals(space), max_epochs=MAX_EPOCHS, seed=1, **options)
+
+
+def test_it_finds_a_good_configuration_in_a_few_trainings_worth_of_epochs() -> None:
+    search = Simulated(build())
+    search.run(10 * MAX_EPOCHS)
+    assert search.best_quality() > 0.95
+    assert len(search.params) > 20
+
+
+@pytest.mark.parametrize("noise", [0.05, 0.2])
+def test_it_finds_one_under_noise(noise: float) -> None:
+    search = Simulated(build(), noise=noise)
+    search.run(15 * MAX_EPOCHS)
+    assert search.best_quality() > 0.85
+
+
+def test_a_loss_is_minimised_by_the_same_decisions() -> None:
+    up, down = Simulated(build()), Simulated(build(higher_is_better=False), sign=-1.0)
+    up.run(60)
+    down.run(60)
+    assert up.decisions == down.decisions
+
+
+def test_the_same_seed_decides_the_same() -> None:
+    first, second = Simulated(build()), Simulated(build())
+    first.run(60)
+    second.run(60)
+    assert first.decisions == second.decisions
+
+
+def test_two_resumed_searches_decide_the_same_and_go_on_where_the_first_was() -> None:
+    search = Simulated(build())
+    search.run(60)
+    first, second = (replay(build(), search.history()) for _ in range(2))
+    assert len(first.data) == len(search.rule.data)
+    assert {number for number, trial in first.board.trials.items() if trial.is_waiting} == {
+        number for number, trial in search.rule.board.trials.items() if trial.is_waiting
+    }
+    assert first.next() == second.next()
+
+
+def test_a_trial_that_failed_or_lost_its_checkpoint_or_ended_never_goes_on() -> None:
+    search = Simulated(build())
+    search.run(60)
+    gone = set()
+    for number, trial in search.rule.board.trials.items():
+        if trial.is_waiting and number % 2:
+            [lambda n: search.rule.end(n, "failed"), search.rule.forget, lambda n: search.rule.end(n, "completed")][
+                number % 3
+            ](number)
+            gone.add(number)
+    search.decisions.clear()
+    search.run(120)
+    assert gone
+    assert not gone & {decision.number for decision in search.decisions if isinstance(decision, Resume)}
+
+
+def test_values_that_are_no_numbers_are_the_worst() -> None:
+    rule = build()
+    for number, params in enumerate(SpaceProposals(space).draw(6, np.random.default_rng(0))):
+        rule.begin(number, params)
+        rule.report(number, 1, math.nan)
+    assert isinstance(rule.next(), New)
+    rule.begin(6, {"kind": "adam", "rate": 1e-3, "depth": 1})
+    rule.report(6, 1, 0.5)
+    decisions = [rule.next() for _ in range(3)]
+    assert {decision.number for decision in decisions if isinstance(decision, Resume)} <= {6}
+
+
+def test_no_trial_is_handed_to_two_workers() -> None:
+    search = Simulated(build())
+    search.run(60)
+    handed = [decision.number for decision in (search.rule.next() for _ in range(12)) if isinstance(decision, Resume)]
+    assert len(handed) == len(set(handed))
+
+
+def test_under_much_noise_trials_go_on_by_promotion_and_the_model_only_begins_new_ones() -> None:
+    rule = build(settings=Settings(promotes_from=0.05))
+    search = Simulated(rule, noise=0.3)
+    search.run(60)
+    assert rule.noise.relative() > 0.05
+    board, promoted = rule.board, find_promotion(rule.board, rule.rungs, factor=3)
+    decision = rule.next()
+    assert decision == (Resume(promoted.number, board.next_level(promoted.epoch)) if promoted else decision)
+    assert isinstance(decision, Resume if promoted else New)
+
+
+def test_once_no_trial_may_begin_the_best_go_on_and_the_search_ends() -> None:
+    search = Simulated(build())
+    search.run(60)
+    num_trials = len(search.params)
+    while isinstance(decision := search.rule.next(may_begin=False), Resume):
+        search.train(decision.number)
+    assert decision is None
+    assert len(search.params) == num_trials
+    assert max(map(len, search.values.values())) == MAX_EPOCHS
+
+
+def test_an_equal_configuration_that_costs_thirty_times_as_much_is_tried_less() -> None:
+    free, dear = Simulated(build()), Simulated(build(), slow="adam")
+    for search in (free, dear):
+        search.run(8 * MAX_EPOCHS)
+    spent = [
+        sum(len(search.values[number]) for number, params in search.params.items() if params["kind"] == "adam")
+        / search.num_epochs
+        for search in (free, dear)
+    ]
+    assert spent[1] < spent[0]
+
+
+def test_it_searches_the_default_space_with_its_inactive_entries() -> None:
+    default = DefaultSpace(["small_cnn", "resnet18", "vgg16"], fine_tuned=["resnet18"])
+    rule = FreezeThaw(SpaceProposals(default), max_epochs=9, seed=0)
+    generator = np.random.default_rng(0)
+    for _ in range(60):
+        decision = rule.next()
+        assert decision is not None
+        if isinstance(decision, Resume):
+            chosen = decision.number
+        else:
+            chosen = len(rule.board.trials)
+            params = decision.params or SpaceProposals(default).draw(1, generator)[0]
+            rule.begin(chosen, params)
+        trial = rule.board.trials[chosen]
+        good = trial.params["architecture"] == "resnet18"
+        for epoch in range(trial.epoch + 1, trial.until + 1):
+            rule.report(chosen, epoch, (0.5 + 0.3 * good) * (1 - math.exp(-epoch)), standard_error=0.05)
+    late = [trial.params["architecture"] for number, trial in rule.board.trials.items() if number >= 12]
+    assert late.count("resnet18") > len(late) / 2
+
+
+def test_what_is_left_to_gain_shrinks_as_a_search_goes_on() -> None:
+    search = Simulated(build())
+    assert look_ahead(search.rule) is None
+    search.run(30)
+    early = look_ahead(search.rule)
+    search.run(300)
+    late = look_ahead(search.rule)
+    assert early is not None
+    assert late is not None
+    assert 0 <= late.gain < early.gain
+    assert min(early.seconds, late.seconds) > 0
+    assert late.best == pytest.approx(1.0, abs=0.15)
+
+
+def test_a_search_has_converged_when_several_looks_promise_little() -> None:
+    looks = [Outlook(0.9, gain, 10.0, None) for gain in (0.1, 0.0005, 0.0004, 0.0002)]
+    assert has_converged(looks, least=0.001)
+    assert not has_converged(looks[:3], least=0.001)
+    assert not has_converged([], least=0.001)
+
+
+def test_levels_are_dense() -> None:
+    assert build().board.levels == dense_levels(MAX_EPOCHS) == (1, 2, 3, 5, 8, 12)

@@ -1,0 +1,52 @@
+"""The noise of values, read off curves whose noise is known."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from search.core.board import Standing
+from search.core.noise import NoiseEstimate
+
+
+def estimate(noise: float, *, num_trials: int = 40, num_epochs: int = 20, bad: bool = False) -> float:
+    """Of trials that rise from 0 to their own level between 0 and 1."""
+    generator = np.random.default_rng(0)
+    estimate = NoiseEstimate()
+    for number in range(num_trials):
+        level = number / num_trials
+        trial = Standing(number, {})
+        for epoch in range(1, num_epochs + 1):
+            value = level * (1 - math.exp(-(epoch - 1) / 8)) + noise * generator.standard_normal()
+            trial.values[epoch] = -math.inf if bad and number % 3 == 0 else value
+            estimate.note(trial, epoch)
+    return estimate.relative()
+
+
+@pytest.mark.parametrize("noise", [0.02, 0.05, 0.1])
+def test_the_noise_is_found(noise: float) -> None:
+    reach = 0.9 + noise * 2  # the best of many noisy values is higher than the best true one
+    assert estimate(noise) == pytest.approx(noise / reach, rel=0.15)
+
+
+def test_smooth_curves_have_none() -> None:
+    assert estimate(0.0) < 0.005
+
+
+def test_trials_that_diverged_change_nothing() -> None:
+    assert estimate(0.05, bad=True) == pytest.approx(estimate(0.05), rel=0.1)
+
+
+def test_few_values_say_nothing() -> None:
+    assert estimate(0.1, num_trials=1, num_epochs=5) == 0.0
+
+
+def test_trials_that_never_improve_are_all_noise() -> None:
+    noise = NoiseEstimate()
+    trial = Standing(0, {})
+    for epoch in range(1, 20):
+        trial.values[epoch] = 0.5
+        noise.note(trial, epoch)
+    assert noise.relative() == math.inf

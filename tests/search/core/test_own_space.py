@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+
+from search.core.own_space import check_own_space, load_own_space, settle
+from search.core.space import configuration_of, load_space
+from search.engine.searcher import check_space
+from trainable.config import TrialConfig
+
+
+def try_space(text: str, folder: Path) -> int:
+    """How many draws it took."""
+    file = folder / "my_space.py"
+    file.write_text(text)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+
+    def ask(point: Mapping[str, Any]) -> optuna.Trial:
+        study.enqueue_trial(dict(point))
+        return study.ask()
+
+    return check_own_space(load_own_space(file), ask)
+
+
+def refusal(text: str, folder: Path) -> str:
+    with pytest.raises(ValueError) as caught:
+        try_space(text, folder)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+HEAD = "import numpy as np\n\n\ndef space(trial):\n"
+
+FAULTS = {
+    "line 5: batch_size is 12.5; it must be a whole number": (
+        "    return {'architecture': 'resnet18', 'batch_size': 12.5}"
+    ),
+    "line 5: class_weighting is 'False'; it must be True or False": (
+        "    return {'architecture': 'resnet18', 'class_weighting': 'False'}"
+    ),
+    "line 5: learning_rate is 'fast'; it must be a number": (
+        "    return {'architecture': 'resnet18', 'learning_rate': 'fast'}"
+    ),
+    "line 5: learning_rate is True; it must be a number": (
+        "    return {'architecture': 'resnet18', 'learning_rate': True}"
+    ),
+    "line 5: dropout is nan; it must be a number": "    return {'architecture': 'resnet18', 'dropout': float('nan')}",
+    "line 5: optimizer is 3; it must be a text": "    return {'architecture': 'resnet18', 'optimizer': 3}",
+    "line 5: optimizer is 'adm'": "    return {'architecture': 'resnet18', 'optimizer': 'adm'}",
+    "line 5: unknown hyperparameter learning_rat; did you mean 'learning_rate'?": (
+        "    return {'architecture': 'resnet18', 'learning_rat': 1e-3}"
+    ),
+    "line 5: architecture is 'resnet-18'; did you mean 'resnet18'": "    return {'architecture': 'resnet-18'}",
+    "line 5: the configuration has no architecture": "    return {'learning_rate': 1e-3}",
+    "line 5: the space returned list": "    return ['resnet18']",
+    "line 5: dropout is array": "    return {'architecture': 'resnet18', 'dropout': np.zeros(2)}",
+    "line 5: KeyError: 'rate'": "    return {'architecture': 'resnet18', 'learning_rate': {}['rate']}",
+    "line 5: SystemExit: 3": "    raise SystemExit(3)",
+    "line 5: ZeroDivisionError": "    return {'architecture': 'resnet18', 'dropout': 1 / 0}",
+    "line 5: ValueError": "    trial.suggest_int('cnn_depth', 5, 2)\n    return {}",
+}
+
+
+@pytest.mark.parametrize("told", FAULTS)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_fault_is_one_line_with_file_and_line(told: str, tmp_path: Path) -> None:
+    assert f"my_space.py, {told}" in refusal(HEAD + FAULTS[told] + "\n", tmp_path)
+
+
+def test_what_is_surely_meant_is_cast() -> None:
+    drawn = {
+        "architecture": np.str_("resnet18"),
+        "batch_size": 32.0,
+        "cnn_depth": np.float32(3),
+        "cnn_filters": np.int64(16),
+        "learning_rate": "1e-3",
+        "dropout": np.float64(0.25),
+        "momentum": 0,
+        "head_depth": "2",
+        "class_weighting": np.bool_(True),
+    }
+    settled = settle(drawn)
+    assert [type(value) for value in settled.values()] == [str, int, int, int, float, float, float, int, bool]
+    assert settled["learning_rate"] == 1e-3 and settled["class_weighting"] is True
+    assert TrialConfig.from_params(configuration_of(drawn, {})) == TrialConfig.from_params(settled)
+
+
+def test_what_nobody_knows_is_left_as_it_is() -> None:
+    assert settle({"height": "tall"}) == {"height": "tall"}
+
+
+def test_an_error_in_one_rare_branch_is_found(tmp_path: Path) -> None:
+    """At random it would be met once in a hundred and fifty draws."""
+    text = HEAD + (
+        "    net = trial.suggest_categorical('architecture', ['resnet18', 'vgg16', 'small_cnn', 'densenet121'])\n"
+        "    optimizer = trial.suggest_categorical('optimizer', ['adam', 'adamw', 'sgd', 'rmsprop'])\n"
+        "    depth = trial.suggest_int('head_depth', 0, 4)\n"
+        "    if net == 'small_cnn':\n"
+        "        kernel = trial.suggest_int('cnn_kernel', 1, 15)\n"
+        "        if kernel == 15:\n"
+        "            return {'architecture': net, 'pooling': 'none'}\n"
+        "    return {'architecture': net, 'optimizer': optimizer, 'head_depth': depth}\n"
+    )
+    assert "line 11: pooling is 'none'" in refusal(text, tmp_path)
+
+
+def test_every_choice_and_both_ends_of_every_range_are_drawn(tmp_path: Path) -> None:
+    text = HEAD + (
+        "    drawn.append(trial)\n"
+        "    net = trial.suggest_categorical('architecture', ['resnet18', 'small_cnn'])\n"
+        "    config = {'architecture': net, 'dropout': trial.suggest_float('dropout', 0, 0.5)}\n"
+        "    if net == 'small_cnn':\n"
+        "        config['cnn_depth'] = trial.suggest_int('cnn_depth', 2, 4)\n"
+        "        config['pooling'] = trial.suggest_categorical('pooling', ['avg', 'max', 'grid'])\n"
+        "    return config\n"
+        "drawn = []\n"
+    )
+    file = tmp_path / "space.py"
+    file.write_text(text)
+    space = load_own_space(file)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+
+    def ask(point: Mapping[str, Any]) -> optuna.Trial:
+        study.enqueue_trial(dict(point))
+        return study.ask()
+
+    assert 24 <= check_own_space(space, ask) <= 40
+    seen: dict[str, set[Any]] = {}
+    for trial in study.trials:
+        for name, value in trial.params.items():
+            seen.setdefault(name, set()).add(value)
+    assert seen["architecture"] == {"resnet18", "small_cnn"} and seen["pooling"] == {"avg", "max", "grid"}
+    assert {0.0, 0.5} <= seen["dropout"] and {2, 4} <= seen["cnn_depth"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("import helper\n\n\ndef space(trial):\n    return helper.space(trial)\n", "line 1: ModuleNotFoundError"),
+        ("from helper import x\n\n\ndef space(trial):\n    return {}\n", "helper lies beside my_space.py"),
+        ("from . import helper\n\n\ndef space(trial):\n    return {}\n", "line 1: ImportError"),
+        ("x = 1\nraise RuntimeError('no\\nway')\ndef space(trial):\n    return {}\n", "line 2: RuntimeError: no"),
+        ("space = 3\n", "its `space` is a int"),
+    ],
+)
+def test_a_file_that_cannot_be_run_is_one_line(text: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / "helper.py").write_text("x = 1\n")
+    assert told in refusal(text, tmp_path)
+
+
+def test_the_users_own_path_is_shown_where_a_copy_is_loaded(tmp_path: Path) -> None:
+    copy, own = tmp_path / "space.py", Path("/home/ana/my_space.py")
+    copy.write_text("def space(trial):\n    raise KeyError('x')\n")
+    with pytest.raises(ValueError, match=r"/home/ana/my_space.py, line 2: KeyError"):
+        check_space(load_space(copy, shown=own))
+
+
+def test_a_class_and_a_dataclass_in_the_file_work(tmp_path: Path) -> None:
+    text = (
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n\n\n@dataclass\nclass Rates:\n"
+        "    low: float = 1e-4\n\n\ndef space(trial):\n    trial.suggest_float('learning_rate', Rates().low, 1e-2)\n"
+        "    trial.suggest_categorical('architecture', ['resnet18'])\n"
+    )
+    assert try_space(text, tmp_path) >= 24

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from search.preparation.models import KNOWN, check_own_nets, choose_nets
+from trainable.architectures import ARCHITECTURES
+from trainable.config import CPU_ARCHITECTURES, GPU_ARCHITECTURES
+
+
+def test_the_driver_knows_every_net_without_torch() -> None:
+    assert set(KNOWN) == set(ARCHITECTURES)
+    assert set(CPU_ARCHITECTURES) == {name for name, net in ARCHITECTURES.items() if net.cpu_friendly}
+
+
+def test_without_a_gpu_the_large_nets_are_left_out_and_named() -> None:
+    nets = choose_nets((), {}, has_gpu=False)
+    assert nets.architectures == CPU_ARCHITECTURES
+    assert nets.left_out == GPU_ARCHITECTURES
+    assert choose_nets((), {}, has_gpu=True).architectures == KNOWN
+
+
+def test_who_asks_for_a_large_net_gets_it() -> None:
+    nets = choose_nets(("vgg16",), {}, has_gpu=False)
+    assert (nets.architectures, nets.left_out) == (("vgg16",), ())
+
+
+def test_an_unknown_net_lists_the_known() -> None:
+    with pytest.raises(ValueError, match=r"unknown architecture 'resnet19'.*resnet18"):
+        choose_nets(("resnet19",), {}, has_gpu=False)
+
+
+def test_a_net_of_ones_own_is_read_as_text(tmp_path: Path) -> None:
+    file = tmp_path / "my_net.py"
+    file.write_text("def build(num_classes):\n    ...\n")
+    name = f"{file}:build"
+    assert choose_nets((name,), {}, has_gpu=False).sources == {name: file.read_text()}
+    with pytest.raises(ValueError, match=r"must define made\(num_classes\), it has: build"):
+        choose_nets((f"{file}:made",), {}, has_gpu=False)
+    with pytest.raises(ValueError, match="there is no file"):
+        choose_nets((f"{tmp_path}/other.py:build",), {}, has_gpu=False)
+
+
+def test_a_net_of_an_earlier_session_is_taken_as_it_was(tmp_path: Path) -> None:
+    name = f"{tmp_path}/gone.py:build"
+    assert choose_nets((name,), {}, has_gpu=False, sources={name: "kept"}).sources == {name: "kept"}
+
+
+def test_weights_are_checked_before_anything_is_trained(shared_data: Path, tmp_path: Path) -> None:
+    file = str(shared_data / "weights/squeezenet1_1-features.pth")
+    nets = choose_nets(("squeezenet1_1",), {"squeezenet1_1": file}, has_gpu=False)
+    assert nets.weights["squeezenet1_1"].nbytes == Path(file).stat().st_size
+    with pytest.raises(ValueError, match="tensor"):
+        choose_nets(("mobilenet_v2",), {"mobilenet_v2": file}, has_gpu=False)
+    with pytest.raises(ValueError, match="there is no file"):
+        choose_nets(("mobilenet_v2",), {"mobilenet_v2": str(tmp_path / "lost.pth")}, has_gpu=False)
+    with pytest.raises(ValueError, match="the search tries only: resnet18"):
+        choose_nets(("resnet18",), {"squeezenet1_1": file}, has_gpu=False)
+
+
+BRANCHING_NET = """
+import torch
+
+class Branching(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, images):
+        return self.scale * (images[:, 0, 0, :2] if images.sum() > 0 else images[:, 0, 1, :2])
+
+def build(num_classes):
+    return Branching()
+"""
+
+
+def test_a_net_of_ones_own_that_could_not_be_registered_is_refused_before_it_trains() -> None:
+    with pytest.raises(ValueError, match=r"--arch is 'net.py:build': the net cannot be exported"):
+        check_own_nets({"net.py:build": BRANCHING_NET}, num_classes=2, image_size=32)
+    with pytest.raises(ValueError, match=r"it must give logits of shape \(N, 3\)"):
+        check_own_nets({"net.py:build": BRANCHING_NET}, num_classes=3, image_size=32)

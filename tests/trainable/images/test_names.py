@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from trainable.images.names import (
+    alike_key,
+    form_key,
+    is_split_name,
+    map_splits,
+    merge_forms,
+    printable,
+    tidy,
+    with_printable_errors,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Icon\r", "Icon\\r"),
+        ("a\u202eb", "a\\u202eb"),
+        ("\udcff", "\\udcff"),
+        ("r\u00f6ntgen \u80ba", "r\u00f6ntgen \u80ba"),
+    ],
+)
+def test_what_does_not_print_is_escaped(text: str, shown: str) -> None:
+    assert printable(Path(text)) == shown and printable(shown) == shown
+
+
+def test_errors_keep_their_type_and_get_one_printable_line() -> None:
+    class OwnError(ValueError):
+        pass
+
+    @with_printable_errors
+    def fail() -> None:
+        raise OwnError("a\nb\x1b")
+
+    with pytest.raises(OwnError) as caught:
+        fail()
+    assert str(caught.value) == "a\\nb\\x1b"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("1", "1.0"),
+        ("01", "1."),
+        ("+7", "7"),
+        ("a\u00a0b", " a  b"),
+        ("e\u0301", "\u00e9"),
+        ("x\u2013y", "x-y"),
+        ('"a"', "a"),
+    ],
+)
+def test_values_that_differ_in_form_have_one_key(one: str, other: str) -> None:
+    assert form_key(one) == form_key(other)
+
+
+@pytest.mark.parametrize(("one", "other"), [("1", "11"), ("1.5", "15"), ("-1", "1"), ("a", "A"), ("1.2.840", "1.2.84")])
+def test_values_that_differ_in_more_have_two(one: str, other: str) -> None:
+    assert form_key(one) != form_key(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("Patient_01", "patient 1"), ("P-7", "p7"), ("P 0012", "P12"), ("1.0", "01")]
+)
+def test_values_that_people_hold_for_the_same_are_alike(one: str, other: str) -> None:
+    assert alike_key(one) == alike_key(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("1-2", "12"), ("P1-2", "P12"), ("1.05", "1.5"), ("HER2+", "HER2"), ("P10", "P1")]
+)
+def test_values_that_people_hold_apart_are_not_alike(one: str, other: str) -> None:
+    assert alike_key(one) != alike_key(other)
+
+
+def test_the_shortest_form_is_the_name_and_unlike_forms_are_listed() -> None:
+    names, merged = merge_forms(["1.0", "1", " b", "b"])
+    assert names == {"1.0": "1", "1": "1", " b": "b", "b": "b"} and merged == [("1", "1.0")]
+    assert tidy("\ufeffx\u200b \t y ") == "x y"
+
+
+@pytest.mark.parametrize(
+    "name", ["testicular", "value", "trainer", "contest", "set", "data", "latest", "validated", "developed"]
+)
+def test_words_that_only_hold_a_splits_name_are_none(name: str) -> None:
+    assert not is_split_name(name) and map_splits([name, "train"]) == {"train": "train"}
+
+
+@pytest.mark.parametrize(
+    ("others", "split"),
+    [(["train"], "test"), (["train", "val"], "test"), (["train", "test"], "val"), (["train", "val", "test"], "test")],
+)
+def test_eval_is_val_only_beside_a_test_without_a_val(others: list[str], split: str) -> None:
+    assert map_splits([*others, "Eval_Set"])["Eval_Set"] == split

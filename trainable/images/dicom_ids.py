@@ -1,0 +1,67 @@
+"""Who a DICOM file is of, by its header alone: PatientID, StudyInstanceUID and SeriesInstanceUID."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainable.images.decode import quiet
+from trainable.images.folders import volume_stem
+
+_TAGS = ["SpecificCharacterSet", "PatientID", "StudyInstanceUID", "SeriesInstanceUID"]
+_OTHER_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp"}
+_PREAMBLE_BYTES = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class DicomIds:
+    """The ids of one file, "" where it has none. They are a person's: never log them."""
+
+    patient: str
+    study: str
+    series: str
+
+
+def read_dicom_ids(paths: Iterable[Path], num_workers: int = 1) -> Mapping[Path, DicomIds]:
+    """The ids of those of the files that are DICOM, with or without a preamble, and whose header can be read."""
+    with ThreadPoolExecutor(max(1, num_workers)) as threads:
+        paths = list(paths)
+        dicom = [path for path, yes in zip(paths, threads.map(_is_dicom, paths), strict=True) if yes]
+        if not dicom:
+            return {}
+        from pydicom.config import disable_value_validation  # pydicom's warnings would show patients' ids
+
+        with quiet, disable_value_validation():
+            found = list(threads.map(_read_header, dicom))
+    return {path: ids for path, ids in zip(dicom, found, strict=True) if ids is not None}
+
+
+def _is_dicom(path: Path) -> bool:
+    if volume_stem(path) is not None:
+        return False
+    try:
+        with path.open("rb") as file:
+            start = file.read(_PREAMBLE_BYTES + 4)
+    except OSError:  # the decoder's to judge, as a damaged header is
+        return False
+    if start[_PREAMBLE_BYTES:] == b"DICM":
+        return True
+    # Without a preamble the file begins with a tag of group 0002 or 0008, little endian (PS3.5, 7.1).
+    return path.suffix.lower() not in _OTHER_SUFFIXES and start[:2] in (b"\x02\x00", b"\x08\x00")
+
+
+def _read_header(path: Path) -> DicomIds | None:
+    import pydicom
+
+    try:
+        dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS, force=True)
+        patient, study, series = (_to_text(dataset.get(tag)) for tag in _TAGS[1:])
+    except Exception:
+        return None
+    return DicomIds(patient=patient, study=study, series=series)
+
+
+def _to_text(value: object) -> str:
+    return "" if value is None else str(value).strip().strip("\0").strip()

@@ -1,0 +1,104 @@
+"""The files that a table means: its separators, accents and folders may be written otherwise than on the disk."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainable.images.folders import exists, walk
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundFiles:
+    """What each text of a table stands for, as an absolute path that may not exist, and how that was seen."""
+
+    paths: Mapping[str, Path]
+    notes: tuple[str, ...]
+
+
+def find_files(root: Path, texts: Iterable[str]) -> FoundFiles:
+    """Look the paths of one table up below `root`; each rule is decided once for the whole table.
+
+    Backslashes separate folders where no file bears one in its name. A name is found in whatever Unicode form
+    the disk has it. Where not one path leads to anything, all are looked for in the folders below, then without
+    their endings, then in any case of letters: each must fit one file and no other. Raises ValueError where one
+    fits several.
+    """
+    texts = list(dict.fromkeys(texts))
+    notes: list[str] = []
+    written = {text: text for text in texts}
+    if any("\\" in text for text in texts) and not any("\\" in text and exists(root / text) for text in texts):
+        written = {text: text.replace("\\", "/") for text in texts}
+        notes.append("backslashes in its paths separate folders")
+    written |= {text: name.strip() for text, name in written.items() if not exists(root / name)}
+    paths = {text: Path(os.path.normpath(root / written[text])) for text in texts}
+    missing = [text for text in texts if written[text] and not exists(paths[text])]
+    missing = [text for text in missing if paths[text].is_relative_to(root)]
+    if not missing:
+        return FoundFiles(paths=paths, notes=tuple(notes))
+    index = _Index(root)
+    composed = {text: index.by_path.get(_nfc(index.name(paths[text]))) for text in missing}
+    paths |= {text: path for text, path in composed.items() if path is not None}
+    if any(written[text] and exists(path) for text, path in paths.items()):
+        return FoundFiles(paths=paths, notes=tuple(notes))
+    for key, note in _RULES:
+        if found := index.find({text: index.name(paths[text]) for text in missing}, key):
+            return FoundFiles(paths=paths | found, notes=(*notes, note.format(where=_show_folders(root, found))))
+    return FoundFiles(paths=paths, notes=tuple(notes))
+
+
+def _nfc(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _stem(name: str) -> str:
+    return name.removesuffix(".gz").rpartition(".")[0] or name
+
+
+_RULES: Sequence[tuple[Callable[[str, bool], str], str]] = (
+    (lambda name, of_disk: _nfc(name), "its paths begin {where}"),
+    (lambda name, of_disk: _nfc(_stem(name) if of_disk else name), "its paths have no endings and begin {where}"),
+    (lambda name, of_disk: _nfc(name).casefold(), "its paths are found in another case of letters, {where}"),
+)
+
+
+class _Index:
+    """All files and folders below a folder, by their paths and by their last parts."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._paths = list(walk(root))
+        folders = {parent for path in self._paths for parent in path.parents if parent.is_relative_to(root)}
+        self._paths += sorted(folders - {root})
+        self.by_path = {_nfc(self.name(path)): path for path in self._paths}
+
+    def name(self, path: Path) -> str:
+        return path.relative_to(self._root).as_posix()
+
+    def find(self, wanted: Mapping[str, str], key: Callable[[str, bool], str]) -> dict[str, Path]:
+        """Those of `wanted` whose whole name is the end of one path here, alike under `key`."""
+        by_end: defaultdict[str, list[Path]] = defaultdict(list)
+        for path in self._paths:
+            by_end[key(path.name, True)].append(path)
+        found = {}
+        for text, name in wanted.items():
+            end = "/" + key(name, False)
+            last = end.rpartition("/")[2]
+            fitting = [path for path in by_end[last] if f"/{key(self.name(path), True)}".endswith(end)]
+            if len(fitting) > 1:
+                raise ValueError(
+                    f"the table's path {text} fits {fitting[0]} and {fitting[1]} ({len(fitting)} files in all); "
+                    "write paths relative to the table"
+                )
+            if fitting:
+                found[text] = fitting[0]
+        return found
+
+
+def _show_folders(root: Path, found: Mapping[str, Path]) -> str:
+    folders = sorted({path.relative_to(root).parts[0] for path in found.values()})
+    return "below " + ", ".join(folders[:3]) + (f" and {len(folders) - 3} more folders" if len(folders) > 3 else "")

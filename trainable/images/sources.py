@@ -1,0 +1,206 @@
+"""Where the slices of a data set are told of: by a table, an array, or folders, perhaps packed or some folders down."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from trainable.images.archive import is_archive, unpack
+from trainable.images.folders import list_folder, list_tables
+from trainable.images.layouts import Branch, read_branches
+from trainable.images.level_words import describe_masks, is_container, is_mask
+from trainable.images.medmnist import SPLITS, is_npz, read_npz
+from trainable.images.members import name_member
+from trainable.images.names import map_splits, tidy
+from trainable.images.rows import LAYOUTS, MANIFEST_NAMES, FoundRows, Row, read_table, too_few_classes
+from trainable.images.table import EXCEL_SUFFIXES, TABLE_SUFFIXES, has_needed_columns, is_excel, refuse_excel
+
+_ARCHIVE_NAME = re.compile(r"(.+?)(\.tar)?\.(zip|tar|tgz|tbz2?|txz|gz|bz2|xz)", re.IGNORECASE)
+_FOREIGN_ARCHIVES = (".7z", ".rar")
+
+
+def read_source(data: Path, *, unpack_into: Path, skip_bad: bool, levels_are_known: bool) -> FoundRows:
+    """The rows of a folder, an archive or a table, whichever `data` is. Raises ValueError as its readers do."""
+    if data.is_dir():
+        return _read_folder(data, unpack_into, skip_bad, levels_are_known)
+    if is_npz(data):
+        return _read_arrays(data)
+    if data.suffix.lower() in EXCEL_SUFFIXES or is_excel(data):
+        raise ValueError(refuse_excel(data))
+    if data.suffix.lower() in TABLE_SUFFIXES:
+        return read_table(data, skip_bad=skip_bad)
+    if data.suffix.lower() in _FOREIGN_ARCHIVES:
+        raise ValueError(f"{data} is an archive of a kind that is not read; unpack it and give the folder")
+    if not is_archive(data):
+        raise ValueError(
+            f"--data {data} is no folder, zip, tar, {', '.join(TABLE_SUFFIXES)} or .npz of MedMNIST; {LAYOUTS}"
+        )
+    found = _read_folder(unpack(data, unpack_into), unpack_into, skip_bad, levels_are_known)
+    return replace(found, source=f"the archive {data}" + (", by the table in it" if found.columns else ""))
+
+
+def _read_arrays(npz: Path) -> FoundRows:
+    """The images of a MedMNIST file with their classes and published splits. Raises as `medmnist.read_npz` does."""
+    found = read_npz(npz)
+    return FoundRows(
+        rows=tuple(
+            Row(path=(path := name_member(npz, number)), name=path.name, label=label, split=split)
+            for number, (label, split) in enumerate(zip(found.labels, found.splits, strict=True))
+        ),
+        source=f"the MedMNIST file {npz}",
+        layout="an array a split",
+        splits=tuple((split, split) for split in SPLITS),
+        notes=("its images are in colour: --colour keeps that, else they are read in grey",) if found.in_colour else (),
+    )
+
+
+def _read_folder(data: Path, unpack_into: Path, skip_bad: bool, levels_are_known: bool) -> FoundRows:
+    down = _descend(data, unpack_into)
+    for depth, level in enumerate(down.levels):
+        manifest = next((level / name for name in MANIFEST_NAMES if (level / name).is_file()), None)
+        if manifest is not None:
+            found = read_table(manifest, skip_bad=skip_bad, whole_folder=True)
+            return replace(found, notes=(*down.notes[:depth], *found.notes))
+
+    def read_classes() -> FoundRows:
+        branches = _list_branches(down.levels[-1], unpack_into)
+        found = read_branches(down.levels[-1], branches, skip_bad=skip_bad, levels_are_known=levels_are_known)
+        if len(labels := {row.label for row in found.rows}) < 2:
+            raise ValueError(too_few_classes(data, labels))
+        return replace(
+            found,
+            source=f"the folder {data}",
+            left_out=(*down.masks, *found.left_out),
+            notes=(*down.notes, *found.notes),
+        )
+
+    tables = [table for level in down.levels for table in list_tables(level, TABLE_SUFFIXES)]
+    try:
+        found = read_classes()
+    except ValueError as error:
+        for vaguely in (False, True):
+            if usable := [table for table in tables if has_needed_columns(table, vaguely=vaguely)]:
+                found = _read_tables(usable, skip_bad)
+                return replace(found, notes=(*found.notes, *_name_unread(set(tables) - set(usable), down.levels)))
+        if sheets := [sheet for level in down.levels for sheet in list_tables(level, EXCEL_SUFFIXES)]:
+            raise ValueError(f"{error}; {refuse_excel(sheets[0])}") from error
+        if tables:
+            raise ValueError(f"{error}; {tables[0]} was not read: it has no columns path and label") from error
+        raise
+    if usable := [table for table in tables if has_needed_columns(table)]:
+        shown = ", ".join(sorted({row.label for row in found.rows})[:3])
+        raise ValueError(
+            f"{data} holds class folders ({shown}) and the table {usable[0].name}; which is meant? "
+            f"give the table itself (--data {usable[0]}), or move it out of the folder"
+        )
+    return replace(found, notes=(*found.notes, *_name_unread(tables, down.levels)))
+
+
+def _name_unread(tables: Iterable[Path], levels: Iterable[Path]) -> list[str]:
+    """A note on each table and spreadsheet that lies there and is not read."""
+    sheets = [sheet for level in levels for sheet in list_tables(level, EXCEL_SUFFIXES)]
+    return [f"the table {table.name} is not read" for table in sorted({*tables, *sheets})]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Descent:
+    """The folder, and each one inside that holds all the rest; a note on each of those; and on masks beside them."""
+
+    levels: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
+    masks: tuple[str, ...] = ()
+
+
+def _descend(folder: Path, unpack_into: Path) -> _Descent:
+    """Go down while one folder that holds folders or archives, or one archive, is alone at its level.
+
+    Folders of masks beside one of images do not count.
+    """
+    levels, notes, masks = [folder], [], []
+    while True:
+        folders, files = list_folder(levels[-1])
+        images = [inner for inner in folders if is_container(inner.name)]
+        if len(images) == 1 and len(folders) > 1 and all(inner in images or is_mask(inner.name) for inner in folders):
+            masks += [describe_masks(inner) for inner in folders if inner not in images]
+            folders = images
+        if not folders and len(files) == 1 and _archive_name(files[0]) and is_archive(files[0]):
+            levels.append(unpack(files[0], unpack_into))
+            notes.append(f"the archive {files[0].name} inside holds all the rest")
+        elif not files and len(folders) == 1 and (list_folder(folders[0])[0] or _holds_archives(folders[0])):
+            levels.append(folders[0])
+            notes.append(f"the folder {folders[0].name} inside holds all the rest")
+        else:
+            return _Descent(levels=tuple(levels), notes=tuple(notes), masks=tuple(masks))
+
+
+def _holds_archives(folder: Path) -> bool:
+    return any(_archive_name(file) for file in list_folder(folder)[1])
+
+
+def _archive_name(file: Path) -> str | None:
+    """An archive's name without its endings; None for other files, volumes among them."""
+    match = _ARCHIVE_NAME.fullmatch(file.name)
+    return match[1] if match and not file.name.lower().endswith(".nii.gz") else None
+
+
+def _list_branches(root: Path, unpack_into: Path) -> list[Branch]:
+    folders, files = list_folder(root)
+    if not files:
+        return [Branch(name=folder.name, folder=folder) for folder in folders]
+    if not folders and all(_archive_name(file) and is_archive(file) for file in files):
+        unpacked: dict[Path, Path] = {}
+        for file in files:
+            folder = unpack(file, unpack_into)
+            if folder in unpacked:
+                raise ValueError(f"{unpacked[folder]} and {file} are identical archives; remove one")
+            unpacked[folder] = file
+        return [
+            Branch(name=str(_archive_name(file)), folder=_descend_packed(folder)) for folder, file in unpacked.items()
+        ]
+    packed = [file for file in files if _archive_name(file) or file.suffix.lower() in _FOREIGN_ARCHIVES]
+    hint = f"unpack {packed[0].name} or move it away; " if packed else ""
+    if not folders:
+        raise ValueError(f"{root} holds {len(files)} files ({files[0].name}) and no class folders; {hint}{LAYOUTS}")
+    raise ValueError(f"{files[0]} lies beside the class folders ({len(files)} in all do); {hint}{LAYOUTS}")
+
+
+def _descend_packed(folder: Path) -> Path:
+    """An archive's one top folder, where it has one, whatever that holds."""
+    folders, files = list_folder(folder)
+    return folders[0] if len(folders) == 1 and not files else folder
+
+
+def _read_tables(tables: Sequence[Path], skip_bad: bool) -> FoundRows:
+    """One table, or one for each split: train.csv, val.csv, test.csv."""
+    if len(tables) == 1:
+        try:
+            return read_table(tables[0], skip_bad=skip_bad, whole_folder=True)
+        except ValueError as error:
+            packed = [file for file in list_folder(tables[0].parent)[1] if _archive_name(file)]
+            if packed and "missing file" in str(error):
+                raise ValueError(f"{error}; unpack {packed[0].name} beside the table first") from error
+            raise
+    splits = map_splits([table.stem for table in tables])
+    if len(splits) < len(tables) or len(set(splits.values())) < len(tables):
+        raise ValueError(
+            f"{tables[0].parent} holds the tables {', '.join(table.name for table in tables)}; give the one that is "
+            "meant by --data, or name them after their splits: train.csv, val.csv, test.csv"
+        )
+    parts = [(table, read_table(table, skip_bad=skip_bad)) for table in tables]
+    rows: list[Row] = []
+    for table, part in parts:
+        if part.splits:
+            raise ValueError(f"{table} is named like a split and has a column for splits; drop the column")
+        rows += [replace(row, split=splits[table.stem]) for row in part.rows]
+    first = parts[0][1]
+    return replace(
+        first,
+        rows=tuple(rows),
+        source=f"the tables {', '.join(tidy(table.name) for table in tables)} of {tables[0].parent}",
+        splits=tuple((table.name, splits[table.stem]) for table in tables),
+        skipped=tuple(line for _, part in parts for line in part.skipped),
+        left_out=(),
+        notes=tuple(dict.fromkeys(note for _, part in parts for note in part.notes)),
+    )

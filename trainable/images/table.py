@@ -1,0 +1,263 @@
+"""A CSV or Parquet table as records of text: its delimiter, and which of its columns is which."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from trainable.images.folders import exists
+
+Role = Literal["path", "label", "patient", "split"]
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
+EXCEL_SUFFIXES = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
+DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
+
+# Near names, without case and separators: `Patient ID` is patientid. The vague ones count where there is no other.
+_NEAR_WORDS: Mapping[Role, str] = {
+    "path": "paths image img picture imagepath imgpath filepath filename file files fname imagefile imagefilename "
+    "imagefilepath imagename imageindex imageid imgid dicom dicompath dicomfile slicepath slicefile relativepath "
+    "relpath fullpath volumepath volumefile scanpath filelocation",
+    "label": "labels class classes classname classlabel labelname diagnosis diagnoses target category finding findings "
+    "findinglabels dx disease groundtruth outcome pathology",
+    "patient": "patients patientid patientno patientnumber patientname pid subject subjectid subjectno case caseid "
+    "participant participantid person personid mrn",
+    "split": "splits set subset fold partition splitname datasplit",
+}
+_VAGUE_WORDS: Mapping[Role, str] = {
+    "path": "id idcode name slice scan volume series nifti",
+    "label": "y type result severity grade",
+    "patient": "sub subj",
+    "split": "phase usage",
+}
+_NEAR = {role: frozenset(words.split()) for role, words in _NEAR_WORDS.items()}
+_VAGUE = {role: frozenset(words.split()) for role, words in _VAGUE_WORDS.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table read as text. `columns` maps what was found to the header it was found under.
+
+    Where no column has paths, that of patients stands for their folders. Each record is its row's number (the header is
+    row 1) and the text of the columns found. `unread` are the
+    other headers; `delimiter` is None for Parquet.
+    """
+
+    columns: Mapping[Role, str]
+    records: Sequence[tuple[int, Mapping[Role, str]]]
+    unread: tuple[str, ...]
+    delimiter: str | None
+
+
+def read_table_text(path: Path) -> Table:
+    """Read a .csv, .tsv or .parquet file. Raises ValueError naming the row or the column at fault."""
+    if path.suffix.lower() == ".parquet":
+        return _read_parquet(path)
+    text = _read_text(path)
+    delimiter, skips = _find_delimiter(text)
+    header: list[str] = []
+    columns: Mapping[Role, str] = {}
+    records: list[tuple[int, Mapping[Role, str]]] = []
+    for number, row in _parse(path, text, delimiter):
+        if number <= skips or not any(cell.strip() for cell in row):
+            continue
+        if not header:
+            header = [cell.strip() for cell in row]
+            columns = _find_columns(path, header)
+            places = {role: header.index(name) for role, name in columns.items()}
+            continue
+        if any(cell.strip() for cell in row[len(header) :]):
+            raise ValueError(f"{path}, row {number} has more fields than the header; quote names with {delimiter!r}")
+        _check_quotes(path, number, row, places, delimiter)
+        records.append((number, {role: row[place] if place < len(row) else "" for role, place in places.items()}))
+    if not header:
+        _find_columns(path, header)
+    unread = tuple(name for name in header if name and name not in columns.values())
+    return Table(columns=columns, records=records, unread=unread, delimiter=delimiter)
+
+
+def has_needed_columns(path: Path, *, vaguely: bool = False) -> bool:
+    """Does its header name a path and a label, or, vaguely, a patient and a label? False for what cannot be read."""
+    try:
+        header = _read_header(path)
+    except (ValueError, OSError):
+        return False
+    keys = {_key(name) for name in header}
+    words = {role: {role, *_NEAR[role], *(_VAGUE[role] if vaguely else ())} for role in _NEAR}
+    has_path = keys & words["path"] or (vaguely and keys & words["patient"])
+    return bool(has_path and keys & words["label"])
+
+
+def refuse_excel(path: Path) -> str:
+    """The line for an Excel or LibreOffice file."""
+    return (
+        f"{path} is a spreadsheet, which is not read; save it as CSV (in Excel: Save As, CSV UTF-8) "
+        "with the columns path,label[,patient][,split] and give that file"
+    )
+
+
+def is_excel(path: Path) -> bool:
+    """Is it a spreadsheet, by its ending or by its content?"""
+    if path.suffix.lower() in EXCEL_SUFFIXES:
+        return True
+    if path.suffix.lower() not in (".csv", ".tsv"):
+        return False
+    with path.open("rb") as file:
+        return file.read(4) in (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+
+
+def _read_header(path: Path) -> list[str]:
+    if path.suffix.lower() == ".parquet":
+        return _read_parquet_names(path)
+    text = _read_text(path)
+    delimiter, skips = _find_delimiter(text)
+    for number, row in _parse(path, text, delimiter):
+        if number > skips and any(cell.strip() for cell in row):
+            return [cell.strip() for cell in row]
+    return []
+
+
+def _read_text(path: Path) -> str:
+    if is_excel(path):
+        raise ValueError(refuse_excel(path))
+    data = path.read_bytes()
+    try:
+        if data[:2] in (b"\xff\xfe", b"\xfe\xff"):  # Excel's "Unicode text"
+            return data.decode("utf-16")
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text ({error}); save it as UTF-8") from error
+
+
+def _find_delimiter(text: str) -> tuple[str, int]:
+    """The delimiter under which the header names most of what is needed, and how many rows stand before it."""
+    lines = io.StringIO(text, newline="")
+    first = next(lines, "")
+    if stated := re.fullmatch(r'"?sep=(.)"?\s*', first):  # Excel's own note
+        return stated[1], 1
+    header = first if first.strip() else next((line for line in lines if line.strip()), "")
+
+    def rank(delimiter: str) -> tuple[int, int]:
+        with _long_fields():
+            cells = next(csv.reader([header.rstrip("\r\n")], delimiter=delimiter), [])
+        return sum(bool(_candidates(cells, role)) for role in _NEAR), len(cells)
+
+    return max(DELIMITERS, key=rank), 0
+
+
+@contextmanager
+def _long_fields() -> Iterator[None]:
+    """Fields of any length: reports stand in such tables."""
+    limit = csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    try:
+        yield
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _parse(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    with _long_fields():
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        number = 0
+        while True:
+            number += 1
+            try:
+                row = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                raise ValueError(
+                    f"{path}, row {number} has a quote that opens a field and does not close it; "
+                    f"remove it, or write it twice inside quotes ({error})"
+                ) from error
+            yield number, row
+
+
+def _check_quotes(path: Path, number: int, row: Sequence[str], places: Mapping[Role, int], delimiter: str) -> None:
+    """Refuse a field over several lines that hides rows: an open quote swallows all up to the next quote."""
+    for place, cell in enumerate(row):
+        if "\n" not in cell and "\r" not in cell:
+            continue
+        swallowed = any(
+            _is_path_like(path.parent, cells[places["path"]], row[places["path"]])
+            for cells in csv.reader(cell.splitlines()[1:], delimiter=delimiter)
+            if len(cells) > max(place, places["path"])
+        )
+        if swallowed or (place in places.values() and cell.strip().splitlines() != [cell.strip()]):
+            raise ValueError(
+                f"{path}, row {number} has a field over several lines: a quote is opened and not closed there; "
+                "remove it, or write it twice inside quotes"
+            )
+
+
+def _is_path_like(root: Path, text: str, known: str) -> bool:
+    """Is it a file's name, or does it end as a known path does?"""
+    suffix = Path(text).suffix
+    return bool(text) and (exists(root / text) or (suffix != "" and suffix == Path(known).suffix))
+
+
+def _key(header: str) -> str:
+    return re.sub(r"[\W_]+", "", header.casefold())
+
+
+def _candidates(header: Iterable[str], role: Role) -> list[str]:
+    """The headers that may be meant: those of the very name, else those of a near one, else of a vague one."""
+    header = list(header)
+    tiers = ({role}, _NEAR[role], _VAGUE[role])
+    return next((found for words in tiers if (found := [name for name in header if _key(name) in words])), [])
+
+
+def _find_columns(path: Path, header: Sequence[str]) -> Mapping[Role, str]:
+    columns: dict[Role, str] = {}
+    for role in _NEAR:
+        found = _candidates(header, role)
+        if len(found) > 1:
+            raise ValueError(
+                f"{path} has the columns {' and '.join(found)}, each of which may be the {role}; "
+                f"name the right one {role} and the others otherwise"
+            )
+        if found:
+            columns[role] = found[0]
+    if "path" not in columns and "patient" in columns:
+        columns["path"] = columns["patient"]  # a folder for each patient
+    if not {"path", "label"} <= set(columns):
+        shown = ", ".join(name if len(name) <= 40 else f"{name[:37]}..." for name in header[:12])
+        raise ValueError(
+            f"{path} has the columns {shown}; it needs path,label[,patient][,split], named in its first row"
+        )
+    return columns
+
+
+def _read_parquet_names(path: Path) -> list[str]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return list(pq.read_schema(path).names)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path} is not a Parquet file: {error}") from error
+
+
+def _read_parquet(path: Path) -> Table:
+    import pyarrow.parquet as pq
+
+    names = _read_parquet_names(path)
+    columns = _find_columns(path, names)
+    rows = pq.read_table(path, columns=list(columns.values())).to_pylist()
+    records = [
+        (number, {role: _to_text(row[name]) for role, name in columns.items()}) for number, row in enumerate(rows, 2)
+    ]
+    unread = tuple(name for name in names if name not in columns.values())
+    return Table(columns=columns, records=records, unread=unread, delimiter=None)
+
+
+def _to_text(value: object) -> str:
+    if value is None or value != value:  # NaN
+        return ""
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
