@@ -239,7 +239,7 @@ def open_tracking(plan: SearchPlan, folder: SearchFolder, runtime: Runtime, ledg
         plan.model_name,
         folder.name,
         parent_run_id=record.get("parent_run_id"),
-        metric=f"val_{plan.config.metric}",
+        metric=f"val_{plan.settings.objective.key}",
         tags={**plan.tags, **plan.search_tags},
         description=plan.description,
     )
@@ -295,6 +295,7 @@ def run(session: Session) -> StopReason:
         num_trials=session.plan.num_trials,
         step_plans=session.step_plans,
         read_best=partial(read_best, session.task.trials_uri),
+        timeout_s=session.plan.config.trial_timeout_s,
     )
     with closing_on_error(session.tracking), runtime.stop.heeded(), session.display.show():
         reason = run_here(plan, session) if runtime.is_local else run_on_ray(plan, session)

@@ -26,11 +26,11 @@ from search.core.options import (
     truth,
     whole,
 )
-from trainable.config import METRICS
+from trainable.objectives import parse_objective
 from trainable.recipes import RECIPES, find_recipe
 
 SAMPLERS = ("tpe", "random")
-SCHEDULERS = ("freeze-thaw", "promotion", "asha")
+SCHEDULERS = ("promotion", "freeze-thaw", "asha")
 BAD_NODES = ("refuse", "leave-out")
 
 
@@ -189,15 +189,20 @@ class SchedulingOptions:
     max_epochs: int = option("--max-epochs", "of one trial (default: 27)", default=27, read=whole)
     scheduler: str = option(
         "--scheduler",
-        "who goes on: by a model of the curves, by promotion at rungs, or stopped at rungs (default: freeze-thaw)",
-        default="freeze-thaw",
+        "who goes on: by promotion at rungs, by a model of the curves, or stopped at rungs (default: promotion)",
+        default="promotion",
         choices=SCHEDULERS,
     )
     first_rung: int = option("--first-rung", "ASHA's first rung (default: 1)", default=1, metavar="EPOCHS", read=whole)
     reduction_factor: int = option(
         "--reduction-factor", "ASHA keeps 1/N at each rung (default: 3)", default=3, metavar="N", read=whole
     )
-    metric: str = option("--metric", "on validation (default: auc)", default="auc", choices=METRICS)
+    metric: str = option(
+        "--metric",
+        "on validation; one with a floor is sensitivity@specificity=0.8 (default: auc)",
+        default="auc",
+        read=text,
+    )
     patience: int = option(
         "--patience", "a trial ends without improvement (default: off)", default=0, metavar="EPOCHS", read=whole
     )
@@ -206,7 +211,7 @@ class SchedulingOptions:
     )
 
     def check_scheduling(self) -> None:
-        _check_choice("metric", self.metric, METRICS)
+        parse_objective(self.metric)
         _check_choice("scheduler", self.scheduler, SCHEDULERS)
         _check_positive(self, "max_epochs", "first_rung", "trial_timeout_s")
         _require("reduction_factor", self.reduction_factor, self.reduction_factor >= 2, "2 or more")

@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from search.engine.callback import ReadBest, TuneEvents
 from search.engine.cluster import Cluster
 from search.engine.scheduler import Scheduler
 from search.engine.searcher import OptunaSearcher, Study
+from search.engine.trial_clock import TrialClock
 from trainable.report import Outcome
 
 MAX_LOST_WORKERS = 3
@@ -33,7 +35,8 @@ class TrialPlan:
 
     `rule` decides who goes on; `levels` are the epochs at which it compares trials. `num_trials` of None has no end.
     `step_plans` are those measured so far, by key: every trial is handed them. `read_best(number)` gives the facts of a
-    trial's best checkpoint, None without one.
+    trial's best checkpoint, None without one. A trial that holds a worker for longer than `timeout_s` seconds and a
+    grace has failed.
     """
 
     trainable: Any
@@ -45,23 +48,20 @@ class TrialPlan:
     levels: Sequence[int] = ()
     step_plans: dict[str, dict[str, str]] = field(default_factory=dict)
     read_best: ReadBest = lambda number: None
+    timeout_s: float | None = None
 
 
 class StopWhenOver(tune.Stopper):
-    """Tune's stopper for the whole search: asks the budget, and whether the rule has done with every trial.
+    """Tune's stopper for the whole search: asks the budget."""
 
-    Tune itself would wait for ever for trials that are paused.
-    """
-
-    def __init__(self, budget: Budget, searcher: OptunaSearcher) -> None:
+    def __init__(self, budget: Budget) -> None:
         self.budget = budget
-        self.searcher = searcher
 
     def __call__(self, trial_id: str, result: dict[str, object]) -> bool:
         return False
 
     def stop_all(self) -> bool:
-        return self.budget.is_over() or self.searcher.is_done
+        return self.budget.is_over()
 
     def __reduce__(self) -> tuple[type[object], tuple[()]]:
         return object, ()  # Tune pickles its stopper for `Tuner.restore`, which is not used here
@@ -88,9 +88,11 @@ def run_trials(
         plan.study, plan.space, ledger, plan.rule, num_slots=cluster.num_slots, num_trials=plan.num_trials
     )
     searcher.step_plans = plan.step_plans
+    searcher.exhausted = partial(plan.budget.stop.ask, StopReason.ALL_TRIALS)
     scheduler = Scheduler(ledger, searcher, cluster.place_trial)
     events = TuneEvents(ledger, plan.budget, scheduler, plan.read_best)
     events.levels = plan.levels
+    clocks = [TrialClock(plan.timeout_s, events.blame)] if plan.timeout_s is not None else []
     shutil.rmtree(folder / "tune", ignore_errors=True)
     tuner = tune.Tuner(
         tune.with_resources(plan.trainable, cluster.place_trial()),
@@ -105,8 +107,8 @@ def run_trials(
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(folder),
-            stop=StopWhenOver(plan.budget, searcher),
-            callbacks=[events, *(watch(searcher) for watch in watches)],
+            stop=StopWhenOver(plan.budget),
+            callbacks=[events, *clocks, *(watch(searcher) for watch in watches)],
             failure_config=tune.FailureConfig(max_failures=MAX_LOST_WORKERS),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             verbose=0,

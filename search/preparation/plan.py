@@ -24,6 +24,7 @@ from search.preparation.models import Nets
 from search.preparation.sharing import share_gpus
 from search.preparation.space import NO_RECIPES, choose_first_points, describe_space, prepare_nets, prepare_space
 from trainable.config import TrialSettings
+from trainable.objectives import parse_objective
 from trainable.recipes import Recipe
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ def prepare(config: SearchConfig, folder: SearchFolder, runtime: Runtime) -> Sea
     if config.model_name is None:
         runtime.server.check_registry(training.name)
     runtime.say(f"Data         {describe_data(config, data)}", *data.audit.lines())
+    if warning := settings_warning(config):
+        runtime.say(f"Warning      {warning}")
     runtime.say(f"Cluster      {cluster.description}")
     with runtime.timings.part("models and weights"):
         recipes = choose_recipes(config, folder, cluster, training.image_size)
@@ -128,6 +131,11 @@ def prepare_recipe(recipe: Recipe, config: SearchConfig, folder: SearchFolder, r
         description="\n".join([recipe.summary, *recipe.notes, *data.warnings]),
         space_facts={"recipe": recipe.name, **params},
     )
+
+
+def settings_warning(config: SearchConfig) -> str | None:
+    """What a user who gave a metric without a floor must hear."""
+    return parse_objective(config.metric).warning
 
 
 def describe_origin(config: SearchConfig, data: PreparedData) -> dict[str, str]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks.curve_clock import noisy, simulate
-from benchmarks.curve_contenders import CONTENDERS, RandomProposer, RayAsha, Stopping, TableProposals
+from benchmarks.curve_contenders import CONTENDERS, Judged, RandomProposer, RayAsha, TableProposals
 from benchmarks.curve_tables import CurveTable, read_tables
 from benchmarks.curves import STEPS, Case, interval, run_case
 from search.core.curve_file import RecordedCurves, write_curves
@@ -77,7 +77,7 @@ def test_a_row_that_ended_by_itself_is_never_trained_again_and_no_row_twice() ->
 def test_what_is_handed_over_is_worth_its_true_value() -> None:
     small = table()
     seen = noisy(small, 0.3, 0)
-    rule = Stopping(lambda number, epoch, value: True, 9)
+    rule = Judged(lambda number, epoch, value: True, 9)
     trace = simulate(small, rule, RandomProposer(0), num_workers=1, seen=seen, seconds=50.0)
     assert trace.values.max() <= 1.0
     assert np.nanmax(seen) > 1.1
