@@ -357,6 +357,7 @@ def conclude(session: Session, reason: StopReason) -> None:
             tracking_uri=tracking.uri,
             parent_run_id=tracking.parent_run_id,
             warnings=plan.data.warnings,
+            group_name="patients" if plan.data.grouped_by == "patient" else "groups of near-duplicates",
         )
         champion = crown_champion(session.ledger, finish)
         number = champion.number if champion else None

@@ -18,11 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from search.champion.crown import Champion
+    from search.champion.sealed import SealedScore
     from search.core.ledger import Ledger
     from search.observers.tracking import Tracking
     from trainable.images.prepare import PreparedData
 
 NUM_COMPARED = 10
+SHOWN = ("auc", "accuracy", "sensitivity", "specificity")
+"""The figures that the last lines show; the report has all."""
 
 
 def report_search(
@@ -40,7 +43,7 @@ def report_search(
     entry = ledger.entries[champion.number] if champion else None
     strength = entry.params.get("augmentation") if entry else None
     metric = tracking.metric.removeprefix("val_")
-    figures = list(champion.figures) if champion else []
+    figures = list(champion.score.pictures) if champion else []
     if entry is not None and entry.run_id is not None:
         try:
             figures.append(draw_champion(MlflowClient(tracking.uri), entry, folder.folder, metric=metric))
@@ -82,11 +85,28 @@ def write_result(
         result |= {"metric": champion.metric, "validation_value": champion.value, "warnings": list(champion.warnings)}
         result |= {"model_name": champion.model_name, "version": champion.version, "alias": champion.alias}
         result |= {"num_openings": champion.num_openings}
-        if champion.test is not None:
-            result |= champion.test.to_metrics("test")
-        if champion.test_without_duplicates is not None:
-            result |= champion.test_without_duplicates.to_metrics("test_without_duplicates")
+        for prefix, figures in champion.score.named().items():
+            result |= figures.to_record(prefix)
+        result |= {"test_can_tell": champion.test.can_tell} if champion.test is not None else {}
     write_json(folder.folder / "result.json", result | dict(facts))
+
+
+def describe_test(score: SealedScore) -> list[str]:
+    """The lines of the sealed test: by slice and by patient, whose the intervals are, and what the test can tell."""
+    if (test := score.figures) is None:
+        return []
+    rows = [("Sealed test", test, "")]
+    if score.of_patients is not None:
+        rows.append(("", score.of_patients, f", by {test.group_name.removesuffix('s')}"))
+    lines = []
+    for title, figures, whose in rows:
+        shown = [f"{name} {figures.estimates[name]}" for name in SHOWN if name in figures.estimates]
+        lines.append(f"{title:<13}{', '.join(shown)}{whose}")
+    lines.append(
+        f"             {test.num_slices} slices, 95 % intervals by {test.describe_intervals(SHOWN)} over "
+        f"{test.num_groups} {test.group_name}"
+    )
+    return [*lines, *([f"             {test.can_tell}"] if test.can_tell else [])]
 
 
 def describe_end(champion: Champion, folder: SearchFolder, *, has_own_data: bool) -> list[str]:
@@ -97,17 +117,7 @@ def describe_end(champion: Champion, folder: SearchFolder, *, has_own_data: bool
         f"Champion     trial {champion.number}, {champion.params['architecture']}, {describe_params(champion.params)}",
         f"Validation   {champion.metric} {champion.value:.4f} at epoch {champion.epoch}",
     ]
-    if (test := champion.test) is not None:
-        figures = [
-            f"{name} {test.metrics[name]:.3f} ({low:.3f} to {high:.3f})"
-            for name, (low, high) in test.intervals.items()
-            if name in ("auc", "accuracy", "sensitivity", "specificity")
-        ]
-        lines.append(f"Sealed test  {', '.join(figures)}")
-        lines.append(
-            f"             {test.num_slices} slices in {test.num_groups} groups, 95 % intervals by bootstrap over "
-            "groups"
-        )
+    lines += describe_test(champion.score)
     lines += [f"Warning      {warning}" for warning in champion.warnings]
     if champion.version:
         lines.append(

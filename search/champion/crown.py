@@ -12,16 +12,9 @@ from typing import TYPE_CHECKING, Any
 from mlflow import MlflowClient
 
 from search.champion.choice import Candidate, choose_champion
+from search.champion.opening import Opening, read_opening, record_opening
 from search.champion.registration import promote
-from search.champion.sealed import (
-    Opening,
-    SealedFigures,
-    SealedScore,
-    log_score,
-    read_opening,
-    record_opening,
-    score_sealed_test,
-)
+from search.champion.sealed import SealedFigures, SealedScore, log_score, score_sealed_test
 from trainable.report import Outcome
 from trainable.run_log import is_lost_connection
 
@@ -40,10 +33,8 @@ _log = logging.getLogger(__name__)
 class Champion:
     """What the end of a search gave: the champion, its registered versions and alias, its figures.
 
-    `value` is the champion's `metric` on validation, at `epoch`. `test` is None for an empty test split;
-    `test_without_duplicates` leaves out the test slices that have near-duplicates in the other splits; `figures` are
-    those of the sealed test. `models` holds both saved models; where MLflow stayed away they have no version yet and
-    the alias is "unregistered".
+    `value` is the champion's `metric` on validation, at `epoch`. `score` is that of the sealed test. `models` holds
+    both saved models; where MLflow stayed away they have no version yet and the alias is "unregistered".
     """
 
     number: int
@@ -53,20 +44,25 @@ class Champion:
     metric: str
     value: float
     epoch: int
-    test: SealedFigures | None
-    test_without_duplicates: SealedFigures | None
+    score: SealedScore
     num_openings: int
     warnings: tuple[str, ...]
     models: Path
-    figures: tuple[Path, ...] = ()
     version: str = ""
     images_version: str = ""
     alias: str = UNREGISTERED
 
+    @property
+    def test(self) -> SealedFigures | None:
+        """The figures of the sealed test; None where it is empty."""
+        return self.score.figures
+
 
 @dataclass(frozen=True, kw_only=True)
 class Finish:
-    """What the end of a search needs to know of it. `warnings` are what a user of the model must know."""
+    """What the end of a search needs to know of it. `warnings` are what a user of the model must know, `group_name`
+    what the groups of the data are.
+    """
 
     folder: SearchFolder
     task: TrialTask
@@ -75,6 +71,7 @@ class Finish:
     parent_run_id: str
     warnings: Sequence[str] = ()
     num_resamples: int = 1000
+    group_name: str = "groups"
 
 
 def crown_champion(ledger: Ledger, finish: Finish) -> Champion | None:
@@ -85,7 +82,7 @@ def crown_champion(ledger: Ledger, finish: Finish) -> Champion | None:
     trial, FileNotFoundError without a readable checkpoint.
     """
     opened = read_opening(finish.folder.sealed_test_file)
-    candidate = choose_champion(ledger, finish.task, opened_for=opened.champion if opened else None)
+    candidate = choose_champion(ledger, finish.task, opened_for=opened.members[0] if opened else None)
     return None if candidate is None else crown(candidate, finish)
 
 
@@ -103,10 +100,17 @@ def crown(candidate: Candidate, finish: Finish) -> Champion:
     model = rebuild_model(entry.params, settings, candidate.state, source=source)
     notes = [*finish.warnings, *candidate.warnings, *check_value(model, candidate, finish)]
 
-    opening = record_opening(folder.folder, search=folder.name, champion=entry.number, data_hash=data.data_hash)
+    opening = record_opening(folder.folder, search=folder.name, members=(entry.number,), data_hash=data.data_hash)
     sealed = open_sealed_test(folder.splits_file, cache_dir=folder.cache, image_size=data.image_size)
-    resampling = {"seed": settings.seed, "num_resamples": finish.num_resamples}
-    score = score_sealed_test(model, sealed, data, folder=folder.folder, **resampling)
+    score = score_sealed_test(
+        model,
+        sealed,
+        data,
+        folder=folder.folder,
+        seed=settings.seed,
+        num_resamples=finish.num_resamples,
+        group_name=finish.group_name,
+    )
     notes.extend(score.warnings)
 
     facts = describe_model(candidate, finish, score, notes)
@@ -122,12 +126,10 @@ def crown(candidate: Candidate, finish: Finish) -> Champion:
         metric=settings.metric,
         value=candidate.value,
         epoch=candidate.epoch,
-        test=score.figures,
-        test_without_duplicates=score.without_duplicates,
+        score=score,
         num_openings=opening.num_openings,
         warnings=tuple(notes),
         models=folder.models,
-        figures=score.pictures,
     )
     return register(champion, facts, score, opening, run_id=entry.run_id, finish=finish)
 
@@ -156,12 +158,12 @@ def describe_model(candidate: Candidate, finish: Finish, score: SealedScore, not
         f"at epoch {candidate.epoch}."
     ]
     if (test := score.figures) is not None:
-        low, high = test.intervals["auc"]
+        auc = test.estimates["auc"]
         lines.append(
-            f"Sealed test, {test.num_slices} slices in {test.num_groups} groups: AUC "
-            f"{test.metrics['auc']:.3f} (95 % interval {low:.3f} to {high:.3f}), accuracy "
-            f"{test.metrics['accuracy']:.3f}."
+            f"Sealed test, {test.num_slices} slices of {test.num_groups} {test.group_name}: AUC {auc} (95 % interval "
+            f"by {test.describe_intervals(['auc'])}), accuracy {test.estimates['accuracy']}."
         )
+        lines.append(f"{test.can_tell}." if test.can_tell else "")
     return ModelFacts(
         name=finish.model_name,
         classes=data.classes,
@@ -174,7 +176,7 @@ def describe_model(candidate: Candidate, finish: Finish, score: SealedScore, not
         value=candidate.value,
         warnings=tuple(notes),
         test_metrics=score.to_metrics(),
-        description="\n\n".join([*lines, *(f"Warning: {note}." for note in notes)]),
+        description="\n\n".join([*filter(None, lines), *(f"Warning: {note}." for note in notes)]),
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -146,18 +145,17 @@ def _describe_champion(champion: Champion | None) -> str:
     ]
     if (test := champion.test) is None:
         return _list_lines(facts)
-    other = champion.test_without_duplicates
-    rows = []
-    for name, value in test.metrics.items():
-        row = [name, _show_interval(value, test.intervals[name])]
-        if other is not None:
-            row.append(_show_interval(other.metrics[name], other.intervals[name]))
-        rows.append(row)
-    headings = ["sealed test", f"all {test.num_slices} slices"]
-    if other is not None:
-        headings.append(f"the {other.num_slices} without near-duplicates")
-    note = f"95 % intervals by bootstrap over groups (patients where known); {test.num_groups} groups."
-    return "\n\n".join([_list_lines(facts), _tabulate(headings, rows), note])
+    columns = {f"all {test.num_slices} slices": test}
+    if (of_patients := champion.score.of_patients) is not None:
+        columns[f"by {test.group_name.removesuffix('s')}, {test.num_groups}"] = of_patients
+    if (other := champion.score.without_duplicates) is not None:
+        columns[f"the {other.num_slices} slices without near-duplicates"] = other
+    rows = [
+        [name, *(str(figures.estimates[name]) if name in figures.estimates else "" for figures in columns.values())]
+        for name in test.estimates
+    ]
+    note = f"95 % intervals over {test.num_groups} {test.group_name}: {test.describe_intervals()}. {test.can_tell}"
+    return "\n\n".join([_list_lines(facts), _tabulate(["sealed test", *columns], rows), note])
 
 
 def _times(count: int) -> str:
@@ -168,12 +166,6 @@ def _show(value: Any) -> str:
     if value is None:
         return ""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _show_interval(value: float, interval: tuple[float, float]) -> str:
-    if math.isnan(value):
-        return "undefined"
-    return f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
 
 
 def _list_lines(lines: Iterable[str]) -> str:

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 from mlflow import MlflowClient
 from PIL import Image
 
 from search.champion.choice import choose_champion
 from search.champion.crown import Finish, crown, crown_champion
+from search.champion.opening import SealedTestError, read_opening, record_opening
 from search.champion.registration import promote
-from search.champion.sealed import SealedTestError, record_opening, score_sealed_test
+from search.champion.sealed import score_sealed_test
 from search.core.folder import create_search, reopen_search
 from search.core.ledger import Ledger, TrialEntry
 from trainable import metrics
@@ -45,37 +47,55 @@ def experiment(client: MlflowClient) -> str:
     return client.create_experiment(uuid.uuid4().hex)
 
 
+class FirstTwo(torch.nn.Module):
+    """The logits of the first two classes."""
+
+    def forward(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits[:, :2]
+
+
 class TestOpening:
     def test_the_same_champion_goes_on_and_another_is_refused(self, tmp_path: Path) -> None:
         folder = tmp_path / "first"
         folder.mkdir()
-        opening = record_opening(folder, search="first", champion=3, data_hash="abc")
+        opening = record_opening(folder, search="first", members=(3,), data_hash="abc")
         assert opening.num_openings == 1
-        assert record_opening(folder, search="first", champion=3, data_hash="abc") == opening
+        assert record_opening(folder, search="first", members=(3,), data_hash="abc") == opening
         with pytest.raises(SealedTestError, match=r"opened for trial 3 .* for trial 4"):
-            record_opening(folder, search="first", champion=4, data_hash="abc")
+            record_opening(folder, search="first", members=(4,), data_hash="abc")
 
     def test_openings_of_the_same_data_are_counted_across_searches(self, tmp_path: Path) -> None:
         counts = []
         for name, data_hash in (("a", "abc"), ("b", "other"), ("c", "abc"), ("d", "abc")):
             (tmp_path / name).mkdir()
-            opening = record_opening(tmp_path / name, search=name, champion=0, data_hash=data_hash)
+            opening = record_opening(tmp_path / name, search=name, members=(0,), data_hash=data_hash)
             counts.append(opening.num_openings)
         assert counts == [1, 1, 2, 3]
+
+    def test_an_ensemble_is_known_by_its_members_and_an_old_record_by_its_trial(self, tmp_path: Path) -> None:
+        folder = tmp_path / "first"
+        folder.mkdir()
+        opening = record_opening(folder, search="first", members=(5, 1, 3), data_hash="abc")
+        assert opening.members == (1, 3, 5)
+        assert record_opening(folder, search="first", members=(3, 5, 1), data_hash="abc") == opening
+        with pytest.raises(SealedTestError, match=r"for trials 1, 3 and 5 .* for trial 3 too"):
+            record_opening(folder, search="first", members=(3,), data_hash="abc")
+        old = {"search": "old", "champion": 7, "data_hash": "abc", "opened_at": opening.opened_at, "num_openings": 1}
+        (tmp_path / "sealed_test.json").write_text(json.dumps(old))
+        assert read_opening(tmp_path / "sealed_test.json") == replace(opening, search="old", members=(7,))
 
     def test_a_damaged_record_is_not_taken_for_none(self, tmp_path: Path) -> None:
         folder = tmp_path / "first"
         folder.mkdir()
         (folder / "sealed_test.json").write_text('{"search": "fir')
         with pytest.raises(SealedTestError, match=r"sealed_test\.json is damaged"):
-            record_opening(folder, search="first", champion=3, data_hash="abc")
+            record_opening(folder, search="first", members=(3,), data_hash="abc")
 
 
 class TestScore:
     @pytest.fixture
     def net(self) -> Any:
         """A net that says how bright a picture is: three classes by thirds of the range."""
-        import torch
 
         class Brightness(torch.nn.Module):
             def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -116,8 +136,9 @@ class TestScore:
         assert score.without_duplicates is not None
         _, probabilities = predict(net, sealed.pixels, sealed.labels)
         kept = np.setdiff1d(np.arange(60), seen)
-        assert score.figures.metrics == metrics.score(sealed.labels, probabilities, 0)
-        assert score.without_duplicates.metrics == metrics.score(sealed.labels[kept], probabilities[kept], 0)
+        for figures, rows in ((score.figures, np.arange(60)), (score.without_duplicates, kept)):
+            expected = metrics.score(sealed.labels[rows], probabilities[rows], 0)
+            assert {name: figures.metrics[name] for name in expected} == pytest.approx(expected)
         assert (score.figures.num_slices, score.figures.num_groups) == (60, 30)
         assert (score.without_duplicates.num_slices, score.without_duplicates.num_groups) == (56, 29)
         assert "4 of 60 test slices have near-duplicates" in score.warnings[0]
@@ -126,6 +147,8 @@ class TestScore:
         assert 0.5 < flat["test_auc_low"] < flat["test_auc"] < flat["test_auc_high"] <= 1
         assert {"test_sensitivity_2", "test_without_duplicates_specificity_0_low"} <= set(flat)
         assert flat["test_without_duplicates_num_slices"] == 56
+        assert score.figures.to_record("test")["test_auc_method"] == "Newcombe"
+        assert score.of_patients is None  # a group's slices are of several classes here
         for path in score.pictures:
             with Image.open(path) as picture:
                 assert picture.format == "PNG"
@@ -149,6 +172,24 @@ class TestScore:
         assert score.figures is None
         assert score.to_metrics() == {}
         assert score.warnings == ("the test split is empty: there are no test figures",)
+
+    def test_figures_are_given_by_patient_too_and_never_with_a_width_of_zero(self, net: Any, tmp_path: Path) -> None:
+        sealed, data = self.make_test(36, [])
+        labels = sealed.groups % 2  # two slices a patient
+        pixels = np.broadcast_to((40 + 90 * labels)[:, None, None], sealed.pixels.shape).astype(np.uint8)
+        sealed = replace(sealed, labels=labels, pixels=pixels)
+        data = replace(data, classes=CLASSES[:2], positive=1)
+        two = torch.nn.Sequential(net, torch.nn.Flatten(), FirstTwo())
+        score = score_sealed_test(two, sealed, data, folder=tmp_path, seed=0, num_resamples=20, group_name="patients")
+        assert score.figures is not None
+        assert score.of_patients is not None
+        for figures in (score.figures, score.of_patients):
+            auc = figures.estimates["auc"]
+            assert auc.value == 1
+            assert auc.interval.width > 0.05
+        assert "test_patients_auc_low" in score.to_metrics()
+        assert score.figures.can_tell.startswith("AUC: with 18 patients, two models must differ by")
+        assert {"reliability.png", "decision_curve.png"} <= {path.name for path in score.pictures}
 
     def test_what_cannot_be_computed_is_said_and_not_logged(self, net: Any, tmp_path: Path) -> None:
         sealed, data = self.make_test(30, [])
