@@ -66,3 +66,13 @@ def test_the_confusion_matrix_has_the_truth_in_rows() -> None:
     labels, probabilities = draw(100, 3)
     expected = reference.confusion_matrix(labels, probabilities.argmax(axis=1))
     assert np.array_equal(confusion_matrix(labels, probabilities), expected)
+
+
+def draw_patients(num_patients: int, seed: int, slices_each: int = 4) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels, probabilities and groups where half of a score's variance is the patient's."""
+    rng = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(num_patients), slices_each)
+    labels = rng.integers(0, 2, num_patients)[groups]
+    logits = 1.2 * labels + rng.normal(size=num_patients)[groups] * 0.7 + rng.normal(size=len(groups)) * 0.7
+    positive = 1 / (1 + np.exp(0.6 - logits))
+    return labels, np.stack([1 - positive, positive], axis=1), groups

@@ -302,9 +302,8 @@ def test_the_worst_paused_trials_lose_their_checkpoints_where_room_is_short(play
         return {"height": 10.0 - trial.number, "trials_uri": uri, "goes_on": True, "best_bytes": 40}
 
     played = play(space, num_trials=6, build_rule=promote, paused_bytes=100)
-    forgotten = {
-        entry.number for entry in played.ledger.entries.values() if not played.rule.board.trials[entry.number].can_go_on
-    }
+    assert isinstance(played.rule, Promotion)
+    forgotten = {trial.number for trial in played.rule.board.trials.values() if not trial.can_go_on}
     early = {number for number in forgotten if played.ledger.entries[number].num_epochs == 1}
     assert early, "two of forty bytes fit into a hundred"
     assert 0 not in early
