@@ -70,13 +70,15 @@ class Trials(Sequence[TrialEntry]):
 
 @dataclass(frozen=True, kw_only=True)
 class ChampionResult:
-    """The model a search gave. `configuration` holds its hyperparameters, `validation` its `metric` on validation.
+    """The model a search gave: the mean of the trials `members`. `trial` is the best of them, `configuration` holds the
+    hyperparameters of that; `validation` is the model's `metric` on validation.
 
     `test` maps a metric to its figure on the sealed test, `test_patients` to that by patient: empty where each patient
     has one slice. `version` is "" where MLflow stayed away.
     """
 
     trial: int
+    members: tuple[int, ...]
     configuration: Mapping[str, Any]
     metric: str
     validation: float
@@ -168,6 +170,7 @@ def _read_champion(result: Mapping[str, Any], search: SearchFolder) -> ChampionR
     test = {name: figure for name, figure in _read_figures(result, "test_").items() if not name.startswith(others)}
     return ChampionResult(
         trial=result["champion"],
+        members=tuple(result.get("members", [result["champion"]])),
         configuration=result["params"],
         metric=result["metric"],
         validation=result["validation_value"],

@@ -25,7 +25,7 @@ from trainable.images.faults import show_text
 from trainable.images.likeness import LIKENESS_FILE, NOT_CHEST_CT, Likeness
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from PIL import Image
 
@@ -67,12 +67,26 @@ def decode_cells(cells: Iterable[object], image_size: int) -> tuple[np.ndarray, 
     return np.stack(pixels) if pixels else np.empty((0, image_size, image_size), np.uint8), colours
 
 
-def tabulate(probabilities: np.ndarray, classes: Sequence[str], doubts: Sequence[str] = ()) -> pd.DataFrame:
+def call_best(probabilities: np.ndarray, positive: int, threshold: float | None) -> np.ndarray:
+    """The class int (N,) that each row of (N, C) is called: the most probable, or by the model's operating point."""
+    if threshold is None:
+        return probabilities.argmax(axis=1)
+    return np.where(probabilities[:, positive] >= threshold, positive, 1 - positive)
+
+
+def tabulate(
+    probabilities: np.ndarray,
+    classes: Sequence[str],
+    doubts: Sequence[str] = (),
+    *,
+    positive: int = 1,
+    threshold: float | None = None,
+) -> pd.DataFrame:
     """float (N, C) to one row a picture: `class`, its `probability`, `doubt`, `probability_NAME` for every class.
 
     Where `doubts` gives a reason, the class is "not a chest CT?" and its probability None (null in JSON).
     """
-    best = probabilities.argmax(axis=1)
+    best = call_best(probabilities, positive, threshold)
     doubts = list(doubts) or [""] * len(best)
     highest = pd.Series(probabilities[np.arange(len(best)), best])
     if any(doubts):
@@ -96,6 +110,8 @@ def classify_cells(
     classes: Sequence[str],
     image_size: int,
     likeness: Likeness | None = None,
+    positive: int = 1,
+    threshold: float | None = None,
 ) -> pd.DataFrame:
     """`predict` is the pixel model: uint8 tensor (N, S, S) -> float tensor (N, C)."""
     import torch
@@ -104,14 +120,16 @@ def classify_cells(
     with torch.inference_mode():
         batches = [predict(part) for part in torch.from_numpy(pixels).split(_BATCH_SIZE) if len(part)]
     probabilities = torch.cat(batches).numpy() if batches else np.empty((0, len(classes)), np.float32)
-    return tabulate(probabilities, classes, likeness.doubt(pixels, colours) if likeness else ())
+    doubts = likeness.doubt(pixels, colours) if likeness else ()
+    return tabulate(probabilities, classes, doubts, positive=positive, threshold=threshold)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Classifier:
     """A model ready to use: `predict` takes uint8 tensors (N, S, S) and gives float (N, C) over `classes`.
 
-    `label` says which model it is, for people. Without `likeness` no picture is doubted.
+    `label` says which model it is, for people. Without `likeness` no picture is doubted. With a `threshold` an image is
+    called `positive` from that probability on.
     """
 
     label: str
@@ -119,6 +137,8 @@ class Classifier:
     image_size: int
     predict: Callable[[Any], Any]
     likeness: Likeness | None = None
+    positive: int = 1
+    threshold: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,12 +179,19 @@ def load_registered(uri: str) -> Classifier:
             )
         with _naming_fault(f"the files of {uri} cannot be used"):
             return Classifier(
-                label=f"{uri}, trial {facts['trial']} of {facts['search']}",
+                label=f"{uri}, {_name_members(facts)} of {facts['search']}",
+                positive=facts["classes"].index(facts["positive"]),
+                threshold=(facts.get("operating_point") or {}).get("threshold"),
                 classes=tuple(facts["classes"]),
                 image_size=facts["image_size"],
                 predict=mlflow.pytorch.load_model(folder),
                 likeness=Likeness.load(Path(folder) / "extra_files" / LIKENESS_FILE),
             )
+
+
+def _name_members(facts: Mapping[str, Any]) -> str:
+    members = facts.get("members", [facts["trial"]])
+    return f"trial {facts['trial']}" if len(members) == 1 else f"the mean of trials {', '.join(map(str, members))}"
 
 
 def load_checkpoint(path: Path) -> Classifier:
@@ -307,6 +334,8 @@ def _set_model() -> None:
                 classes=self.settings["classes"],
                 image_size=self.settings["image_size"],
                 likeness=self.likeness,
+                positive=self.settings.get("positive", 1),
+                threshold=self.settings.get("threshold"),
             )
 
     set_model(ImageModel())

@@ -47,6 +47,8 @@ def write_onnx(classifier: Classifier, file: Path) -> float:
     assert program is not None
     model = program.model_proto
     facts = {"classes": json.dumps(classifier.classes), "image_size": str(size), "model": classifier.label}
+    if classifier.threshold is not None:
+        facts |= {"positive": classifier.classes[classifier.positive], "threshold": repr(classifier.threshold)}
     for key, value in facts.items():
         model.metadata_props.add(key=key, value=value)
     aside = file.with_name(f".{file.name}.tmp")

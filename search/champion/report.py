@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from search.champion.opening import name_trials
 from trainable.report import Outcome
 
 if TYPE_CHECKING:
@@ -137,7 +138,14 @@ def _describe_champion(champion: Champion | None) -> str:
     if champion is None:
         return "None: no trial finished an epoch."
     facts = [
-        f"trial {champion.number}, validation {champion.metric} {champion.value:.4f}",
+        f"{name_trials(champion.members)}, validation {champion.metric} {champion.value:.4f}",
+        f"the best member alone, trial {champion.number}: {champion.best_trial_value:.4f}"
+        if len(champion.members) > 1
+        else "",
+        f"positive from a probability of {champion.point.threshold:.3f} on ({champion.point.rule})"
+        if champion.point
+        else "",
+        champion.promotion and f"alias `{champion.alias}`: {champion.promotion}",
         f"registered as {champion.model_name} version {champion.version} and {champion.model_name}-images "
         f"version {champion.images_version}, alias `{champion.alias}`",
         f"the sealed test of this data has been opened {_times(champion.num_openings)} in this home",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from mlflow.entities import Metric
@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 
     from search.champion.opening import Opening
     from trainable.images.prepare import SealedTest, TrainingData
+    from trainable.operating_point import OperatingPoint
     from trainable.scorecard import Estimate
+    from trainable.served_ensemble import TrainedEnsemble
 
+AT_POINT = ("accuracy", "sensitivity", "specificity", "precision")
 METHODS = {"Newcombe": "Newcombe's method 5", "Wilson": "Wilson's method"}
 
 
@@ -100,7 +103,7 @@ class SealedScore:
 
 
 def score_sealed_test(
-    net: Any,
+    model: TrainedEnsemble,
     sealed: SealedTest,
     data: TrainingData,
     *,
@@ -108,22 +111,29 @@ def score_sealed_test(
     seed: int,
     num_resamples: int = 1000,
     group_name: str = "groups",
+    point: OperatingPoint | None = None,
 ) -> SealedScore:
-    """Score a trained net on the opened test; its figures and worst mistakes are drawn into `folder`."""
+    """Score a model on the opened test; its figures and worst mistakes are drawn into `folder`.
+
+    With an operating `point` accuracy, sensitivity, specificity and precision are given at it too, as NAME_at_point.
+    """
     from trainable.scorecard import measure
-    from trainable.served_model import predict
 
     if len(sealed.labels) == 0:
         note = "the test split is empty: there are no test figures"
         return SealedScore(figures=None, without_duplicates=None, pictures=(), warnings=(note,))
-    _, probabilities = predict(net, sealed.pixels, sealed.labels)
+    probabilities = model.predict(sealed.pixels, sealed.labels)
 
     def score_rows(rows: np.ndarray) -> SealedFigures:
         given = sealed.labels[rows], probabilities[rows], sealed.groups[rows], data.positive
+        estimates = measure(*given, num_resamples=num_resamples, seed=seed)
+        if point is not None:
+            at_point = measure(*given, threshold=point.threshold, num_resamples=2)
+            estimates |= {f"{name}_at_point": at_point[name] for name in AT_POINT}
         return SealedFigures(
             num_slices=len(given[0]),
             num_groups=len(np.unique(given[2])),
-            estimates=measure(*given, num_resamples=num_resamples, seed=seed),
+            estimates=estimates,
             can_tell=say_what_it_can_tell(*given, group_name=group_name),
             group_name=group_name,
         )

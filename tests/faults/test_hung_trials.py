@@ -10,7 +10,7 @@ import pytest
 from optuna.trial import TrialState
 
 from search.core.events import Observer
-from search.core.ledger import Ledger, TrialEntry
+from search.core.ledger import TrialEntry
 from search.core.stop import StopReason
 from search.engine import fit
 from search.engine.cluster import Cluster

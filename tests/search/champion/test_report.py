@@ -53,6 +53,7 @@ SCORE = SealedScore(
 )
 CHAMPION = Champion(
     number=2,
+    members=(0, 2),
     params={"architecture": "my|net.py:build"},
     outcome=Outcome.COMPLETED,
     epoch=2,
@@ -63,6 +64,7 @@ CHAMPION = Champion(
     alias="challenger",
     metric="auc",
     value=0.91,
+    best_trial_value=0.9,
     score=SCORE,
     num_openings=2,
     warnings=("patients are unknown",),
@@ -71,7 +73,7 @@ CHAMPION = Champion(
 
 def test_trials_are_ranked_by_value_then_number_those_without_a_value_last() -> None:
     assert [entry.number for entry in build_ledger().leaderboard()] == [2, 3, 4, 0, 1]
-    assert [entry.number for entry in build_ledger(Direction.MINIMIZE).leaderboard()] == [0, 2, 3, 4, 1]
+    assert [entry.number for entry in build_ledger(Direction.MINIMIZE).leaderboard()] == [0, 3, 4, 2, 1]
 
 
 def test_the_leaderboard_holds_every_trial_and_hyperparameter_in_full(tmp_path: Path) -> None:
@@ -83,8 +85,8 @@ def test_the_leaderboard_holds_every_trial_and_hyperparameter_in_full(tmp_path: 
         "rank": "1",
         "trial": "2",
         "outcome": "completed",
-        "auc": "0.91",
-        "best_epoch": "2",
+        "auc": "0.88",
+        "best_epoch": "3",
         "epochs": "3",
         "run_id": "run2",
         "architecture": "my|net.py:build",
@@ -114,7 +116,8 @@ def test_the_page_holds_champion_data_budget_and_pictures(tmp_path: Path) -> Non
         "- 5 trials: 1 completed, 2 stopped, 1 failed, 1 interrupted",
         "- 20 of 20 trials",
         "  746 slices of 384 patients",
-        "- trial 2, validation auc 0.9100",
+        "- trials 0 and 2, validation auc 0.9100",
+        "- the best member alone, trial 2: 0.9000",
         "covid-ct version 3 and covid-ct-images version 2, alias `challenger`",
         "opened 2 times in this home",
         "- warning: patients are unknown",
