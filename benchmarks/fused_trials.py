@@ -49,7 +49,8 @@ from trainable.architectures import build_model
 from trainable.augment import augment
 from trainable.config import StepPlan, TrialConfig
 from trainable.images.batches import draw_batches
-from trainable.loop import DTYPES, MEMORY_FORMATS, NORM_MOMENTUM, derive_seed, to_input
+from trainable.loop import DTYPES, MEMORY_FORMATS, NORM_MOMENTUM, derive_seed
+from trainable.normalisation import to_input
 from trainable.optimizers import build_lr_schedule
 from trainable.step_plan import STOCK, choose_plan, list_candidates, measure_step_plan, name_step, pick_device
 from trainable.trainer import MAX_GRADIENT_NORM, Trainer

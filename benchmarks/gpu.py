@@ -44,13 +44,14 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from trainable.architectures import GREY_MEAN, GREY_STD, build_model
+from trainable.architectures import build_model
 from trainable.augment import MAX_FLIP_CHANCE, MAX_ROTATION, MAX_SHEAR, MAX_SHIFT, MAX_ZOOM
 from trainable.config import StepPlan, TrialConfig
 from trainable.images.batches import take_rows
 from trainable.images.cache import build_cache, open_pixels
 from trainable.images.made import POSITIVE, make_set
-from trainable.loop import DTYPES, MEMORY_FORMATS, to_input
+from trainable.loop import DTYPES, MEMORY_FORMATS
+from trainable.normalisation import GREY_MEAN, GREY_STD, to_input
 from trainable.optimizers import build_optimizer
 from trainable.step_plan import measure_step_plan, name_step, pick_device
 from trainable.trainer import Trainer

@@ -29,7 +29,8 @@ from trainable.architectures import build_model
 from trainable.config import TrialConfig
 from trainable.images.batches import take_rows
 from trainable.images.cache import open_pixels
-from trainable.loop import DTYPES, MEMORY_FORMATS, to_input
+from trainable.loop import DTYPES, MEMORY_FORMATS
+from trainable.normalisation import to_input
 from trainable.step_plan import measure_step_plan, pick_device
 from trainable.trainer import Trainer
 from trainable.worker_memory import keep_freed_memory

@@ -42,8 +42,9 @@ from trainable.architectures import build_model
 from trainable.config import TrialConfig
 from trainable.images.made import make_set
 from trainable.images.prepare import TrainingData, prepare_data
-from trainable.loop import evaluate, has_batch_norm, to_input
+from trainable.loop import evaluate, has_batch_norm
 from trainable.metrics import score
+from trainable.normalisation import to_input
 from trainable.smoothing import find_best, smoothed_value
 from trainable.trainer import Trainer
 from trainable.worker_memory import keep_freed_memory

@@ -242,7 +242,7 @@ def open_tracking(plan: SearchPlan, folder: SearchFolder, runtime: Runtime, ledg
         plan.model_name,
         folder.name,
         parent_run_id=record.get("parent_run_id"),
-        metric=f"val_{plan.config.metric}",
+        metric=f"val_{plan.settings.objective.key}",
         tags={**plan.tags, **plan.search_tags},
         description=plan.description,
     )
@@ -366,7 +366,7 @@ def conclude(session: Session, reason: StopReason) -> None:
             calibrates=not plan.config.raw_probabilities,
             goals=plan.config.goals,
             promote=plan.config.promote,
-            group_name="patients" if plan.data.grouped_by == "patient" else "groups of near-duplicates",
+            group_name="patients" if plan.data.grouped_by == "patient" else "groups of neighbouring slices",
         )
         finalists = choose_finalists(session.ledger, size=finish.ensemble, last_rung=finish.last_rung)
         if finish.ensemble > 1 and (short := finalists.describe()):

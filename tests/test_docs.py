@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from pathlib import Path
@@ -118,3 +119,30 @@ def test_each_table_of_figures_has_its_command_and_its_date() -> None:
         title, _, text = section.partition("\n")
         assert "benchmarks/" in text or "python search/run.py" in text, title
         assert re.search(r"\*Measured on \d{4}-\d\d-\d\d", text) or "has not been run" in text, title
+
+
+def read_texts() -> list[str]:
+    """Every text of the sources, with a gap where a value stands in it."""
+    texts = []
+    for room in ("search", "trainable", "mlflow_server"):
+        for file in (ROOT / room).rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text())):
+                if isinstance(node, ast.JoinedStr):
+                    texts.append("\0".join(str(part.value) for part in node.values if isinstance(part, ast.Constant)))
+                elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    texts.append(node.value)
+    return [*texts, (ROOT / "ctsearch.py").read_text()]
+
+
+def test_each_message_of_the_troubleshooting_page_is_one_of_ours() -> None:
+    page = (DOCS / "troubleshooting.md").read_text()
+    messages = re.findall(r"`([^`]+)`", "\n".join(re.findall(r"^\| (`.+?) \| ", page, re.MULTILINE)))
+    assert len(messages) > 40
+    texts = "\n".join(read_texts())
+    unknown = []
+    for message in messages:
+        gaps = r"\.\.\.|'[^']*'|\b[A-Z]{3,}(?::[A-Z]+)?\b|\b[NM]\b|^--[a-z-]+|\bpg_dump\b"
+        fragment = max((part.strip(" :;,.()") for part in re.split(gaps, message)), key=len)
+        if fragment not in texts:
+            unknown.append(fragment)
+    assert unknown == []

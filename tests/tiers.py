@@ -15,14 +15,24 @@ SERVICES = frozenset(
 )
 """Fixtures that start Ray, MLflow, a database or a search, or read what lies beside the checkout."""
 
-NOT_QUICK: tuple[str, ...] = ()
-"""Files and folders below tests/ whose tests take long without any of these."""
+NOT_QUICK = (
+    "mlflow_server/test_backup.py",
+    "mlflow_server/test_clean.py",
+    "mlflow_server/test_clients.py",
+    "mlflow_server/test_serve.py",
+    "mlflow_server/test_team.py::test_passwords",
+    "faults/test_proxies.py::test_workers",
+    "faults/test_ray_address.py::test_auto",
+    "faults/test_registry.py",
+    "faults/test_server_down.py",
+)
+"""What starts a server or trains for long without any of these, by the beginning of its name below tests/."""
 
 
 def is_quick(item: pytest.Item) -> bool:
     if item.get_closest_marker("slow") or SERVICES.intersection(getattr(item, "fixturenames", ())):
         return False
-    return not f"{item.nodeid.partition('::')[0]}".startswith(tuple(f"tests/{name}" for name in NOT_QUICK))
+    return not item.nodeid.startswith(tuple(f"tests/{name}" for name in NOT_QUICK))
 
 
 def mark_quick(items: Iterable[pytest.Item]) -> None:

@@ -1,4 +1,4 @@
-"""Every net by its name: our small CNN, torchvision's nets made grey, and a net of the user's own file."""
+"""Every architecture by its name: our small CNN, those of torchvision and timm, the user's own file."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import sys
 from dataclasses import dataclass, replace
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -15,30 +16,27 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import models
 
-from trainable.config import TrialConfig, is_own_net
+from trainable.config import TrialConfig, is_own_net, is_timm
 from trainable.files import check_regular_file
 from trainable.heads import GlobalPooling, change_pooling, deepen_head, replace_module
 from trainable.small_cnn import SmallCNN
+from trainable.timm_models import MIN_IMAGE_SIZE, build_timm_model, fixed_image_size
 from trainable.weights import WeightSource, load_weights, sum_over_rgb
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# The mean of ImageNet's three channel means and of its three deviations, for pictures scaled to [0, 1]:
-# pretrained filters then see grey slices in the range they were trained on.
-GREY_MEAN = 0.449
-GREY_STD = 0.226
-
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """One net: `build(config, num_classes)` makes it with fresh weights, float (N, 1, S, S) -> logits (N, C).
+    """One architecture: `build(config, num_classes, num_channels)` gives a model with fresh weights, which takes float
+    (N, num_channels, S, S) to logits (N, num_classes).
 
-    `min_image_size` is the least S in pixels. `cpu_friendly` nets train in minutes on 2 CPU cores.
+    `min_image_size` is the least S in pixels. `cpu_friendly` models train in minutes on 2 CPU cores.
     """
 
     name: str
-    build: Callable[[TrialConfig, int], nn.Module]
+    build: Callable[[TrialConfig, int, int], nn.Module]
     min_image_size: int = 32
     cpu_friendly: bool = False
 
@@ -57,6 +55,7 @@ class DropoutLinear(nn.Linear):
 def _build_torchvision(
     config: TrialConfig,
     num_classes: int,
+    num_channels: int,
     *,
     constructor: Callable[..., nn.Module],
     takes_dropout: bool = True,
@@ -65,7 +64,7 @@ def _build_torchvision(
     net = constructor(weights=None, num_classes=num_classes, **options)
     if not takes_dropout and config.head_depth == 0:
         _put_dropout_before_last_linear(net, config.dropout)
-    _make_first_convolution_grey(net)
+    change_first_convolution(net, num_channels)
     change_pooling(net, config)
     deepen_head(net, num_classes, config)
     return net
@@ -78,15 +77,27 @@ def _put_dropout_before_last_linear(net: nn.Module, dropout: float) -> None:
     replace_module(net, name, layer)
 
 
-def _make_first_convolution_grey(net: nn.Module) -> None:
-    convolution = next(module for module in net.modules() if isinstance(module, nn.Conv2d))
-    convolution.weight = nn.Parameter(sum_over_rgb(convolution.weight.detach()))
-    convolution.in_channels = 1
+def change_first_convolution(model: nn.Module, num_channels: int) -> None:
+    """Let a fresh RGB model take images of `num_channels`: one takes the sum of its kernel over RGB.
+
+    More take the kernel's own planes in turn, each time over with the filters moved on by one, so that no two channels
+    begin alike and all with the deviation that the model's author chose.
+    """
+    if num_channels == 3:
+        return
+    convolution = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
+    kernel = convolution.weight.detach()
+    if num_channels == 1:
+        kernel = sum_over_rgb(kernel)
+    else:
+        kernel = torch.stack([kernel[:, c % 3].roll(c // 3, dims=0) for c in range(num_channels)], dim=1)
+    convolution.weight = nn.Parameter(kernel)
+    convolution.in_channels = num_channels
 
 
-def _build_squeezenet(config: TrialConfig, num_classes: int) -> nn.Module:
+def _build_squeezenet(config: TrialConfig, num_classes: int, num_channels: int) -> nn.Module:
     stock_pooling = config if config.pooling == "grid" else replace(config, pooling="avg")
-    net = _build_torchvision(stock_pooling, num_classes, constructor=models.squeezenet1_1)
+    net = _build_torchvision(stock_pooling, num_classes, num_channels, constructor=models.squeezenet1_1)
     # torchvision ends in a ReLU over the logits. With few classes they easily all go below zero, where the
     # net gives the same answer for every picture and no gradient leads back.
     replace_module(net, "classifier.2", nn.Identity())
@@ -121,34 +132,54 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 
 def build_model(
-    config: TrialConfig, num_classes: int, *, weights: WeightSource | None = None, source: str | None = None
+    config: TrialConfig,
+    num_classes: int,
+    *,
+    num_channels: int = 1,
+    weights: WeightSource | None = None,
+    source: str | None = None,
 ) -> nn.Module:
-    """Build the net that `config` names: normalised float (N, 1, S, S) -> logits (N, num_classes).
+    """Build the model that `config` names: normalised float (N, num_channels, S, S) -> logits (N, num_classes).
 
     Fresh weights come from torch's global generator: seed it first. `weights` is a pretrained state dict
     (see `weights.load_weights`). `source` is the text of the user's file when `config.architecture` is
-    "FILE.py:FUNCTION"; the function takes num_classes and returns the net. Raises ValueError for an unknown
+    "FILE.py:FUNCTION"; the function takes num_classes, and num_channels if it has a parameter of that name, and
+    returns the model. Raises ValueError for an unknown
     name, for a user's file that does not give a net, and for weights that do not fit.
     """
     if is_own_net(config.architecture):
-        model = _build_own_net(config.architecture, source, num_classes)
+        model = _build_own_net(config.architecture, source, num_classes, num_channels)
+    elif is_timm(config.architecture):
+        model = build_timm_model(config, num_classes, num_channels)
+        deepen_head(model, num_classes, config)
     elif config.architecture in ARCHITECTURES:
-        model = ARCHITECTURES[config.architecture].build(config, num_classes)
+        model = ARCHITECTURES[config.architecture].build(config, num_classes, num_channels)
     else:
         raise ValueError(
             f"unknown architecture {config.architecture!r}; it must be one of {', '.join(ARCHITECTURES)}, "
-            "or your own net as FILE.py:FUNCTION"
+            "one of timm's as timm:NAME, or your own net as FILE.py:FUNCTION"
         )
     if weights is not None:
         load_weights(model, weights, config.architecture)
     return model
 
 
+def least_image_size(architecture: str) -> int:
+    """The least side in pixels of the images that a known architecture takes."""
+    if is_timm(architecture):
+        return fixed_image_size(architecture) or MIN_IMAGE_SIZE
+    return ARCHITECTURES[architecture].min_image_size
+
+
 def check_image_size(config: TrialConfig, image_size: int) -> None:
     """Raise ValueError where the net of `config` would shrink pictures of `image_size` below 1 pixel."""
     if is_own_net(config.architecture):
         return
-    least = ARCHITECTURES[config.architecture].min_image_size
+    if is_timm(config.architecture) and (side := fixed_image_size(config.architecture)) not in (None, image_size):
+        raise ValueError(
+            f"{config.architecture} takes images of {side} px alone, got {image_size}: give --image-size {side}"
+        )
+    least = least_image_size(config.architecture)
     advice = "choose a larger image size"
     if config.architecture == "small_cnn":
         least = config.cnn_pool**config.cnn_depth
@@ -157,27 +188,27 @@ def check_image_size(config: TrialConfig, image_size: int) -> None:
         raise ValueError(f"{config.architecture} needs pictures of {least} px or more, got {image_size}: {advice}")
 
 
-def check_weights(architecture: str, path: Path, *, source: str | None = None) -> None:
+def check_weights(architecture: str, path: Path, *, num_channels: int = 1, source: str | None = None) -> None:
     """Raise ValueError unless `path` is a regular file of weights that fit: the check at the door.
 
     `source` is the text of the user's file when the architecture is "FILE.py:FUNCTION".
     """
     check_regular_file(path, f"--weights {architecture}")
     with torch.random.fork_rng(devices=[]):
-        build_model(TrialConfig(architecture=architecture), 2, weights=path, source=source)
+        build_model(TrialConfig(architecture=architecture), 2, num_channels=num_channels, weights=path, source=source)
 
 
-def check_output(model: nn.Module, num_classes: int, image_size: int) -> None:
-    """Raise ValueError unless `model` turns (2, 1, image_size, image_size) into logits (2, num_classes)."""
+def check_output(model: nn.Module, num_classes: int, image_size: int, num_channels: int = 1) -> None:
+    """Raise ValueError unless `model` turns (2, num_channels, image_size, image_size) into logits (2, num_classes)."""
+    shape = (2, num_channels, image_size, image_size)
     was_training = model.training
     model.eval()
     try:
         with torch.no_grad():
-            logits = model(torch.zeros(2, 1, image_size, image_size))
+            logits = model(torch.zeros(shape))
     except RuntimeError as error:
-        raise ValueError(
-            f"the net does not take float pictures of shape (2, 1, {image_size}, {image_size}): {error}"
-        ) from error
+        advice = "" if num_channels == 1 else "; let its function take num_channels too"
+        raise ValueError(f"the net does not take float images of shape {shape}{advice}: {error}") from error
     finally:
         model.train(was_training)
     came = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
@@ -188,7 +219,7 @@ def check_output(model: nn.Module, num_classes: int, image_size: int) -> None:
         )
 
 
-def _build_own_net(architecture: str, source: str | None, num_classes: int) -> nn.Module:
+def _build_own_net(architecture: str, source: str | None, num_classes: int, num_channels: int) -> nn.Module:
     file, _, function = architecture.rpartition(":")
     if source is None:
         raise ValueError(f"{architecture} is a net of your own: pass the text of {file} as `source`")
@@ -203,7 +234,8 @@ def _build_own_net(architecture: str, source: str | None, num_classes: int) -> n
     build = getattr(module, function, None)
     if not callable(build):
         raise ValueError(f"{file} has no function {function}; it must define {function}(num_classes) -> nn.Module")
-    model = build(num_classes)
+    takes_channels = "num_channels" in signature(build).parameters
+    model = build(num_classes, num_channels=num_channels) if takes_channels else build(num_classes)
     if not isinstance(model, nn.Module):
         raise ValueError(f"{architecture} gave a {type(model).__name__}; it must return a torch.nn.Module")
     return model

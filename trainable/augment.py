@@ -39,7 +39,7 @@ class Augmentation:
         self._mixing = np.random.default_rng([seed, epoch, _MIXING])
 
     def __call__(self, images: Tensor, targets: Tensor, part: slice) -> tuple[Tensor, Tensor]:
-        """Transform normalised images (n, 1, S, S), which are a `part` of a batch with `targets` int64 (N,).
+        """Transform normalised images (n, C, S, S), which are a `part` of a batch with `targets` int64 (N,).
 
         Returns them with their targets: int64 (n,), or shares of the classes float (n, num_classes) where images of
         a part are mixed.
@@ -70,11 +70,11 @@ def augment(
     part: slice = slice(None),
     num_drawn: int | None = None,
 ) -> Tensor:
-    """Move every picture of a batch, float (N, 1, S, S) on any device, by its own random affine map.
+    """Move every image of a batch, float (N, C, S, S) on any device, by its own random affine map.
 
-    At strength 1 a picture is turned by up to 20 degrees, shifted by up to 10 % of its side, sheared by up
-    to 10 degrees and zoomed by 0.85 to 1.15, all uniform and scaled down with `strength` in [0, 1]; it is
-    mirrored left to right with a chance of min(0.5, strength). Strength 0 returns the same tensor. What
+    Its channels move together. At strength 1 an image is turned by up to 20 degrees, shifted by up to 10 % of its
+    side, sheared by up to 10 degrees and zoomed by 0.85 to 1.15, all uniform and scaled down with `strength` in [0, 1];
+    it is mirrored left to right with a chance of min(0.5, strength). Strength 0 returns the same tensor. What
     comes in from outside repeats the border. Draws from `generator` alone, for `num_drawn` pictures of which `images`
     are a `part`; by default for these.
     """

@@ -21,8 +21,11 @@ import numpy as np
 import pandas as pd
 
 from trainable.images import decode
+from trainable.images.cache import decode_pixels
 from trainable.images.faults import show_text
 from trainable.images.likeness import LIKENESS_FILE, NOT_CHEST_CT, Likeness
+from trainable.images.pixel_format import GREY, PixelFormat
+from trainable.normalisation import pixel_shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -53,18 +56,27 @@ def read_image_cell(cell: object) -> bytes:
     raise ValueError(f"a {type(cell).__name__} came; it must be the bytes of a picture file or their base64 text")
 
 
-def decode_cells(cells: Iterable[object], image_size: int) -> tuple[np.ndarray, list[float]]:
-    """uint8 (N, S, S) by the cache's own decoder, and how coloured each was. A ValueError names the row that failed."""
+def decode_cells(cells: Iterable[object], image_size: int, form: PixelFormat = GREY) -> tuple[np.ndarray, list[float]]:
+    """uint8 (N, S, S), or (N, S, S, C), by the cache's own decoder, and how coloured each was.
+
+    A ValueError names the row that failed.
+    """
     pixels: list[np.ndarray] = []
     colours: list[float] = []
     for row, cell in enumerate(cells):
         try:
-            grey, colour = decode.decode_with_colour(read_image_cell(cell))
+            content = read_image_cell(cell)
+            grey, colour = decode.decode_with_colour(content)
+            pixels.append(_to_pixels(grey, content, image_size, form))
         except ValueError as error:
             raise ValueError(f"image in row {row}: {error}") from error
-        pixels.append(decode.resize_grey(grey, image_size))
         colours.append(colour)
-    return np.stack(pixels) if pixels else np.empty((0, image_size, image_size), np.uint8), colours
+    shape = pixel_shape(image_size, form.num_channels)
+    return np.stack(pixels) if pixels else np.empty((0, *shape), np.uint8), colours
+
+
+def _to_pixels(grey: Image.Image, source: Path | bytes, image_size: int, form: PixelFormat) -> np.ndarray:
+    return decode.resize_grey(grey, image_size) if form == GREY else decode_pixels(source, image_size, form)
 
 
 def call_best(probabilities: np.ndarray, positive: int, threshold: float | None) -> np.ndarray:
@@ -79,12 +91,13 @@ def tabulate(
     classes: Sequence[str],
     doubts: Sequence[str] = (),
     *,
+    verdict: str = NOT_CHEST_CT,
     positive: int = 1,
     threshold: float | None = None,
 ) -> pd.DataFrame:
     """float (N, C) to one row a picture: `class`, its `probability`, `doubt`, `probability_NAME` for every class.
 
-    Where `doubts` gives a reason, the class is "not a chest CT?" and its probability None (null in JSON).
+    Where `doubts` gives a reason, the class is the `verdict` of the likeness and its probability None (null in JSON).
     """
     best = call_best(probabilities, positive, threshold)
     doubts = list(doubts) or [""] * len(best)
@@ -94,7 +107,7 @@ def tabulate(
             [None if doubt else float(p) for p, doubt in zip(highest, doubts, strict=True)], dtype=object
         )
     columns: dict[str, Any] = {
-        "class": [NOT_CHEST_CT if doubt else classes[index] for index, doubt in zip(best, doubts, strict=True)],
+        "class": [verdict if doubt else classes[index] for index, doubt in zip(best, doubts, strict=True)],
         "probability": highest,
         "doubt": doubts,
     }
@@ -112,21 +125,25 @@ def classify_cells(
     likeness: Likeness | None = None,
     positive: int = 1,
     threshold: float | None = None,
+    form: PixelFormat = GREY,
 ) -> pd.DataFrame:
-    """`predict` is the pixel model: uint8 tensor (N, S, S) -> float tensor (N, C)."""
+    """`predict` is the pixel model: uint8 tensor (N, S, S), or (N, S, S, C), -> float tensor (N, K)."""
     import torch
 
-    pixels, colours = decode_cells(cells, image_size)
+    pixels, colours = decode_cells(cells, image_size, form)
     with torch.inference_mode():
         batches = [predict(part) for part in torch.from_numpy(pixels).split(_BATCH_SIZE) if len(part)]
     probabilities = torch.cat(batches).numpy() if batches else np.empty((0, len(classes)), np.float32)
-    doubts = likeness.doubt(pixels, colours) if likeness else ()
-    return tabulate(probabilities, classes, doubts, positive=positive, threshold=threshold)
+    if likeness is None:
+        return tabulate(probabilities, classes, positive=positive, threshold=threshold)
+    doubts = likeness.doubt(pixels, colours)
+    return tabulate(probabilities, classes, doubts, verdict=likeness.verdict, positive=positive, threshold=threshold)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Classifier:
-    """A model ready to use: `predict` takes uint8 tensors (N, S, S) and gives float (N, C) over `classes`.
+    """A model ready to use: `predict` takes uint8 tensors (N, S, S), or (N, S, S, C) as `form`
+    says, and gives float (N, K) over `classes`.
 
     `label` says which model it is, for people. Without `likeness` no picture is doubted. With a `threshold` an image is
     called `positive` from that probability on.
@@ -139,6 +156,7 @@ class Classifier:
     likeness: Likeness | None = None
     positive: int = 1
     threshold: float | None = None
+    form: PixelFormat = GREY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,10 +198,11 @@ def load_registered(uri: str) -> Classifier:
         with _naming_fault(f"the files of {uri} cannot be used"):
             return Classifier(
                 label=f"{uri}, {_name_members(facts)} of {facts['search']}",
-                positive=facts["classes"].index(facts["positive"]),
+                positive=facts["classes"].index(facts.get("positive", facts["classes"][-1])),
                 threshold=(facts.get("operating_point") or {}).get("threshold"),
                 classes=tuple(facts["classes"]),
                 image_size=facts["image_size"],
+                form=PixelFormat.from_dict(facts.get("form", {})),
                 predict=mlflow.pytorch.load_model(folder),
                 likeness=Likeness.load(Path(folder) / "extra_files" / LIKENESS_FILE),
             )
@@ -223,12 +242,14 @@ def load_checkpoint(path: Path) -> Classifier:
             f"{path} is of the net {config.architecture}, whose code is not in {record_file}; give its model"
         )
     with _naming_fault(f"the checkpoint {path} cannot be used"):
-        net = build_model(config, len(facts["classes"]), source=source)
+        form = PixelFormat.from_dict(facts.get("form", {}))  # older checkpoints are of grey images
+        net = build_model(config, len(facts["classes"]), num_channels=form.num_channels, source=source)
         net.load_state_dict(state["model"])
         return Classifier(
             label=f"checkpoint {folder}, epoch {facts['epoch']}",
             classes=tuple(facts["classes"]),
             image_size=int(facts["image_size"]),
+            form=form,
             predict=ServedModel(net),
             likeness=Likeness.load(search / LIKENESS_FILE),
         )
@@ -253,7 +274,7 @@ def build_explainer(classifier: Classifier) -> Explainer:
 
     model = classifier.predict
     if not isinstance(model, GraphModule):
-        model = export(model, classifier.image_size)  # type: ignore[arg-type]
+        model = export(model, classifier.image_size, classifier.form.num_channels)  # type: ignore[arg-type]
     return Explainer(model)
 
 
@@ -275,9 +296,9 @@ def classify_files(
     def look(file: Path) -> Seen | Exception:
         try:
             grey, colour = decode.decode_with_colour(file)
+            pixels = _to_pixels(grey, file, classifier.image_size, classifier.form)
         except (decode.BadImageError, OSError) as error:
             return error
-        pixels = decode.resize_grey(grey, classifier.image_size)
         return None if explainer is None else _shrink(grey), pixels, colour
 
     def answer(seen: Sequence[Seen]) -> list[Answer]:
@@ -336,6 +357,7 @@ def _set_model() -> None:
                 likeness=self.likeness,
                 positive=self.settings.get("positive", 1),
                 threshold=self.settings.get("threshold"),
+                form=PixelFormat.from_dict(self.settings.get("form", {})),
             )
 
     set_model(ImageModel())

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
+from trainable.images.pixel_format import GREY, PixelFormat
+from trainable.objectives import Objective, parse_objective
 from trainable.report import Direction
 
 CPU_ARCHITECTURES = ("small_cnn", "squeezenet1_1", "mobilenet_v3_small", "mobilenet_v2", "resnet18")
@@ -29,6 +31,14 @@ UNFREEZING = ("all", "frozen", "last", "staged", "gradual")
 POOLING = ("avg", "max", "avg_max", "grid")
 PRECISIONS = ("fp32", "bf16", "fp16")
 MEMORY_FORMATS = ("contiguous", "channels_last")
+
+
+TIMM_PREFIX = "timm:"
+
+
+def is_timm(architecture: str) -> bool:
+    """Whether a name means an architecture of timm's, such as "timm:efficientnet_lite0"."""
+    return architecture.startswith(TIMM_PREFIX)
 
 
 def is_own_net(architecture: str) -> bool:
@@ -138,7 +148,8 @@ class TrialSettings:
     off. `num_threads` is what torch may use on a CPU. `deterministic` takes fp32, the stock layout and
     deterministic kernels; `compile` trains through torch.compile. `checkpoint_interval_s` is the least time between
     two `newest` checkpoints, `checkpoint_bytes` the most that one trial may keep: above it, no `newest`.
-    `num_ranks` processes train a trial together, each on a GPU of its own or on `num_threads` of the CPU.
+    `num_ranks` processes train a trial together, each on a GPU of its own or on `num_threads` of the CPU. `form`
+    says what an image is, and so how many channels a model takes.
     """
 
     classes: tuple[str, ...]
@@ -155,6 +166,7 @@ class TrialSettings:
     checkpoint_interval_s: float = 30.0
     checkpoint_bytes: float = math.inf
     num_ranks: int = 1
+    form: PixelFormat = GREY
 
     def __post_init__(self) -> None:
         if len(self.classes) < 2:
@@ -163,8 +175,13 @@ class TrialSettings:
         _check_range("image_size", self.image_size, 16, 2048)
         _check_range("max_epochs", self.max_epochs, 1, 100_000)
         _check_range("patience", self.patience, 0, 100_000)
-        _check_choice("metric", self.metric, METRICS)
+        parse_objective(self.metric)
         _check_range("num_ranks", self.num_ranks, 1, 64)
+
+    @property
+    def objective(self) -> Objective:
+        """What trials are compared by: `metric`, which may have a floor."""
+        return parse_objective(self.metric)
 
     @property
     def direction(self) -> Direction:
@@ -173,6 +190,10 @@ class TrialSettings:
     @property
     def higher_is_better(self) -> bool:
         return self.direction is Direction.MAXIMIZE
+
+    @property
+    def num_channels(self) -> int:
+        return self.form.num_channels
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter, Node
 from torch.nn import functional as F
 
+from trainable.normalisation import pixel_shape
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -24,8 +26,8 @@ class Explainer:
     """Grad-CAM of a served model.
 
     Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", 2017. `model`
-    is what `torch.export` made of it (`ExportedProgram.module()`), uint8 (N, S, S) to probabilities. The feature map
-    taken is the last one of the last convolution that leaves at least 4 x 4 cells.
+    is what `torch.export` made of it (`ExportedProgram.module()`), uint8 (N, S, S[, C]) to probabilities. The feature
+    map taken is the last one of the last convolution that leaves at least 4 x 4 cells.
     The score is the class's logit less the mean of the others', which is what the softmax decides by: logits alone may
     all be negative, and explain nothing. Of an ensemble it is the mean of its members' heat, each from 0 to 1, for the
     class of their mean. Raises ValueError for a model without such a feature map in any member.
@@ -37,7 +39,7 @@ class Explainer:
         self.feature_map = self.members[0][0]
 
     def explain(self, pixels: Tensor) -> np.ndarray:
-        """uint8 (N, S, S) to heat float32 (N, S, S) in [0, 1], for each picture's most probable class.
+        """uint8 (N, S, S[, C]) to heat float32 (N, S, S) in [0, 1], for each picture's most probable class.
 
         A picture's hottest place is 1; one in which nothing speaks for its class is 0 all over.
         """
@@ -54,9 +56,9 @@ class Explainer:
         return _to_peak(torch.stack(heats).mean(dim=0)).numpy()
 
 
-def export(model: nn.Module, image_size: int) -> GraphModule:
+def export(model: nn.Module, image_size: int, num_channels: int = 1) -> GraphModule:
     """The graph of a served model that was not loaded as one."""
-    pixels = torch.zeros((2, image_size, image_size), dtype=torch.uint8)
+    pixels = torch.zeros((2, *pixel_shape(image_size, num_channels)), dtype=torch.uint8)
     exported = torch.export.export(model, (pixels,), dynamic_shapes=({0: torch.export.Dim.AUTO},)).module()
     assert isinstance(exported, GraphModule)
     return exported
@@ -121,7 +123,7 @@ def _find_members(model: GraphModule) -> list[tuple[Node, Node]]:
 
 
 def draw_overlay(picture: Image.Image, heat: np.ndarray, caption: str) -> Image.Image:
-    """A grey picture beside itself with the heat (S, S) laid over it; `caption` says what the heat speaks for."""
+    """An image, grey or RGB, beside itself under the heat (S, S); `caption` says what the heat speaks for."""
     scale = OVERLAY_SIDE / max(picture.size)
     width, height = (max(1, round(side * scale)) for side in picture.size)
     grey = picture.resize((width, height), Image.Resampling.LANCZOS).convert("RGB")

@@ -26,6 +26,8 @@ from PIL import Image
 
 from trainable.images.decode import DECODER_VERSION
 from trainable.images.likeness import LIKENESS_FILE
+from trainable.images.pixel_format import GREY, PixelFormat
+from trainable.normalisation import pixel_shape
 from trainable.served_ensemble import ServedEnsemble
 from trainable.served_model import ServedModel
 
@@ -66,6 +68,7 @@ class ModelFacts:
     members: tuple[int, ...] = ()
     temperature: float = 1.0
     operating_point: Mapping[str, Any] | None = None
+    form: PixelFormat = GREY
 
     def to_metadata(self) -> dict[str, Any]:
         """For the file MLmodel: what YAML can hold."""
@@ -73,6 +76,8 @@ class ModelFacts:
             "classes": list(self.classes),
             "positive": self.classes[self.positive],
             "image_size": self.image_size,
+            "form": self.form.to_dict(),
+            "num_channels": self.form.num_channels,
             "decoder_version": DECODER_VERSION,
             "data_hash": self.data_hash,
             "search": self.search,
@@ -148,7 +153,7 @@ def log_models(
 
 def save_pixel_model(net: nn.Module, facts: ModelFacts, folder: Path, likeness: Likeness | None = None) -> None:
     """Export `net` (torch.export, any batch size, on the CPU) to a new MLflow model folder, `likeness` beside it."""
-    size, num_classes = facts.image_size, len(facts.classes)
+    shape, num_classes = pixel_shape(facts.image_size, facts.form.num_channels), len(facts.classes)
     with _quiet_mlflow(), tempfile.TemporaryDirectory(prefix="ctsearch-export-") as beside:
         extra_files = []
         if likeness is not None:
@@ -162,10 +167,10 @@ def save_pixel_model(net: nn.Module, facts: ModelFacts, folder: Path, likeness: 
             net if isinstance(net, ServedEnsemble) else ServedModel(net),
             folder,
             signature=ModelSignature(
-                inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, size, size))]),
+                inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *shape))]),
                 outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, num_classes))]),
             ),
-            input_example=np.zeros((2, size, size), np.uint8),  # 1 would fix the batch size
+            input_example=np.zeros((2, *shape), np.uint8),  # 1 would fix the batch size
             serialization_format="pt2",
             extra_files=extra_files or None,
             pip_requirements=_pin(PIXEL_REQUIREMENTS),
@@ -196,6 +201,7 @@ def save_image_model(pixel_model: Path, facts: ModelFacts, folder: Path) -> None
                 "image_size": facts.image_size,
                 "positive": facts.positive,
                 "threshold": facts.operating_point["threshold"] if facts.operating_point else None,
+                "form": facts.form.to_dict(),
                 "decoder_version": DECODER_VERSION,
             },
             signature=ModelSignature(

@@ -19,7 +19,8 @@ def list_layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
 def split_head(model: nn.Module) -> tuple[list[nn.Module], list[nn.Module]]:
     """The layers of the backbone and those of the head: the part of the net, by its own names, that ends it.
 
-    That is `fc` or `classifier` in torchvision's nets; in a user's own net the child that holds the last layer.
+    That is `fc`, `classifier` or `head` in torchvision's and timm's; in a user's own the child that holds the last
+    layer.
     """
     layers = list_layers(model)
     head = layers[-1][0].partition(".")[0]
@@ -54,7 +55,8 @@ def freeze_layers(model: nn.Module, num_trained: int) -> list[nn.Module]:
     """Let the head and the last `num_trained` layers of the backbone train, and no others; gives the frozen ones.
 
     Frozen weights get no gradient, so that optimisers pass them over. Batch normalisation that is frozen is to keep
-    its statistics as well: call `eval` on the frozen layers after `model.train()`.
+    its statistics as well: call `eval` on the frozen layers after `model.train()`. A module with weights of its own
+    around others, such as a transformer with its position embedding, is frozen but not given: `eval` would reach those.
     """
     backbone, head = split_head(model)
     num_frozen = max(0, len(backbone) - num_trained)
@@ -63,7 +65,7 @@ def freeze_layers(model: nn.Module, num_trained: int) -> list[nn.Module]:
     for layer in backbone[:num_frozen]:
         for parameter in layer.parameters(recurse=False):
             parameter.requires_grad_(False)
-    return backbone[:num_frozen]
+    return [layer for layer in backbone[:num_frozen] if next(layer.children(), None) is None]
 
 
 def scale_learning_rates(model: nn.Module, decay: float) -> list[tuple[nn.Module, float]]:

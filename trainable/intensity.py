@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainable.architectures import GREY_MEAN, GREY_STD
+from trainable.normalisation import from_unit_range, to_unit_range
 
 MAX_CONTRAST = 0.4
 MAX_BRIGHTNESS = 0.2  # of the range of grey levels
@@ -23,11 +23,12 @@ def jitter_intensity(
     part: slice = slice(None),
     num_drawn: int | None = None,
 ) -> Tensor:
-    """Change the grey levels of each image of a batch, normalised float (N, 1, S, S), by its own random amounts.
+    """Change the grey levels of each image of a batch, normalised float (N, C, S, S), by its own random amounts.
 
     At strength 1, in this order: half of the images are blurred, the window is jittered (contrast by up to 40 %,
     brightness by up to 20 % of the range), gamma lies between 0.6 and 1.65, and noise has a standard deviation of up to
     5 % of the range; all are uniform and scaled down with `strength` in [0, 1]. Grey levels stay in their range.
+    Channels change alike, but for the noise.
     Strength 0 returns the same tensor. Draws from `generator` alone, for `num_drawn` images of which `images` are a
     `part`; by default for these.
     """
@@ -37,7 +38,7 @@ def jitter_intensity(
     drawn = torch.rand(5, num_drawn, 1, 1, 1, generator=generator, device=generator.device)
     noise = torch.randn(num_drawn, *images.shape[1:], generator=generator, device=generator.device)
     drawn, noise = drawn[:, part].to(images.device), noise[part].to(images.device)
-    grey = images * GREY_STD + GREY_MEAN
+    grey = to_unit_range(images)
     blur = MAX_BLUR * strength * (2 * drawn[0] - 1).clamp(min=0)
     grey = grey.lerp(F.avg_pool2d(grey, 3, stride=1, padding=1, count_include_pad=False), blur)
     contrast = 1 + MAX_CONTRAST * strength * (2 * drawn[1] - 1)
@@ -45,7 +46,7 @@ def jitter_intensity(
     grey = ((grey - 0.5) * contrast + 0.5 + brightness).clamp(0, 1)
     grey = grey ** torch.exp(MAX_LOG_GAMMA * strength * (2 * drawn[3] - 1))
     grey = (grey + MAX_NOISE * strength * drawn[4] * noise).clamp(0, 1)
-    return (grey - GREY_MEAN) / GREY_STD
+    return from_unit_range(grey)
 
 
 def cut_out(
@@ -56,7 +57,7 @@ def cut_out(
     part: slice = slice(None),
     num_drawn: int | None = None,
 ) -> Tensor:
-    """Cut a square out of each image of a batch, float (N, 1, S, S), and fill it with the mean, which is 0.
+    """Cut a square out of each image of a batch, float (N, C, S, S), and fill it with the mean, which is 0.
 
     Its side is uniform up to `max_side`, a share of the image's in [0, 1], and its centre anywhere in the image
     (DeVries and Taylor 2017). Draws as `jitter_intensity` does; 0 returns the same tensor.

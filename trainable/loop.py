@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from trainable.architectures import GREY_MEAN, GREY_STD
+from trainable.normalisation import to_input
 from trainable.process_group import SINGLE
 from trainable.worker_memory import give_back
 
@@ -22,11 +22,6 @@ MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.
 NORM_MOMENTUM = 0.1
 
 
-def to_input(pixels: Tensor) -> Tensor:
-    """Normalise uint8 images (N, S, S) to a model's float32 input (N, 1, S, S): the one place of scaling."""
-    return (pixels.unsqueeze(1).float() - 255 * GREY_MEAN) / (255 * GREY_STD)
-
-
 def evaluate(
     model: nn.Module,
     pixels: Tensor,
@@ -36,7 +31,7 @@ def evaluate(
     batch_size: int = 64,
     process_group: ProcessGroup = SINGLE,
 ) -> tuple[float, np.ndarray]:
-    """Plain mean cross-entropy and probabilities float32 (N, C) on uint8 (N, S, S) and labels int64 (N,).
+    """Plain mean cross-entropy and probabilities float32 (N, K) on uint8 (N, S, S[, C]) and labels int64 (N,).
 
     Always in fp32 and the stock layout, as the registered model computes; leaves `model` so. The ranks of a
     `process_group` take a shard each and all return the whole.
@@ -53,7 +48,7 @@ def evaluate(
 
 
 def _predict(model: nn.Module, pixels: Tensor, device: torch.device, batch_size: int) -> Tensor:
-    """Logits float32 (N, C), in smaller batches where memory does not hold these."""
+    """Logits float32 (N, K), in smaller batches where memory does not hold these."""
     logits = torch.empty(0, device=device)
     try:
         for begin in range(0, len(pixels), batch_size):

@@ -21,7 +21,7 @@ def mix_batch(
     part: slice = slice(None),
     num_drawn: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Mix every image of a batch, float (N, 1, S, S), with its neighbour; targets int64 (N,) become float (N, C).
+    """Mix every image of a batch, float (N, C, S, S), with its neighbour; targets int64 (N,) become float (N, K).
 
     With `mixup` the grey levels are averaged (Zhang et al. 2018), with `cutmix` a square of the neighbour is pasted in
     (Yun et al. 2019); each is the parameter of a Beta distribution, 0 switches it off, and with both each batch has

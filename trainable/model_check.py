@@ -15,7 +15,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from trainable.architectures import build_model
 from trainable.config import TrialConfig
-from trainable.loop import to_input
+from trainable.normalisation import to_input
 
 BATCH = 4
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 import torchinfo
 
-from trainable.architectures import ARCHITECTURES, build_model, check_image_size
+from trainable.architectures import build_model, check_image_size, least_image_size
 from trainable.config import StepPlan, TrialConfig
 from trainable.rehearsal import Rehearsal
 from trainable.step_plan import measure_step_plan, pick_device
@@ -39,24 +39,27 @@ class ModelFacts:
     plan: str
 
 
-def summarise_layers(name: str, *, image_size: int, batch_size: int = 1, depth: int = 3) -> torchinfo.ModelStatistics:
+def summarise_layers(
+    name: str, *, image_size: int, batch_size: int = 1, depth: int = 3, num_channels: int = 1
+) -> torchinfo.ModelStatistics:
     """Layers with their output shapes, parameters and multiply-adds; `str` of it is a table.
 
     Raises ValueError for an unknown net or pictures too small for it.
     """
-    return _summarise(TrialConfig(architecture=name), image_size=image_size, batch_size=batch_size, depth=depth)
+    config = TrialConfig(architecture=name)
+    return _summarise(config, image_size=image_size, batch_size=batch_size, depth=depth, num_channels=num_channels)
 
 
 def _summarise(
-    config: TrialConfig, *, image_size: int, batch_size: int = 1, depth: int = 3
+    config: TrialConfig, *, image_size: int, batch_size: int = 1, depth: int = 3, num_channels: int = 1
 ) -> torchinfo.ModelStatistics:
-    model = build_model(config, 2)
+    model = build_model(config, 2, num_channels=num_channels)
     check_image_size(config, image_size)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torchinfo's own making, on new versions of torch
         return torchinfo.summary(
             model,
-            input_size=(batch_size, 1, image_size, image_size),
+            input_size=(batch_size, num_channels, image_size, image_size),
             col_names=("output_size", "num_params", "mult_adds"),
             depth=depth,
             device="cpu",
@@ -64,19 +67,23 @@ def _summarise(
         )
 
 
-def measure_model(name: str, *, image_size: int, batch_size: int = 16, num_threads: int) -> ModelFacts:
+def measure_model(
+    name: str, *, image_size: int, batch_size: int = 16, num_threads: int, num_channels: int = 1
+) -> ModelFacts:
     """Build, summarise and train a net for a moment on the first GPU, else on the CPU."""
-    one = summarise_layers(name, image_size=image_size)
+    one = summarise_layers(name, image_size=image_size, num_channels=num_channels)
     config = TrialConfig(architecture=name, batch_size=batch_size)
     device = pick_device()
-    plan = measure_step_plan(config, image_size=image_size, device=device, num_threads=num_threads)
-    rate, peak_bytes = _train_for_a_moment(config, image_size, device, plan, num_threads)
+    plan = measure_step_plan(
+        config, image_size=image_size, device=device, num_threads=num_threads, num_channels=num_channels
+    )
+    rate, peak_bytes = _train_for_a_moment(config, image_size, num_channels, device, plan, num_threads)
     return ModelFacts(
         name=name,
         num_parameters=one.total_params,
         num_mult_adds=one.total_mult_adds,
         image_size=image_size,
-        least_image_size=ARCHITECTURES[name].min_image_size,
+        least_image_size=least_image_size(name),
         batch_size=batch_size,
         step_bytes=peak_bytes or _add_up_step(one, batch_size),
         images_per_s=rate,
@@ -84,7 +91,7 @@ def measure_model(name: str, *, image_size: int, batch_size: int = 16, num_threa
     )
 
 
-def find_obstacle(config: TrialConfig, *, image_size: int, num_at_once: int = 1) -> str:
+def find_obstacle(config: TrialConfig, *, image_size: int, num_at_once: int = 1, num_channels: int = 1) -> str:
     """Why this machine cannot train `config`; empty where it can.
 
     On a GPU training steps tell, in micro-batches where it must be. On a CPU what a step holds in fp32 is added up and
@@ -93,9 +100,10 @@ def find_obstacle(config: TrialConfig, *, image_size: int, num_at_once: int = 1)
     """
     device = pick_device()
     try:
-        step_bytes = _add_up_step(_summarise(config, image_size=image_size), config.batch_size)
+        one = _summarise(config, image_size=image_size, num_channels=num_channels)
+        step_bytes = _add_up_step(one, config.batch_size)
         if device.type == "cuda":
-            _train_for_a_moment(config, image_size, device, StepPlan(), num_threads=1)
+            _train_for_a_moment(config, image_size, num_channels, device, StepPlan(), num_threads=1)
             return ""
     except (ValueError, MemoryError) as error:
         return str(error)
@@ -116,10 +124,16 @@ def _add_up_step(one: torchinfo.ModelStatistics, batch_size: int) -> int:
 
 
 def _train_for_a_moment(
-    config: TrialConfig, image_size: int, device: torch.device, plan: StepPlan, num_threads: int
+    config: TrialConfig, image_size: int, num_channels: int, device: torch.device, plan: StepPlan, num_threads: int
 ) -> tuple[float, int]:
     """Images a second, and the most bytes of GPU memory in use (0 on a CPU)."""
-    rehearsal = Rehearsal(config, image_size=image_size, num_images=2 * config.batch_size, device=device)
+    rehearsal = Rehearsal(
+        config,
+        image_size=image_size,
+        num_images=2 * config.batch_size,
+        device=device,
+        num_channels=num_channels,
+    )
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     threads_before = torch.get_num_threads()

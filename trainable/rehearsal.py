@@ -8,6 +8,7 @@ import torch
 
 from trainable.architectures import build_model
 from trainable.config import StepPlan, TrialConfig
+from trainable.normalisation import pixel_shape
 from trainable.trainer import EpochResult, Trainer
 
 LEARNING_RATE = 1e-9  # the weights stay what they are, for all that is measured one after another
@@ -20,11 +21,19 @@ class Rehearsal:
     """
 
     def __init__(
-        self, config: TrialConfig, *, image_size: int, num_images: int, device: torch.device, source: str | None = None
+        self,
+        config: TrialConfig,
+        *,
+        image_size: int,
+        num_images: int,
+        device: torch.device,
+        num_channels: int = 1,
+        source: str | None = None,
     ) -> None:
-        self.pixels = torch.randint(0, 256, (num_images, image_size, image_size), dtype=torch.uint8, device=device)
+        shape = (num_images, *pixel_shape(image_size, num_channels))
+        self.pixels = torch.randint(0, 256, shape, dtype=torch.uint8, device=device)
         self.labels = torch.arange(num_images, device=device) % 2
-        model = build_model(config, 2, source=source)
+        model = build_model(config, 2, num_channels=num_channels, source=source)
         self.trainer = Trainer(model, replace(config, unfreezing="all"), max_epochs=1, device=device)
         self.trainer.lr_at = lambda _: LEARNING_RATE
 

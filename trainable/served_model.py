@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainable import metrics
 from trainable.architectures import build_model
 from trainable.config import TrialConfig, TrialSettings
-from trainable.loop import evaluate, to_input
+from trainable.loop import evaluate
+from trainable.normalisation import pixel_shape, to_input
+from trainable.objectives import parse_objective
 from trainable.step_plan import pick_device
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class ServedModel(nn.Module):
-    """A net as it is served: uint8 pixels (N, S, S) in, probabilities float32 (N, C) out.
+    """A model as it is served: uint8 pixels (N, S, S) or (N, S, S, C) in, probabilities float32 (N, K) out.
 
     It takes the net over: to the CPU, in fp32, the stock layout and evaluation mode.
     """
@@ -39,13 +40,15 @@ def rebuild_model(
     params: Mapping[str, Any], settings: TrialSettings, state: Mapping[str, Any], *, source: str | None = None
 ) -> nn.Module:
     """The net of a checkpoint's `state`. `source` is the text of a user's own net file."""
-    net = build_model(TrialConfig.from_params(params), len(settings.classes), source=source)
+    net = build_model(
+        TrialConfig.from_params(params), len(settings.classes), num_channels=settings.num_channels, source=source
+    )
     net.load_state_dict(state["model"])
     return net.eval()
 
 
 def predict(net: nn.Module, pixels: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
-    """The trial's own evaluation: uint8 (N, S, S) and int64 (N,) -> loss and probabilities float32 (N, C)."""
+    """The trial's own evaluation: uint8 (N, S, S[, C]) and int64 (N,) -> loss and probabilities float32 (N, K)."""
     device = pick_device()
     return evaluate(net.to(device), torch.from_numpy(pixels), torch.from_numpy(labels), device=device)
 
@@ -55,15 +58,15 @@ def score_validation(net: nn.Module, data: TrainingData, metric: str) -> float:
     pixels = np.load(data.pixels_path, mmap_mode="c")[data.is_val]
     labels = data.labels[data.is_val]
     loss, probabilities = predict(net, pixels, labels)
-    return loss if metric == "loss" else metrics.score(labels, probabilities, data.positive)[metric]
+    return parse_objective(metric).value(labels, probabilities, data.positive, loss=loss)
 
 
-def check_exportable(net: nn.Module, *, image_size: int) -> None:
+def check_exportable(net: nn.Module, *, image_size: int, num_channels: int = 1) -> None:
     """Raise ValueError unless torch.export takes `net`, with any batch size: ask before a user's net trains.
 
     Takes `net` over, as ServedModel does.
     """
-    pixels = torch.zeros((3, image_size, image_size), dtype=torch.uint8)
+    pixels = torch.zeros((3, *pixel_shape(image_size, num_channels)), dtype=torch.uint8)
     any_batch_size = ({0: torch.export.Dim.AUTO},)
     try:
         exported = torch.export.export(ServedModel(net), (pixels[:2],), dynamic_shapes=any_batch_size).module()

@@ -59,6 +59,7 @@ def measure_sharing(
     counts: Sequence[int] = COUNTS,
     window_s: float = 3.0,
     cache_file: Path | None = None,
+    num_channels: int = 1,
 ) -> dict[int, list[float]]:
     """Images a second that the first GPU, else the CPU, trains in all, for each of `configs`, by number of processes.
 
@@ -67,15 +68,16 @@ def measure_sharing(
     """
     from trainable.step_plan import name_step, pick_device
 
-    step: dict[str, Any] = {"image_size": image_size, "device": pick_device(), "num_threads": num_threads}
+    order = {"image_size": image_size, "num_threads": num_threads, "num_channels": num_channels}
+    step: dict[str, Any] = order | {"device": pick_device()}
     key = "; ".join(f"{name_step(config, **step)[1]}, batch {config.batch_size}" for config in configs)
     if cache_file is None:
-        return _measure(configs, image_size, num_threads, counts, window_s)
+        return _measure(configs, order, counts, window_s)
     cache_file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{cache_file}.lock"):
         known = json.loads(cache_file.read_text()) if cache_file.exists() else {}
         if key not in known:
-            known[key] = _measure(configs, image_size, num_threads, counts, window_s)
+            known[key] = _measure(configs, order, counts, window_s)
             aside = cache_file.with_name(f"{cache_file.name}.part")
             aside.write_text(json.dumps(known, indent=1))
             aside.replace(cache_file)
@@ -83,24 +85,19 @@ def measure_sharing(
 
 
 def _measure(
-    configs: Sequence[TrialConfig], image_size: int, num_threads: int, counts: Sequence[int], window_s: float
+    configs: Sequence[TrialConfig], step: Mapping[str, int], counts: Sequence[int], window_s: float
 ) -> dict[int, list[float]]:
     rates: dict[int, list[float]] = {}
     for count in counts:
-        rates[count] = [_train_at_once(config, image_size, num_threads, count, window_s) for config in configs]
+        rates[count] = [_train_at_once(config, step, count, window_s) for config in configs]
         if choose_count(rates) != count or min(rates[count]) <= 0:
             break
     return rates
 
 
-def _train_at_once(config: TrialConfig, image_size: int, num_threads: int, count: int, window_s: float) -> float:
+def _train_at_once(config: TrialConfig, step: Mapping[str, int], count: int, window_s: float) -> float:
     """Images a second of `count` processes together; 0 where one of them failed, for want of memory say."""
-    order = {
-        "config": config.to_params(),
-        "image_size": image_size,
-        "num_threads": num_threads,
-        "window_s": window_s,
-    }
+    order = {"config": config.to_params(), "window_s": window_s, **step}
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     processes = [
         subprocess.Popen(
@@ -146,10 +143,11 @@ def train_for_a_while(order: Mapping[str, Any]) -> float:
     from trainable.rehearsal import Rehearsal
     from trainable.step_plan import measure_step_plan, pick_device
 
-    config, image_size, device = TrialConfig.from_params(order["config"]), order["image_size"], pick_device()
+    config, device = TrialConfig.from_params(order["config"]), pick_device()
+    shape = {"image_size": order["image_size"], "num_channels": order["num_channels"]}
     torch.set_num_threads(order["num_threads"])
-    plan = measure_step_plan(config, image_size=image_size, device=device, num_threads=order["num_threads"])
-    rehearsal = Rehearsal(config, image_size=image_size, num_images=4 * config.batch_size, device=device)
+    plan = measure_step_plan(config, device=device, num_threads=order["num_threads"], **shape)
+    rehearsal = Rehearsal(config, num_images=4 * config.batch_size, device=device, **shape)
 
     def train() -> int:
         result = rehearsal.train(plan)

@@ -81,7 +81,7 @@ def draw_training_slices(data: TrainingData, *, chosen: float | None = None) -> 
 def draw_samples(
     pixels: NDArray[np.uint8], labels: np.ndarray, groups: np.ndarray, classes: Sequence[str], *, seed: int = 0
 ) -> Figure:
-    """A row of slices for each class, of as many patients as there are. `pixels` uint8 (N, S, S), `labels` and
+    """A row of slices for each class, of as many patients as there are. `pixels` uint8 (N, S, S[, C]), `labels` and
     `groups` int (N,)."""
     rng = np.random.default_rng(seed)
     rows = []
@@ -100,16 +100,17 @@ def draw_samples(
 
 
 def draw_augmented(pixels: NDArray[np.uint8], *, chosen: float | None = None, seed: int = 0) -> Figure:
-    """The same slices, uint8 (N, S, S), as training sees them at several strengths; `chosen` is the champion's."""
+    """The same slices, uint8 (N, S, S[, C]), as training sees them at several strengths; `chosen` is the champion's."""
     strengths = STRENGTHS if chosen is None else sorted({*STRENGTHS, round(chosen, 2)})
-    given = torch.from_numpy(pixels[:NUM_COLUMNS].copy()).unsqueeze(1).float()
+    given = torch.from_numpy(pixels[:NUM_COLUMNS].copy())
+    given = (given.unsqueeze(1) if given.ndim == 3 else given.movedim(-1, 1)).float()
     figure, grid = _new_grid("Augmentation by its strength", len(strengths))
     for axes, strength in zip(grid, strengths, strict=True):
         of_champion = chosen is not None and strength == round(chosen, 2)
         _name_row(axes[0], f"{strength:g}" + ("\nchampion" if of_champion else ""), GREEN if of_champion else INK)
         moved = augment(given, strength, torch.Generator().manual_seed(seed))  # the same directions in every row
-        for place, picture in zip(axes, moved[:, 0].numpy(), strict=False):
-            _show(place, picture)
+        for place, image in zip(axes, moved.movedim(1, -1).numpy(), strict=False):
+            _show(place, image)
     return figure
 
 
@@ -122,7 +123,8 @@ def draw_mistakes(
     title: str,
     num_rows: int = 2,
 ) -> Figure:
-    """The slices uint8 (N, S, S) whose true class was given the least probability, of those that were called wrong.
+    """The slices uint8 (N, S, S[, C]) whose true class was given the least probability, of those called
+    wrong.
 
     `labels` int (N,), `probabilities` float (N, C).
     """
@@ -175,5 +177,8 @@ def _name_row(axes: Axes, name: str, hue: str = INK) -> None:
     axes.set_ylabel(shown, fontsize=9, color=hue, rotation=0, ha="right", va="center", labelpad=8, parse_math=False)
 
 
-def _show(axes: Axes, picture: np.ndarray) -> None:
-    axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="lanczos", aspect="auto")
+def _show(axes: Axes, image: np.ndarray) -> None:
+    """(S, S) or (S, S, C) of 0 to 255: three channels as red, green and blue, of any other number the middle one."""
+    if image.ndim == 3:
+        image = np.clip(image, 0, 255).astype(np.uint8) if image.shape[2] == 3 else image[..., image.shape[2] // 2]
+    axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="lanczos", aspect="auto")

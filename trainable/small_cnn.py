@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 class SmallCNN(nn.Module):
     """`cnn_depth` blocks of convolution, batch norm (with `cnn_norm`), ReLU and max-pool, then global pooling.
 
-    Takes float (N, 1, S, S) with S >= cnn_pool ** cnn_depth, gives logits (N, num_classes). The filters double from
-    block to block, beginning with `cnn_filters`.
+    Takes float (N, num_channels, S, S) with S >= cnn_pool ** cnn_depth, gives logits (N, num_classes). The
+    filters double from block to block, beginning with `cnn_filters`.
     """
 
-    def __init__(self, config: TrialConfig, num_classes: int) -> None:
+    def __init__(self, config: TrialConfig, num_classes: int, num_channels: int = 1) -> None:
         super().__init__()
         blocks: list[nn.Module] = []
-        num_in, num_out = 1, config.cnn_filters
+        num_in, num_out = num_channels, config.cnn_filters
         for _ in range(config.cnn_depth):
             kernel, norm = config.cnn_kernel, [nn.BatchNorm2d(num_out)] if config.cnn_norm else []
             convolution = nn.Conv2d(num_in, num_out, kernel, padding=kernel // 2, bias=not config.cnn_norm)

@@ -40,14 +40,17 @@ def name_device(device: torch.device, num_threads: int) -> str:
     return f"{_name_cpu()}, {torch.backends.cpu.get_cpu_capability()}, {num_threads} threads"
 
 
-def name_step(config: TrialConfig, *, image_size: int, device: torch.device, num_threads: int) -> tuple[str, str]:
+def name_step(
+    config: TrialConfig, *, image_size: int, device: torch.device, num_threads: int, num_channels: int = 1
+) -> tuple[str, str]:
     """The device's name, and the key under which the plan of this step is remembered."""
     name = name_device(device, num_threads)
     net = config.architecture
     if net == "small_cnn":
         net += f" {config.cnn_depth}x{config.cnn_filters}x{config.cnn_kernel}"
         net += f" pool {config.cnn_pool}" * (config.cnn_pool != 2) + " without norm" * (not config.cnn_norm)
-    return name, f"{net}, {image_size} px, {name}, torch {torch.__version__}"
+    channels = f" x {num_channels} channels" * (num_channels != 1)
+    return name, f"{net}, {image_size} px{channels}, {name}, torch {torch.__version__}"
 
 
 def measure_step_plan(
@@ -56,6 +59,7 @@ def measure_step_plan(
     image_size: int,
     device: torch.device,
     num_threads: int,
+    num_channels: int = 1,
     cache_file: Path | None = None,
     source: str | None = None,
 ) -> StepPlan:
@@ -68,13 +72,14 @@ def measure_step_plan(
     check_image_size(config, image_size)
     with _num_threads_set_to(num_threads):
         if cache_file is None:
-            return _measure(config, image_size, device, source)
-        _, key = name_step(config, image_size=image_size, device=device, num_threads=num_threads)
+            return _measure(config, image_size, num_channels, device, source)
+        step = {"image_size": image_size, "num_threads": num_threads, "num_channels": num_channels}
+        _, key = name_step(config, device=device, **step)
         cache_file.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{cache_file}.lock"):
             known = json.loads(cache_file.read_text()) if cache_file.exists() else {}
             if key not in known:
-                known[key] = asdict(_measure(config, image_size, device, source))
+                known[key] = asdict(_measure(config, image_size, num_channels, device, source))
                 aside = cache_file.with_name(f"{cache_file.name}.part")
                 aside.write_text(json.dumps(known, indent=1))
                 aside.replace(cache_file)
@@ -98,11 +103,20 @@ def choose_plan(seconds: dict[StepPlan, float]) -> StepPlan:
     return fastest if seconds[STOCK] >= LEAST_GAIN * seconds[fastest] else STOCK
 
 
-def _measure(config: TrialConfig, image_size: int, device: torch.device, source: str | None) -> StepPlan:
+def _measure(
+    config: TrialConfig, image_size: int, num_channels: int, device: torch.device, source: str | None
+) -> StepPlan:
     batch_size = _BATCH_SIZES[device.type]
     config = replace(config, batch_size=batch_size, optimizer="sgd", momentum=0, augmentation=0)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        rehearsal = Rehearsal(config, image_size=image_size, num_images=batch_size, device=device, source=source)
+        rehearsal = Rehearsal(
+            config,
+            image_size=image_size,
+            num_images=batch_size,
+            device=device,
+            num_channels=num_channels,
+            source=source,
+        )
         return choose_plan(_time_in_turns(list_candidates(device), lambda plan: rehearsal.train(plan).seconds))
 
 

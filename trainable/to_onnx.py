@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from trainable.normalisation import pixel_shape
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -19,7 +21,8 @@ INPUT, OUTPUT = "pixels", "probabilities"
 
 
 def write_onnx(classifier: Classifier, file: Path) -> float:
-    """Write the model to `file`: `pixels` uint8 (N, S, S) to `probabilities` float32 (N, C), for any N.
+    """Write the model to `file`: `pixels` uint8 (N, S, S), or (N, S, S, C) of several channels, to
+    `probabilities` float32 (N, K), for any N.
 
     Its classes, in order, and what else is known of it are in the file's metadata. Returns the largest difference
     between ONNX Runtime and torch on noise, for batches of one and of five pictures. Raises ValueError where a library
@@ -31,8 +34,8 @@ def write_onnx(classifier: Classifier, file: Path) -> float:
         import onnxscript  # noqa: F401 - torch.onnx needs it
     except ImportError as error:
         raise ValueError(f"{error.name} is not installed, which ONNX needs: pip install 'ctsearch[onnx]'") from error
-    size = classifier.image_size
-    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (5, size, size), dtype=np.uint8))
+    shape = (5, *pixel_shape(classifier.image_size, classifier.form.num_channels))
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter's own making
         program = torch.onnx.export(
@@ -46,7 +49,12 @@ def write_onnx(classifier: Classifier, file: Path) -> float:
         )
     assert program is not None
     model = program.model_proto
-    facts = {"classes": json.dumps(classifier.classes), "image_size": str(size), "model": classifier.label}
+    facts = {
+        "classes": json.dumps(classifier.classes),
+        "image_size": str(classifier.image_size),
+        "num_channels": str(classifier.form.num_channels),
+        "model": classifier.label,
+    }
     if classifier.threshold is not None:
         facts |= {"positive": classifier.classes[classifier.positive], "threshold": repr(classifier.threshold)}
     for key, value in facts.items():

@@ -108,9 +108,10 @@ def train(
         val_pixels, val_labels = take_rows(pixels, data.is_val, device), labels[data.is_val].to(device)
 
         torch.manual_seed(settings.seed)
-        model = build_model(config, len(settings.classes), weights=weights, source=source)
+        num_classes, num_channels = len(settings.classes), settings.num_channels
+        model = build_model(config, num_classes, num_channels=num_channels, weights=weights, source=source)
         if is_own_net(config.architecture):
-            check_output(model, len(settings.classes), settings.image_size)
+            check_output(model, num_classes, settings.image_size, num_channels)
         trainer = Trainer(
             model,
             config,
@@ -118,7 +119,7 @@ def train(
             device=device,
             plan=None if settings.deterministic else plan,
             seed=settings.seed,
-            class_weights=weigh_classes(train_labels, len(settings.classes)) if config.class_weighting else None,
+            class_weights=weigh_classes(train_labels, num_classes) if config.class_weighting else None,
             compile=settings.compile,
             renews_statistics=weights is None and config.architecture in RENEWED,
             process_group=process_group,
@@ -151,6 +152,8 @@ def _check(config: TrialConfig, settings: TrialSettings, data: TrainingData, pro
             f"the data has {data.image_size} px and classes {data.classes}, "
             f"the settings have {settings.image_size} px and {settings.classes}: they must be the same"
         )
+    if data.form != settings.form:
+        raise ValueError(f"the data has {data.form}, the settings have {settings.form}: they must be the same")
     for split, rows in (("train", ~data.is_val), ("val", data.is_val)):
         counts = np.bincount(data.labels[rows], minlength=len(data.classes))
         if empty := [name for name, count in zip(data.classes, counts, strict=True) if count == 0]:
@@ -187,14 +190,16 @@ def _validate(
     if not math.isfinite(loss):
         raise FloatingPointError(f"the validation loss is {loss} after epoch {epoch}")
     metrics = _name_metrics("val", loss, true_labels, probabilities, settings)
-    metrics["val_se"] = standard_error(settings.metric, true_labels, probabilities, groups, settings.positive)
+    objective, positive = settings.objective, settings.positive
+    metrics[f"val_{objective.key}"] = objective.value(true_labels, probabilities, positive, loss=loss)
+    metrics["val_se"] = standard_error(objective.name, true_labels, probabilities, groups, positive)
     if is_raw_too:
         metrics |= _name_metrics("val_raw", raw_loss, true_labels, raw_probabilities, settings)
     return metrics
 
 
 def _report(epoch: int, metrics: dict[str, float], last: EpochReport | None, settings: TrialSettings) -> EpochReport:
-    value = metrics[f"val_{settings.metric}"]
+    value = metrics[f"val_{settings.objective.key}"]
     recent = (*(last.recent_values if last else ()), value)[-WINDOW:]
     smoothed = smoothed_value(dict(enumerate(recent, epoch - len(recent) + 1)))
     best_value, best_epoch = (smoothed, epoch) if last is None else (last.best_value, last.best_epoch)
@@ -224,6 +229,7 @@ def _save(checkpoints: CheckpointWriter, report: EpochReport, trainer: Trainer, 
     facts = {
         "classes": list(settings.classes),
         "image_size": settings.image_size,
+        "form": settings.form.to_dict(),
         "config": trainer.config.to_params(),
         "epochs_since_best": report.epoch - report.best_epoch,
         **asdict(report),

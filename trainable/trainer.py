@@ -23,10 +23,10 @@ from trainable.loop import (
     evaluate,
     has_batch_norm,
     lay_out,
-    to_input,
     warm_up_norms,
 )
 from trainable.micro_batches import sum_gradients
+from trainable.normalisation import to_input
 from trainable.optimizers import build_lr_schedule, build_optimizer
 from trainable.process_group import SINGLE
 from trainable.weight_average import MAX_RENEWING, RENEWING_SHARE, WeightAverage, find_decay
@@ -45,7 +45,7 @@ class EpochResult:
     """A training pass: the M images seen, in the order seen, with what the model said in training mode.
 
     `loss` is their plain mean cross-entropy (without class weights or label smoothing, to be compared with
-    validation), `labels` int64 (M,), `probabilities` float32 (M, C), `learning_rate` that of the last step.
+    validation), `labels` int64 (M,), `probabilities` float32 (M, K), `learning_rate` that of the last step.
     `micro_batch` is the most images that memory held at once where it did not hold a batch.
     """
 
@@ -119,7 +119,7 @@ class Trainer:
     def train_epoch(
         self, pixels: Tensor, labels: Tensor, epoch: int, *, check_time: Callable[[], None] | None = None
     ) -> EpochResult:
-        """Train one pass over `pixels` uint8 (N, S, S), as `take_rows` placed them, and `labels` int64 (N,).
+        """Train one pass over `pixels` uint8 (N, S, S[, C]), as `take_rows` placed them, and `labels` int64 (N,).
 
         `epoch` counts from 1. Gradients are clipped to a norm of 5, which only a diverging step reaches. Steps that do
         not fit into memory are repeated in micro-batches (`sum_gradients`). Frozen layers keep their statistics.

@@ -132,7 +132,11 @@ class Trial(tune.Trainable):
         config = TrialConfig.from_params(self.config["params"])
         device = pick_device()
         self.device_name, self.plan_key = name_step(
-            config, image_size=task.settings.image_size, device=device, num_threads=task.settings.num_threads
+            config,
+            image_size=task.settings.image_size,
+            num_channels=task.settings.num_channels,
+            device=device,
+            num_threads=task.settings.num_threads,
         )
         if task.settings.deterministic:
             self.plan = StepPlan()
@@ -143,6 +147,7 @@ class Trial(tune.Trainable):
                 self.plan = measure_step_plan(
                     config,
                     image_size=task.settings.image_size,
+                    num_channels=task.settings.num_channels,
                     device=device,
                     num_threads=task.settings.num_threads,
                     cache_file=self.node_dir / "step_plans.json",

@@ -61,7 +61,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def renew_statistics(self, model: nn.Module, images: Tensor) -> None:
-        """Take the statistics of batch normalisation from one pass of `images`, a model's input (N, 1, S, S).
+        """Take the statistics of batch normalisation from one pass of `images`, a model's input (N, C, S, S).
 
         Only where `model`, which is followed, normalises by batches, too: frozen layers keep what they have.
         """

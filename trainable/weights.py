@@ -33,20 +33,33 @@ def sum_over_rgb(kernel: Tensor) -> Tensor:
     return kernel.float().sum(dim=1, keepdim=True)
 
 
+def fit_kernel(kernel: Tensor, num_channels: int) -> Tensor:
+    """A trained first kernel (O, 3 or 1, k, k) for images of `num_channels`; another shape comes back as it is.
+
+    Three channels take an RGB kernel as it is. Any other number take its sum over RGB in equal parts: a grey image
+    that stands in every channel is answered as the RGB model answers it, exactly, and no channel counts for more than
+    another before training.
+    """
+    if kernel.ndim != 4 or kernel.shape[1] not in (1, 3) or kernel.shape[1] == num_channels:
+        return kernel
+    return sum_over_rgb(kernel).expand(-1, num_channels, -1, -1) / num_channels
+
+
 def load_weights(model: nn.Module, source: WeightSource, architecture: str) -> int:
     """Copy a saved state dict into `model`; return how many tensors were taken.
 
     `source` is a file, its bytes, or a uint8 array of them, read with weights_only=True; a dict wrapped as
-    {"state_dict": ...} and the prefix "module." are unwrapped, half precision is cast, an RGB first
-    convolution is summed to grey. The classifier keeps its fresh weights where the file has none or one for
-    another number of classes. Raises ValueError counting and naming what else does not fit, and for tensors that are
-    sparse, quantised or complex, or hold NaN or infinities. No code of the file is run.
+    {"state_dict": ...} and the prefix "module." are unwrapped, half precision is cast, a first convolution for
+    RGB is fitted to the model's channels (`fit_kernel`). The classifier keeps its fresh weights where the file has
+    none or one for another number of classes. Raises ValueError counting and naming what else does not fit, and for
+    tensors that are sparse, quantised or complex, or hold NaN or infinities. No code of the file is run.
     """
     given = _read_state_dict(source)
     wanted = model.state_dict()
     last_layer = _last_layer(model)
-    if (first := _first_kernel(model)) in given:
-        given[first] = _fit_first_kernel(given[first], wanted[first])
+    for name, kernel in given.items():  # of some architectures several convolutions look at the image
+        if name in wanted and _differ_in_channels_only(kernel, wanted[name]):
+            given[name] = fit_kernel(kernel, wanted[name].shape[1])
 
     head = last_layer.split(".")[0] + "."
     without_head = not any(name.startswith(head) for name in given)
@@ -71,7 +84,7 @@ def load_weights(model: nn.Module, source: WeightSource, architecture: str) -> i
     if problems:
         raise ValueError(
             f"the weights in {_describe(source)} do not fit {architecture}: of {len(wanted)} tensors "
-            f"{'; '.join(problems)}. Give a state dict of this architecture under its torchvision names"
+            f"{'; '.join(problems)}. Give a state dict of this architecture under torchvision's or timm's names"
         )
     taken = {name: tensor for name, tensor in given.items() if name in wanted and name not in fresh}
     _check_values(taken, source)
@@ -140,12 +153,24 @@ class _NotTensorsError(Exception):
 
 
 def _load_tensors(file: IO[bytes]) -> Any:
+    is_safetensors = file.read(9)[8:] == b"{"  # after its header's length: https://github.com/huggingface/safetensors
+    file.seek(0)
     try:
+        if is_safetensors:
+            return _load_safetensors(file.read())
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of old formats
             return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises nearly every type for a damaged file
         raise _NotTensorsError from error
+
+
+def _load_safetensors(content: bytes) -> Any:
+    try:
+        from safetensors.torch import load
+    except ImportError:
+        raise ValueError("it is in safetensors, which is not installed: pip install 'ctsearch[timm]'") from None
+    return load(content)
 
 
 def _find_odd_kind(tensor: Tensor) -> str:
@@ -190,14 +215,9 @@ def _describe_content(loaded: Any) -> str:
     return f"a {type(odd[1]).__name__} under {str(odd[0])[:40]!r}" if odd else "a dict"
 
 
-def _first_kernel(model: nn.Module) -> str:
-    convolutions = (name for name, module in model.named_modules() if isinstance(module, nn.Conv2d))
-    return f"{next(convolutions, '')}.weight"
-
-
-def _fit_first_kernel(given: Tensor, wanted: Tensor) -> Tensor:
-    is_rgb_for_grey = wanted.shape[1] == 1 and given.shape == (wanted.shape[0], 3, *wanted.shape[2:])
-    return sum_over_rgb(given) if is_rgb_for_grey else given
+def _differ_in_channels_only(given: Tensor, wanted: Tensor) -> bool:
+    """Whether two kernels (O, C, k, k) have all but C in common; a file may give any shape."""
+    return given.ndim == wanted.ndim == 4 and given.shape[:1] + given.shape[2:] == wanted.shape[:1] + wanted.shape[2:]
 
 
 def _last_layer(model: nn.Module) -> str:

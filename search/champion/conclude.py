@@ -108,7 +108,7 @@ def describe_test(score: SealedScore) -> list[str]:
         return []
     rows = [("Sealed test", test, "")]
     if score.of_patients is not None:
-        rows.append(("", score.of_patients, f", by {test.group_name.removesuffix('s')}"))
+        rows.append(("", score.of_patients, f", by {test.each}"))
     lines = []
     for title, figures, whose in rows:
         shown = [f"{name} {figures.estimates[name]}" for name in SHOWN if name in figures.estimates]

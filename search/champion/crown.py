@@ -121,7 +121,7 @@ def crown(candidates: Sequence[Candidate], finish: Finish) -> Champion:
     notes = [*finish.warnings, *built.warnings]
 
     opening = record_opening(folder.folder, search=folder.name, members=built.numbers, data_hash=data.data_hash)
-    sealed = open_sealed_test(folder.splits_file, cache_dir=folder.cache, image_size=data.image_size)
+    sealed = open_sealed_test(folder.splits_file, cache_dir=folder.cache, image_size=data.image_size, form=data.form)
     score = score_sealed_test(
         built.model,
         sealed,
@@ -140,7 +140,7 @@ def crown(candidates: Sequence[Candidate], finish: Finish) -> Champion:
     (folder.folder / LIKENESS_FILE).write_text(likeness.to_json())
     served = built.model.to_served()
     save_models(served, facts, folder.models, likeness)
-    num_bytes, latency_ms = measure_cost(folder.models / "pixels", served, data.image_size)
+    num_bytes, latency_ms = measure_cost(folder.models / "pixels", served, sealed.pixels.shape[1:])
     entry = built.best.entry
     champion = Champion(
         number=entry.number,
@@ -192,6 +192,7 @@ def describe_model(built: ChampionModel, finish: Finish, score: SealedScore, not
         classes=data.classes,
         positive=data.positive,
         image_size=data.image_size,
+        form=data.form,
         data_hash=data.data_hash,
         search=finish.folder.name,
         trial=best.entry.number,

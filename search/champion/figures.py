@@ -30,7 +30,7 @@ def draw_data(
     splits = ("train", "val", "test")
     slices = {name: {split: len(_groups(kept, name, split)) for split in splits} for name in data.classes}
     groups = {name: {split: len(set(_groups(kept, name, split))) for split in splits} for name in data.classes}
-    group_name = "patients" if prepared.grouped_by == "patient" else "groups of near-duplicates"
+    group_name = "patients" if prepared.grouped_by == "patient" else "groups of neighbouring slices"
 
     drawn = {
         "counts": draw_counts(slices, groups, group_name=group_name),

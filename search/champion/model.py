@@ -56,31 +56,28 @@ def build_champion(
     """Rebuild the members, and fit temperature and operating point to their mean on the validation split."""
     import numpy as np
 
-    from trainable import metrics
     from trainable.calibration import UNCALIBRATED, log_loss
     from trainable.ensemble import mean_probabilities
+    from trainable.objectives import parse_objective
     from trainable.served_ensemble import TrainedEnsemble, fit_temperature_if_better
     from trainable.served_model import predict, rebuild_model
 
     data, settings = task.data, task.settings
     pixels, labels, groups = open_validation(data)
+    objective = parse_objective(settings.metric)
     models, each, notes = [], [], []
     for candidate in candidates:
         source = task.sources.get(candidate.entry.params["architecture"])
         model = rebuild_model(candidate.entry.params, settings, candidate.state, source=source)
         loss, probabilities = predict(model, pixels, labels)
-        found = loss
-        if settings.metric != "loss":
-            found = metrics.score(labels, probabilities, data.positive)[settings.metric]
+        found = objective.value(labels, probabilities, data.positive, loss=loss)
         models.append(model)
         each.append(probabilities)
         notes += [*candidate.warnings, *check_value(candidate, found, settings.metric)]
     mean = mean_probabilities(np.stack(each))
     value = candidates[0].value
-    if len(candidates) > 1 and settings.metric == "loss":
-        value = log_loss(labels, mean)
-    elif len(candidates) > 1:
-        value = metrics.score(labels, mean, data.positive)[settings.metric]
+    if len(candidates) > 1:
+        value = objective.value(labels, mean, data.positive, loss=log_loss(labels, mean))
     calibration = fit_temperature_if_better(labels, mean, groups) if calibrates else UNCALIBRATED
     probabilities = calibration.apply(mean)
     point, unkept = choose_point(labels == data.positive, probabilities[:, data.positive], groups, goals)
@@ -126,12 +123,12 @@ def choose_point(
         return None, [f"no operating point was chosen: {error}"]
 
 
-def measure_cost(folder: Path, served: Any, image_size: int) -> tuple[int, float]:
-    """Bytes of the saved pixel model, and milliseconds of one image on this machine's CPU: the fastest of five."""
+def measure_cost(folder: Path, served: Any, shape: Sequence[int]) -> tuple[int, float]:
+    """Bytes of the saved pixel model, and milliseconds of one image of this `shape` on this machine's CPU: the fastest of five."""
     import torch
 
     num_bytes = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    pixels = torch.zeros((1, image_size, image_size), dtype=torch.uint8)
+    pixels = torch.zeros((1, *shape), dtype=torch.uint8)
     seconds = []
     with torch.inference_mode():
         for _ in range(6):

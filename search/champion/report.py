@@ -155,7 +155,7 @@ def _describe_champion(champion: Champion | None) -> str:
         return _list_lines(facts)
     columns = {f"all {test.num_slices} slices": test}
     if (of_patients := champion.score.of_patients) is not None:
-        columns[f"by {test.group_name.removesuffix('s')}, {test.num_groups}"] = of_patients
+        columns[f"by {test.each}, {test.num_groups}"] = of_patients
     if (other := champion.score.without_duplicates) is not None:
         columns[f"the {other.num_slices} slices without near-duplicates"] = other
     rows = [

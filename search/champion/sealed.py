@@ -42,6 +42,11 @@ class SealedFigures:
     group_name: str = "groups"
 
     @property
+    def each(self) -> str:
+        """One group: `patient`, or `group`."""
+        return self.group_name.split()[0].removesuffix("s")
+
+    @property
     def metrics(self) -> dict[str, float]:
         """The values alone; NaN is undefined."""
         return {name: estimate.value for name, estimate in self.estimates.items()}

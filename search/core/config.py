@@ -26,7 +26,7 @@ from search.core.options import (
     truth,
     whole,
 )
-from trainable.config import METRICS
+from trainable.objectives import parse_objective
 from trainable.recipes import RECIPES, find_recipe
 
 SAMPLERS = ("tpe", "random")
@@ -198,7 +198,12 @@ class SchedulingOptions:
     reduction_factor: int = option(
         "--reduction-factor", "ASHA keeps 1/N at each rung (default: 3)", default=3, metavar="N", read=whole
     )
-    metric: str = option("--metric", "on validation (default: auc)", default="auc", choices=METRICS)
+    metric: str = option(
+        "--metric",
+        "on validation; one with a floor is sensitivity@specificity=0.8 (default: auc)",
+        default="auc",
+        read=text,
+    )
     patience: int = option(
         "--patience", "a trial ends without improvement (default: off)", default=0, metavar="EPOCHS", read=whole
     )
@@ -207,7 +212,7 @@ class SchedulingOptions:
     )
 
     def check_scheduling(self) -> None:
-        _check_choice("metric", self.metric, METRICS)
+        parse_objective(self.metric)
         _check_choice("scheduler", self.scheduler, SCHEDULERS)
         _check_positive(self, "max_epochs", "first_rung", "trial_timeout_s")
         _require("reduction_factor", self.reduction_factor, self.reduction_factor >= 2, "2 or more")

@@ -24,6 +24,7 @@ from search.preparation.models import Nets
 from search.preparation.sharing import share_gpus
 from search.preparation.space import NO_RECIPES, choose_first_points, describe_space, prepare_nets, prepare_space
 from trainable.config import TrialSettings
+from trainable.objectives import parse_objective
 from trainable.recipes import Recipe
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ def prepare(config: SearchConfig, folder: SearchFolder, runtime: Runtime) -> Sea
         runtime.server.check_registry(training.name)
     runtime.say(f"Data         {describe_data(config, data)}", *data.audit.lines())
     check_goals(config, training.classes)
+    if warning := settings_warning(config):
+        runtime.say(f"Warning      {warning}")
     runtime.say(f"Cluster      {cluster.description}")
     with runtime.timings.part("models and weights"):
         recipes = choose_recipes(config, folder, cluster, training.image_size)
@@ -139,6 +142,11 @@ def check_goals(config: SearchConfig, classes: Sequence[str]) -> None:
             f"--{next(iter(config.goals)).replace('_', '-')} is for two classes, and the data has {len(classes)} "
             f"({', '.join(classes)}): leave it out"
         )
+
+
+def settings_warning(config: SearchConfig) -> str | None:
+    """What a user who gave a metric without a floor must hear."""
+    return parse_objective(config.metric).warning
 
 
 def describe_origin(config: SearchConfig, data: PreparedData) -> dict[str, str]:

@@ -33,12 +33,14 @@ def test_every_example_is_run_here() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_first_search_shows_its_trials_its_champion_and_a_classified_image(tmp_path: Path) -> None:
     told = run(str(EXAMPLES / "first_search.py"), "--quick", home=tmp_path)
     assert "sealed test" in told and "probability_covid" in told and "learning_rate" in told
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_notebook_runs_in_a_kernel_with_an_event_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CTSEARCH_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
@@ -47,7 +49,7 @@ def test_the_notebook_runs_in_a_kernel_with_an_event_loop(tmp_path: Path, monkey
     nbformat.validate(notebook)
     assert not any(cell.get("outputs") for cell in notebook.cells), "a notebook is committed without outputs"
     notebook.cells.append(nbformat.v4.new_code_cell("import asyncio; print(asyncio.get_running_loop().is_running())"))
-    NotebookClient(notebook, timeout=280, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
+    NotebookClient(notebook, timeout=800, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
     shown = [str(cell.outputs) for cell in notebook.cells if cell.cell_type == "code"]
     assert "text/html" in shown[1] and "learning_rate" in shown[1], "the trials are a table"
     assert "'auc'" in shown[2] and "probability_covid" in shown[3]
@@ -56,6 +58,7 @@ def test_the_notebook_runs_in_a_kernel_with_an_event_loop(tmp_path: Path, monkey
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_own_space_is_searched(tmp_path: Path, made_folder: Path) -> None:
     options = ["--data", str(made_folder), "--image-size", "32", "--num-trials", "2", "--max-epochs", "1"]
     space = ["--space", str(EXAMPLES / "own_space.py")]
@@ -63,6 +66,7 @@ def test_the_own_space_is_searched(tmp_path: Path, made_folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_own_model_is_searched(tmp_path: Path, made_folder: Path) -> None:
     options = ["--data", str(made_folder), "--image-size", "32", "--num-trials", "1", "--max-epochs", "1"]
     model = ["--arch", f"{EXAMPLES / 'own_model.py'}:build"]

@@ -144,3 +144,44 @@ def test_weights_are_checked_at_the_door(tmp_path: Path) -> None:
         check_weights("squeezenet1_1", tmp_path / "fits.pth")
     with pytest.raises(ValueError, match=r"--weights small_cnn is .* there is no file"):
         check_weights("small_cnn", tmp_path / "none.pth")
+
+
+@pytest.mark.parametrize("num_channels", [2, 3, 5])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_architecture_takes_any_number_of_channels(name: str, num_channels: int) -> None:
+    size = max(ARCHITECTURES[name].min_image_size, 8)
+    with torch.device("meta"):
+        model = build_model(TrialConfig(architecture=name), 3, num_channels=num_channels).eval()
+        assert model(torch.zeros(2, num_channels, size, size)).shape == (2, 3)
+
+
+def test_a_model_for_three_channels_is_torchvisions_own() -> None:
+    torch.manual_seed(3)
+    ours = build_model(TrialConfig(architecture="mobilenet_v2"), 5, num_channels=3).eval()
+    torch.manual_seed(3)
+    theirs = models.mobilenet_v2(weights=None, num_classes=5).eval()
+    images = torch.rand(2, 3, 64, 64)
+    assert torch.equal(ours(images), theirs(images))
+
+
+def test_no_two_channels_of_fresh_weights_begin_alike() -> None:
+    model = build_model(TrialConfig(architecture="resnet18"), 2, num_channels=7)
+    kernel = next(module for module in model.modules() if isinstance(module, nn.Conv2d)).weight
+    assert kernel.shape[1] == 7
+    for first in range(7):
+        assert not any(torch.equal(kernel[:, first], kernel[:, other]) for other in range(first))
+
+
+def test_a_users_own_net_may_take_the_number_of_channels() -> None:
+    config = TrialConfig(architecture="my_net.py:build")
+    source = """
+from torch import nn
+
+def build(num_classes, num_channels=1):
+    return nn.Sequential(nn.Conv2d(num_channels, 4, 3), nn.Flatten(), nn.LazyLinear(num_classes))
+"""
+    for num_channels in (1, 3):
+        check_output(build_model(config, 2, num_channels=num_channels, source=source), 2, 16, num_channels)
+    grey_alone = "from torch import nn\ndef build(num_classes):\n    return nn.Sequential(nn.Conv2d(1, 4, 3))"
+    with pytest.raises(ValueError, match=r"\(2, 3, 16, 16\); let its function take num_channels"):
+        check_output(build_model(config, 2, num_channels=3, source=grey_alone), 2, 16, 3)

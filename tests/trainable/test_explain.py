@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from trainable.architectures import ARCHITECTURES, build_model
 from trainable.config import TrialConfig
 from trainable.explain import MIN_CELLS, Explainer, draw_overlay, export
-from trainable.loop import to_input
+from trainable.normalisation import to_input
 from trainable.served_model import ServedModel
 
 SIZE = 64

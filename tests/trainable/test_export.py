@@ -23,7 +23,7 @@ from trainable.classify import classify_cells, decode_cells, tabulate
 from trainable.config import TrialConfig, TrialSettings
 from trainable.export import ModelFacts, images_name, log_models, save_image_model, save_pixel_model
 from trainable.images.decode import BadImageError, decode_slice
-from trainable.loop import to_input
+from trainable.normalisation import to_input
 from trainable.served_model import ServedModel, check_exportable, predict, rebuild_model
 
 if TYPE_CHECKING:

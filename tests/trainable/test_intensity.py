@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from trainable.architectures import GREY_MEAN, GREY_STD
 from trainable.intensity import cut_out, jitter_intensity, mark_squares
+from trainable.normalisation import GREY_MEAN, GREY_STD, from_unit_range, to_input, to_unit_range
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -44,6 +44,20 @@ def test_grey_levels_stay_in_their_range_and_images_change_apart() -> None:
     means = grey.mean(dim=(1, 2, 3))
     assert means.std() > 0.05, "brightness and gamma differ from image to image"
     assert abs(means.mean() - 0.5) < 0.05, "and on average keep it"
+
+
+def test_colours_and_other_channels_change_alike_in_their_own_ranges() -> None:
+    for num_channels in (3, 5):
+        pixels = torch.randint(0, 256, (40, 24, 24, 1), dtype=torch.uint8, generator=seeded()).expand(-1, -1, -1, 5)
+        images = to_input(pixels[..., :num_channels])
+        levels = to_unit_range(jitter_intensity(images, 1.0, seeded()))
+        assert levels.min() >= -1e-6 and levels.max() <= 1 + 1e-6
+        torch.testing.assert_close(
+            levels.mean(dim=(2, 3)), levels.mean(dim=(1, 2, 3)).unsqueeze(1).expand(-1, num_channels), atol=0.02, rtol=0
+        )
+        torch.testing.assert_close(from_unit_range(to_unit_range(images)), images)
+        holes = cut_out(images, 0.5, seeded()) == 0
+        assert torch.equal(holes.all(dim=1), holes.any(dim=1)), "a square goes through all channels"
 
 
 def test_a_weak_jitter_changes_little() -> None:

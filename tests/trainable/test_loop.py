@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trainable.architectures import GREY_MEAN, GREY_STD, build_model
+from trainable.architectures import build_model
 from trainable.config import StepPlan, TrialConfig
-from trainable.loop import derive_seed, evaluate, to_input
+from trainable.loop import derive_seed, evaluate
+from trainable.normalisation import GREY_MEAN, GREY_STD, to_input
 from trainable.trainer import EpochResult, Trainer
 
 CPU = torch.device("cpu")

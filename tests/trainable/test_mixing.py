@@ -11,8 +11,8 @@ from torch import Tensor
 from tests.trainable.test_loop import CONFIG, CPU, draw_pictures, states_are_equal, train_once
 from trainable.augment import Augmentation
 from trainable.config import TrialConfig
-from trainable.loop import to_input
 from trainable.mixing import mix_batch
+from trainable.normalisation import to_input
 
 
 def mix(num: int = 40, seed: int = 0, **options: Any) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from trainable.architectures import build_model
 from trainable.checkpoint import CheckpointStore
 from trainable.checkpoint_writer import CheckpointWriter
 from trainable.config import StepPlan, TrialConfig
-from trainable.loop import to_input
+from trainable.normalisation import to_input
 from trainable.served_model import rebuild_model, score_validation
 from trainable.trainer import Trainer
 from trainable.weight_average import WeightAverage, find_decay

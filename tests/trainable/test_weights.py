@@ -13,7 +13,7 @@ from torchvision import models
 
 from trainable.architectures import build_model
 from trainable.config import TrialConfig
-from trainable.weights import download_imagenet, load_weights, sum_over_rgb
+from trainable.weights import download_imagenet, fit_kernel, load_weights, sum_over_rgb
 
 
 def build(name: str = "small_cnn", num_classes: int = 2) -> nn.Module:
@@ -119,3 +119,43 @@ def test_a_downloaded_state_dict_is_handed_on_as_bytes(monkeypatch: pytest.Monke
 def test_a_net_unknown_to_torchvision_has_no_imagenet_weights() -> None:
     with pytest.raises(ValueError, match="--weights small_cnn=FILE"):
         download_imagenet("small_cnn")
+
+
+@pytest.mark.parametrize("num_channels", [1, 2, 5])
+def test_channels_that_all_show_one_grey_image_are_answered_as_the_rgb_model_answers_it(num_channels: int) -> None:
+    kernel = torch.randn(4, 3, 3, 3)
+    grey = torch.rand(2, 1, 8, 8)
+    expected = nn.functional.conv2d(grey.expand(-1, 3, -1, -1), kernel)
+    found = nn.functional.conv2d(grey.expand(-1, num_channels, -1, -1), fit_kernel(kernel, num_channels))
+    torch.testing.assert_close(found, expected)
+
+
+def test_colour_takes_an_rgb_kernel_as_it_is_and_a_grey_one_in_equal_parts() -> None:
+    kernel = torch.randn(4, 3, 3, 3)
+    assert fit_kernel(kernel, 3) is kernel
+    torch.testing.assert_close(fit_kernel(kernel[:, :1], 3), kernel[:, :1].expand(-1, 3, -1, -1) / 3)
+    assert fit_kernel(torch.randn(4, 2, 3, 3), 5).shape == (4, 2, 3, 3), "no rule for others: load_weights refuses them"
+
+
+@pytest.mark.parametrize("num_channels", [1, 3, 4])
+def test_rgb_weights_load_into_a_model_of_any_channels(num_channels: int, tmp_path: Path) -> None:
+    config = TrialConfig(architecture="squeezenet1_1")
+    rgb = build_model(config, 2, num_channels=3)
+    torch.save(rgb.state_dict(), tmp_path / "rgb.pth")
+    model = build_model(config, 2, num_channels=num_channels, weights=tmp_path / "rgb.pth")
+    first = "features.0.weight"
+    torch.testing.assert_close(model.state_dict()[first], fit_kernel(rgb.state_dict()[first], num_channels))
+
+
+def test_a_file_of_safetensors_is_read(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    model = build_model(TrialConfig(architecture="small_cnn"), 2)
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    other = build_model(TrialConfig(architecture="small_cnn"), 2)
+    load_weights(other, tmp_path / "model.safetensors", "small_cnn")
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(other.state_dict()[name], tensor), name
+    content = (tmp_path / "model.safetensors").read_bytes()
+    with pytest.raises(ValueError, match="is damaged"):
+        load_weights(other, content[: len(content) // 2], "small_cnn")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainable.images.audit import DuplicatePair, find_oddities, shorten_names
-from trainable.images.decode import BadImageError, ImageFacts, quiet, read_slice
+from trainable.images.decode import ImageFacts
+from trainable.images.faults import NotASliceError, count_left_out
+from trainable.images.find_slices import ALL_SLICES, find_slices
 from trainable.images.findings import (
     EXIT_CODES,
     Finding,
@@ -27,18 +27,20 @@ from trainable.images.findings import (
     find_small_splits,
     name_files,
 )
-from trainable.images.manifest import Manifest, Slice, read_manifest
+from trainable.images.groups import group_slices
+from trainable.images.manifest import Manifest, Slice
 from trainable.images.near_duplicates import (
     PICTURE_SIZE,
     SAME_SCAN,
     SAME_SLICE,
-    cluster,
     find_near_duplicates,
     pair_equal,
 )
-from trainable.images.runs import groups_of_runs
+from trainable.images.read_many import read_all
+from trainable.images.scales import scale_warnings
 from trainable.images.shortcut_features import SIDE, Features, measure_features
 from trainable.images.shortcuts import Shortcut, measure_shortcuts
+from trainable.images.slice_rule import SliceRule
 
 NO_SPLIT = "not split yet"
 _AUDIT_SIZE = 64  # pixels: smaller files are odd
@@ -105,56 +107,77 @@ def audit_data(
     cache_dir: Path,
     patient_from: str | None = None,
     positive: str | None = None,
+    slice_rule: SliceRule = ALL_SLICES,
     num_workers: int = 1,
     seed: int = 0,
 ) -> DataAudit:
-    """Audit a folder, an archive or a manifest as `read_manifest` takes them; archives are unpacked into `cache_dir`.
+    """Audit data as `prepare_data` would take it, in grey; archives are unpacked into `cache_dir`.
 
     Files that cannot be used are findings. Shortcuts are measured on all slices but those of a given test split.
-    Raises what `read_manifest` raises, and ValueError where no file can be used.
+    Raises what `find_slices` raises, and ValueError where no file can be used.
     """
-    manifest = read_manifest(
+    found = find_slices(
         data,
         unpack_into=cache_dir / "unpacked",
         patient_from=patient_from,
         positive=positive,
         skip_bad_images=True,
+        slice_rule=slice_rule,
+        num_workers=num_workers,
     )
-    with quiet, ThreadPoolExecutor(max(1, num_workers)) as threads:
-        root = data if data.is_dir() else data.parent
-        looked = list(threads.map(partial(_look, root=root), [item.path for item in manifest.slices]))
-    usable = [(item, file) for item, file in zip(manifest.slices, looked, strict=True) if isinstance(file, _File)]
-    broken = [(item, fault) for item, fault in zip(manifest.slices, looked, strict=True) if isinstance(fault, str)]
-    if not usable:
-        raise ValueError(f"none of the {len(looked)} files of {data} can be used; the first: {broken[0][1]}")
-    unusable = _find_unusable(manifest, broken, len(looked))
-    return _audit(manifest, [item for item, _ in usable], [file for _, file in usable], unusable, seed)
+    slices = found.manifest.slices
+    root = data if data.is_dir() else data.parent
 
-
-def _look(path: Path, root: Path) -> _File | str:
-    try:
-        facts, pixels = read_slice(path, SIDE)
+    def measure(path: Path, facts: ImageFacts, pixels: NDArray[np.uint8]) -> _File:
         name = str(path.relative_to(root)) if path.is_relative_to(root) else path.name
-        features = measure_features(path, name, facts, pixels)
-    except (BadImageError, OSError) as error:
-        return str(error)
-    blocks = pixels.reshape(PICTURE_SIZE, SIDE // PICTURE_SIZE, PICTURE_SIZE, SIDE // PICTURE_SIZE)
-    small = np.round(blocks.mean(axis=(1, 3))).astype(np.uint8)
-    return _File(facts=facts, small=small, is_blank=bool(find_blank(pixels[None])[0]), features=features)
+        blocks = pixels.reshape(PICTURE_SIZE, SIDE // PICTURE_SIZE, PICTURE_SIZE, SIDE // PICTURE_SIZE)
+        return _File(
+            facts=facts,
+            small=np.round(blocks.mean(axis=(1, 3))).astype(np.uint8),
+            is_blank=bool(find_blank(pixels[None])[0]),
+            features=measure_features(path, name, facts, pixels),
+        )
+
+    looked = list(read_all([item.path for item in slices], SIDE, num_workers, measure))
+    usable = [index for index, file in enumerate(looked) if isinstance(file, _File)]
+    left_out = [fault for fault in looked if isinstance(fault, NotASliceError)]
+    broken = [
+        (item, str(fault))
+        for item, fault in zip(slices, looked, strict=True)
+        if not isinstance(fault, (_File, NotASliceError))
+    ]
+    if not usable:
+        fault = broken[0][1] if broken else str(left_out[0])
+        raise ValueError(f"none of the {len(looked)} files of {data} can be used; the first: {fault}")
+    ids = found.patients.ids
+    remarks = [
+        *_find_unusable(found.manifest, broken, len(looked)),
+        *_find_left_out(left_out),
+        *_find_doubts(found.reading.warnings, "make sure whose each slice is before anything is trained"),
+    ]
+    return _audit(
+        found.manifest,
+        [slices[index] for index in usable],
+        [file for file in looked if isinstance(file, _File)],
+        None if ids is None else [ids[index] for index in usable],
+        remarks,
+        seed,
+    )
 
 
 def _audit(
-    manifest: Manifest, slices: Sequence[Slice], files: Sequence[_File], unusable: list[Finding], seed: int
+    manifest: Manifest,
+    slices: Sequence[Slice],
+    files: Sequence[_File],
+    patients: Sequence[str] | None,
+    remarks: Sequence[Finding],
+    seed: int,
 ) -> DataAudit:
     names = shorten_names([item.path for item in slices])
     labels = [manifest.classes[item.label] for item in slices]
     alike = find_near_duplicates(np.stack([file.small for file in files]), SAME_SCAN)
-    patients = [item.patient or file.facts.patient for item, file in zip(slices, files, strict=True)]
-    is_known = None not in patients
-    if is_known:
-        groups = cluster(pair_equal(patients), len(slices))
-    else:
-        groups = groups_of_runs([str(item.path) for item in slices], alike)
+    is_known = patients is not None
+    groups = group_slices(slices, patients, alike)
     given = [item.split for item in slices if item.split is not None]
     splits = given if len(given) == len(slices) else None
     shown_splits = splits or [NO_SPLIT] * len(slices)
@@ -173,8 +196,9 @@ def _audit(
     pairs = _pair_up(slices, names, labels, shown_splits, groups, [pair for pair in alike if pair[2] >= SAME_SLICE])
     word = "patients" if is_known else "groups"
     findings = [
-        *unusable,
-        *_find_ungrouped(is_known, groups, patients, splits, names),
+        *remarks,
+        *_find_doubts(scale_warnings(Counter(file.facts.scale for file in files)), "a search warns of it too"),
+        *_find_ungrouped(is_known, groups, splits, names),
         *_find_copies(files, names, labels, shown_splits),
         *_find_pairs(pairs, is_known),
         *find_blank_slices(names, labels, np.array([file.is_blank for file in files])),
@@ -186,7 +210,7 @@ def _audit(
     return DataAudit(
         name=manifest.name,
         num_slices=len(slices),
-        num_patients=len(set(patients)) if is_known else None,
+        num_patients=None if patients is None else len(set(patients)),
         counts=_count(zip(labels, shown_splits, strict=True)),
         num_groups=_count(
             (label, split) for label, split, _ in {*zip(labels, shown_splits, groups.tolist(), strict=True)}
@@ -258,24 +282,28 @@ def _find_unusable(manifest: Manifest, broken: Sequence[tuple[Slice, str]], num_
     return found
 
 
+def _find_left_out(errors: Sequence[NotASliceError]) -> list[Finding]:
+    return [
+        Finding(severity=Severity.NOTE, title=line, advice="nothing need be done") for line in count_left_out(errors)
+    ]
+
+
+def _find_doubts(lines: Sequence[str], advice: str) -> list[Finding]:
+    return [Finding(severity=Severity.WARNING, title=line, advice=advice) for line in lines]
+
+
 def _find_ungrouped(
     is_known: bool,
     groups: NDArray[np.int64],
-    patients: Sequence[str | None],
     splits: Sequence[str] | None,
     names: Sequence[str],
 ) -> list[Finding]:
     if not is_known:
-        num_named = sum(patient is not None for patient in patients)
-        some = (
-            f"patients are known for {num_named} of {len(patients)} slices only"
-            if num_named
-            else "no patients are known"
-        )
         return [
             Finding(
                 severity=Severity.WARNING,
-                title=f"{some}: {len(set(groups.tolist()))} groups were made of neighbouring numbers and likeness",
+                title=f"no patients are known: {len(set(groups.tolist()))} groups were made of neighbouring numbers "
+                "and likeness",
                 advice="give patients by --patient-from, by folders or by a column: a split through patients flatters",
             )
         ]

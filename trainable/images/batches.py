@@ -13,7 +13,8 @@ RESIDENT_SHARE = 0.5
 
 
 def take_rows(pixels: np.ndarray, mask: np.ndarray, device: torch.device) -> Tensor:
-    """The pictures uint8 (M, S, S) of `pixels` (N, S, S) where `mask` bool (N,) is true, where training reads them.
+    """The images uint8 (M, S, S[, C]) of `pixels` (N, S, S[, C]) where `mask` bool (N,) is true, at the place where
+    training reads them.
 
     That is the device itself if they fit there, else pinned memory of the host, from which a GPU fetches batches by
     itself. On a CPU, rows that lie next to each other stay a view of the mapped file, which all trials of a node
@@ -42,7 +43,7 @@ def draw_batches(num_images: int, batch_size: int, generator: torch.Generator, *
 
 
 def fetch_batches(pixels: Tensor, batches: Sequence[Tensor], device: torch.device) -> Iterator[Tensor]:
-    """The pictures uint8 (n, S, S) of each batch on `device`; `pixels` (N, S, S) as `take_rows` placed them.
+    """The images uint8 (n, S, S[, C]) of each batch on `device`; `pixels` (N, S, S[, C]) as `take_rows` placed them.
 
     From the host's memory to a GPU, the next batch is on its way while this one is trained on.
     """

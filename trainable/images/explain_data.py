@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trainable.images.dicom_ids import read_dicom_ids
-from trainable.images.manifest import Manifest, read_manifest
+from trainable.images.find_slices import ALL_SLICES, find_slices
+from trainable.images.manifest import Manifest
 from trainable.images.names import printable, with_printable_errors
-from trainable.images.patients import Patients, find_patients
+from trainable.images.patients import Patients
+from trainable.images.slice_rule import SliceRule
 
 MAX_ROWS = 10
 _FIRST_ROWS = 3
@@ -21,23 +22,26 @@ def explain_data(
     patient_from: str | None = None,
     positive: str | None = None,
     skip_bad_images: bool = False,
+    slice_rule: SliceRule = ALL_SLICES,
     num_workers: int = 1,
 ) -> list[str]:
     """Lines for a terminal: the block `Read as:` and a table of the first slices.
 
     These are the first three and the first of each further class and split, ten at most. Patients are numbers, in
-    the order in which they come. Raises as `read_manifest` does; pixels are not looked at.
+    the order in which they come. Raises as `find_slices` does; pixels are not looked at, unless `slice_rule`
+    chooses by them.
     """
-    manifest = read_manifest(
+    found = find_slices(
         data,
         unpack_into=unpack_into,
         patient_from=patient_from,
         positive=positive,
         skip_bad_images=skip_bad_images,
+        keep_bad_volumes=True,
+        slice_rule=slice_rule,
+        num_workers=num_workers,
     )
-    headers = read_dicom_ids((item.path for item in manifest.slices), num_workers)
-    patients = find_patients(manifest, manifest.slices, headers)
-    return [*manifest.read_as(patients).lines(), "First slices:", *_tabulate(manifest, patients)]
+    return [*found.reading.lines(), "First slices:", *_tabulate(found.manifest, found.patients)]
 
 
 def _tabulate(manifest: Manifest, patients: Patients) -> list[str]:

@@ -59,7 +59,7 @@ class Manifest:
         """All that was guessed, with the patients that are taken in the end."""
         counts = Counter(item.label for item in self.slices)
         how = "guessed; --positive changes it" if self.positive_was_guessed else "given"
-        known = "unknown; near-duplicates are kept together"
+        known = "unknown; neighbouring numbers and near-duplicates are kept together"
         if patients.ids is not None:
             known = f"{len(set(patients.ids))}, from {patients.source}"
         return Reading(
@@ -85,7 +85,7 @@ def read_manifest(
     positive: str | None = None,
     skip_bad_images: bool = False,
 ) -> Manifest:
-    """Read a folder of classes, a zip or tar of one, or a CSV or Parquet table; no image is opened.
+    """Read a folder of classes, a zip or tar of one, a CSV or Parquet table, or MedMNIST's .npz; no image is opened.
 
     A folder that holds a `manifest.csv` or `manifest.parquet` is read by it. Patients are what `patient_from`
     finds in each path below the data's folder (a regular expression: its first group, else the whole match),
@@ -94,7 +94,9 @@ def read_manifest(
     row is at fault, and FileNotFoundError for `data` itself.
     """
     if not data.exists():
-        raise FileNotFoundError(f"--data {data} does not exist; it takes a folder, a zip or tar, or a table")
+        raise FileNotFoundError(
+            f"--data {data} does not exist; it takes a folder, a zip or tar, a table, or a .npz of MedMNIST"
+        )
     data = Path(os.path.abspath(data))  # noqa: PTH100 -- resolve() would follow the user's links
     found = read_source(
         data, unpack_into=unpack_into, skip_bad=skip_bad_images, levels_are_known=patient_from is not None

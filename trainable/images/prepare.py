@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,11 +13,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from trainable.images.audit import Audit, audit_slices
+from trainable.images.audit import Audit, audit_slices, shorten_names
 from trainable.images.cache import build_cache, open_pixels
-from trainable.images.decode import BadImageError, ImageFacts, read_slice
-from trainable.images.dicom_ids import read_dicom_ids
-from trainable.images.manifest import Manifest, Slice, read_manifest
+from trainable.images.decode import BadImageError, ImageFacts
+from trainable.images.faults import NotASliceError, count_left_out
+from trainable.images.find_slices import ALL_SLICES, find_slices
+from trainable.images.findings import check_blank_classes, find_blank, find_blank_slices
+from trainable.images.groups import group_slices
+from trainable.images.manifest import Manifest, Slice
 from trainable.images.names import with_printable_errors
 from trainable.images.near_duplicates import (
     PICTURE_SIZE,
@@ -25,20 +28,23 @@ from trainable.images.near_duplicates import (
     SAME_SLICE,
     cluster,
     find_near_duplicates,
-    group_scans,
     judge_pairs,
     pair_equal,
 )
-from trainable.images.patients import Patients, find_patients
+from trainable.images.patients import Patients
+from trainable.images.pixel_format import GREY, PixelFormat
+from trainable.images.read_many import read_all
 from trainable.images.reading import Reading
+from trainable.images.scales import scale_warnings
+from trainable.images.slice_rule import SliceRule
 from trainable.images.splits import SPLITS, SplitRow, assign_splits, check_splits, read_splits, write_splits
 
-GroupedBy = Literal["patient", "near-duplicates"]
+GroupedBy = Literal["patient", "runs"]
 Pair = tuple[int, int, float]
 
 NO_PATIENTS = (
-    "no patients are known: slices were grouped by near-duplicates, slices of one patient may lie in several "
-    "splits, and the test figure may be inflated; give patients by --patient-from or a manifest"
+    "no patients are known: slices were grouped by neighbouring numbers in their names and by likeness, slices of one "
+    "patient may lie in several splits, and the test figure may be inflated; give patients by --patient-from or a table"
 )
 
 
@@ -46,8 +52,9 @@ NO_PATIENTS = (
 class TrainingData:
     """What a trial trains and validates on: train and val slices, in that order. Small, but for the mapped file.
 
-    `pixels_path` is a .npy of uint8 (N, S, S); `labels` int64 (N,) index `classes`; `is_val` bool (N,);
-    `groups` int64 (N,): slices of one patient, or of one cluster of near-duplicates, share a number.
+    `pixels_path` is a .npy of uint8 (N, S, S), or (N, S, S, C) of several channels, as `form` says;
+    `labels` int64 (N,) index `classes`; `is_val` bool (N,); `groups` int64 (N,): slices of one patient, or of one
+    cluster of near-duplicates, share a number.
     """
 
     name: str
@@ -59,11 +66,16 @@ class TrainingData:
     labels: NDArray[np.int64]
     is_val: NDArray[np.bool_]
     groups: NDArray[np.int64]
+    form: PixelFormat = GREY
+
+    @property
+    def num_channels(self) -> int:
+        return self.form.num_channels
 
 
 @dataclass(frozen=True, kw_only=True)
 class SealedTest:
-    """The test split: pixels uint8 (M, S, S), labels and groups int64 (M,), and bool (M,) telling which
+    """The test split: pixels uint8 (M, S, S[, C]), labels and groups int64 (M,), and bool (M,) telling which
     slices were also shown in train or val before those were taken out."""
 
     pixels: NDArray[np.uint8]
@@ -99,49 +111,59 @@ def prepare_data(
     positive: str | None = None,
     skip_bad_images: bool = False,
     num_workers: int = 1,
+    form: PixelFormat = GREY,
+    slice_rule: SliceRule = ALL_SLICES,
     on_reading: Callable[[Reading], None] | None = None,
 ) -> PreparedData:
     """Read, check, split and decode the slices of `data`; `image_size` is the side in pixels.
 
-    `on_reading` is called with how the data was read before any image is decoded, so that it is seen also where a
-    check fails later.
+    `form` says what an image becomes: windows, colours, a slice with its neighbours. Of a volume, which is a patient
+    unless the data say whose it is, `slice_rule` chooses the slices. `on_reading` is called with how the data was read
+    before any image is decoded, so that it is seen also where a check fails later.
 
     Splits are written to `splits_file` once. Where it exists already its rows are taken as they are, and every
     file must still have the content it had. Raises ValueError (BadImageError for a picture) or
     FileNotFoundError, naming the file: see `read_manifest`, `read_slice`, `check_splits`; also for identical
-    files in two splits or classes. With `skip_bad_images` unusable pictures are left out and counted.
+    files in two splits or classes, and for a class of blank slices. Files in order that hold no slice, such as
+    localizers, are left out and counted; with `skip_bad_images` unusable ones are too.
     """
-    manifest = read_manifest(
+    found = find_slices(
         data,
         unpack_into=cache_dir / "unpacked",
         patient_from=patient_from,
         positive=positive,
         skip_bad_images=skip_bad_images,
+        slice_rule=slice_rule,
+        num_workers=num_workers,
     )
-    headers = read_dicom_ids((item.path for item in manifest.slices), num_workers)
-    found = find_patients(manifest, manifest.slices, headers)
-    reading = manifest.read_as(found)
+    manifest, reading = found.manifest, found.reading
     if on_reading is not None:
         on_reading(reading)
     if splits_file.exists():
         rows = read_splits(splits_file)
-        files, skipped = _look([row.path for row in rows], num_workers)
+        files, skipped, notes = _look([row.path for row in rows], num_workers)
         _check_unchanged(rows, files)
         pairs = find_near_duplicates(_stack(rows, files))
-        patients = _list_patients([row.path for row in rows], manifest, found)
-        notes: list[str] = []
+        patients = _list_patients([row.path for row in rows], manifest, found.patients)
     else:
-        files, skipped = _look([item.path for item in manifest.slices], num_workers, skip_bad_images)
+        files, skipped, notes = _look([item.path for item in manifest.slices], num_workers, skip_bad_images)
         slices = [item for item in manifest.slices if item.path in files]
-        patients = _list_patients([item.path for item in slices], manifest, found)
+        patients = _list_patients([item.path for item in slices], manifest, found.patients)
         alike = find_near_duplicates(_stack(slices, files), SAME_SCAN)
         pairs = [pair for pair in alike if pair[2] >= SAME_SLICE]
-        rows, notes = _draw_up(manifest, slices, files, patients, alike, pairs, seed)
+        rows, remarks = _draw_up(manifest, slices, files, patients, alike, pairs, seed)
+        notes += remarks
         splits_file.parent.mkdir(parents=True, exist_ok=True)
         write_splits(splits_file, rows)
 
-    warnings = [*reading.warnings, *notes, *([NO_PATIENTS] if patients is None else [])]
     facts = [files[row.path].facts for row in rows]
+    warnings = [
+        *reading.warnings,
+        *notes,
+        *scale_warnings(Counter(fact.scale for fact in facts)),
+        *_warn_of_blank(rows, _stack(rows, files)),
+        *([NO_PATIENTS] if patients is None else []),
+    ]
     shown = [row for split in ("train", "val") for row in rows if row.split == split and row.kept]
     return PreparedData(
         training=TrainingData(
@@ -150,10 +172,11 @@ def prepare_data(
             classes=manifest.classes,
             positive=manifest.positive,
             image_size=image_size,
-            pixels_path=str(_decode(shown, cache_dir, image_size, num_workers)),
+            pixels_path=str(_decode(shown, cache_dir, image_size, num_workers, form)),
             labels=_number_labels(shown, manifest.classes),
             is_val=np.array([row.split == "val" for row in shown]),
             groups=np.array([row.group for row in shown], dtype=np.int64),
+            form=form,
         ),
         audit=audit_slices(
             rows,
@@ -164,21 +187,23 @@ def prepare_data(
             skipped=[*manifest.skipped, *skipped],
             warnings=warnings,
         ),
-        grouped_by="near-duplicates" if patients is None else "patient",
+        grouped_by="runs" if patients is None else "patient",
         positive_was_guessed=manifest.positive_was_guessed,
         warnings=tuple(warnings),
         reading=reading,
     )
 
 
-def open_sealed_test(splits_file: Path, *, cache_dir: Path, image_size: int, num_workers: int = 1) -> SealedTest:
-    """Decode the test split that `splits_file` names: once per search, after everything about the model is
-    fixed. Raises ValueError for a file that has changed since, and FileNotFoundError."""
+def open_sealed_test(
+    splits_file: Path, *, cache_dir: Path, image_size: int, num_workers: int = 1, form: PixelFormat = GREY
+) -> SealedTest:
+    """Decode the test split that `splits_file` names, as `form` says: once per search, after everything about the
+    model is fixed. Raises ValueError for a file that has changed since, and FileNotFoundError."""
     rows = read_splits(splits_file)
     classes = tuple(sorted({row.label for row in rows}))
     test = [row for row in rows if row.split == "test"]
     return SealedTest(
-        pixels=np.array(open_pixels(_decode(test, cache_dir, image_size, num_workers))),
+        pixels=np.array(open_pixels(_decode(test, cache_dir, image_size, num_workers, form))),
         labels=_number_labels(test, classes),
         groups=np.array([row.group for row in test], dtype=np.int64),
         has_near_duplicate=np.array([row.near_duplicate for row in test]),
@@ -193,19 +218,25 @@ class _File:
 
 def _look(
     paths: Sequence[Path], num_workers: int, skip_bad_images: bool = False
-) -> tuple[dict[Path, _File], list[str]]:
-    """Each usable file, and the names of those left out. Raises the first file's error unless bad ones are skipped."""
+) -> tuple[dict[Path, _File], list[str], list[str]]:
+    """Each usable file, the names of the bad ones that were left out, and lines on those that hold no slice.
 
-    def look(path: Path) -> _File | BadImageError | OSError:
-        try:
-            facts, picture = read_slice(path, PICTURE_SIZE)
-            return _File(facts=facts, picture=picture)
-        except (BadImageError, OSError) as error:
-            return error
+    Raises the first bad file's error unless bad ones are skipped.
+    """
 
-    with ThreadPoolExecutor(max(1, num_workers)) as threads:
-        found = dict(zip(paths, threads.map(look, paths), strict=True))
-    bad = {path: file for path, file in found.items() if not isinstance(file, _File)}
+    def keep(path: Path, facts: ImageFacts, pixels: NDArray[np.uint8]) -> _File:
+        return _File(facts=facts, picture=pixels)
+
+    files: dict[Path, _File] = {}
+    bad: dict[Path, BadImageError | OSError] = {}
+    left_out: list[NotASliceError] = []
+    for path, look in zip(paths, read_all(paths, PICTURE_SIZE, num_workers, keep), strict=True):
+        if isinstance(look, _File):
+            files[path] = look
+        elif isinstance(look, NotASliceError):
+            left_out.append(look)
+        else:
+            bad[path] = look
     if bad and not skip_bad_images:
         path, error = next(iter(bad.items()))
         fault = str(error) if str(path) in str(error) else f"{path}: {error}"
@@ -213,11 +244,16 @@ def _look(
             f"{fault} ({len(bad)} of {len(paths)} files cannot be used); mend or remove them, "
             "or leave them out by --skip-bad-images"
         ) from error
-    return {path: file for path, file in found.items() if isinstance(file, _File)}, [str(path) for path in bad]
+    return files, [str(path) for path in bad], count_left_out(left_out)
 
 
 def _stack(items: Sequence[Slice] | Sequence[SplitRow], files: Mapping[Path, _File]) -> NDArray[np.uint8]:
     return np.stack([files[item.path].picture for item in items])
+
+
+def _warn_of_blank(rows: Sequence[SplitRow], pictures: NDArray[np.uint8]) -> list[str]:
+    names, labels = shorten_names([row.path for row in rows]), [row.label for row in rows]
+    return [finding.line() for finding in find_blank_slices(names, labels, find_blank(pictures))]
 
 
 def _check_unchanged(rows: Sequence[SplitRow], files: Mapping[Path, _File]) -> None:
@@ -260,9 +296,8 @@ def _draw_up(
     if missing := [name for name in manifest.classes if name not in labels]:
         raise ValueError(f"class {missing[0]} has no usable picture; a classifier needs some of every class")
 
-    groups = group_scans(alike, len(slices))
-    if patients is not None:
-        groups = cluster(pair_equal(patients), len(slices))
+    check_blank_classes(labels, find_blank(_stack(slices, files)))
+    groups = group_slices(slices, patients, alike)
     notes: list[str] = []
     given = [item.split for item in slices if item.split is not None]
     if given:
@@ -309,13 +344,16 @@ def _hash_rows(rows: Sequence[SplitRow]) -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
-def _decode(rows: Sequence[SplitRow], cache_dir: Path, image_size: int, num_workers: int) -> Path:
+def _decode(
+    rows: Sequence[SplitRow], cache_dir: Path, image_size: int, num_workers: int, form: PixelFormat = GREY
+) -> Path:
     return build_cache(
         [row.path for row in rows],
         hashes=[row.sha256 for row in rows],
         size=image_size,
         folder=cache_dir,
         num_workers=num_workers,
+        form=form,
     )
 
 

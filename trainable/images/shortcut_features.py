@@ -12,6 +12,7 @@ from PIL import Image
 
 from trainable.images import dicom
 from trainable.images.decode import ImageFacts
+from trainable.images.members import split_member
 
 Value = float | str | None
 Features = dict[str, dict[str, Value]]  # group -> feature -> value
@@ -39,19 +40,20 @@ _OUTER = (np.hypot.outer(_AXIS, _AXIS) > 1.0) | (np.maximum.outer(_AXIS, _AXIS) 
 def measure_features(path: Path, name: str, facts: ImageFacts, pixels: NDArray[np.uint8]) -> Features:
     """Everything that `shortcuts.py` tries, of one file: `name` is its path below the data's folder, `pixels` are
     uint8 (128, 128). A header that cannot be read has no features. Raises OSError where the file cannot be read."""
+    member = split_member(path)
     return {
         "file": {
             "size in bytes": float(facts.num_bytes),
             "bytes per pixel": facts.num_bytes / (facts.width * facts.height),
             "file type": facts.format,
-            "ending": path.suffix.lower(),
+            "ending": (member[0] if member else path).suffix.lower(),
             "colour mode": facts.mode,
             "width": float(facts.width),
             "height": float(facts.height),
             "shape": facts.width / facts.height,
         },
-        "name": _describe_name(Path(name).name),
-        "header": _read_header(path),
+        "name": _describe_name(Path(name).name.rpartition("#")[0] if member else Path(name).name),
+        "header": {} if member else _read_header(path),
         "border": _describe_border(pixels),
         "lettering": _find_lettering(pixels),
         "grey levels": _describe_levels(pixels),

@@ -1,4 +1,4 @@
-"""Where the slices of a data set are told of: by a table, or by folders, perhaps packed or some folders down."""
+"""Where the slices of a data set are told of: by a table, an array, or folders, perhaps packed or some folders down."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from trainable.images.archive import is_archive, unpack
 from trainable.images.folders import list_folder, list_tables
 from trainable.images.layouts import Branch, read_branches
 from trainable.images.level_words import describe_masks, is_container, is_mask
+from trainable.images.medmnist import SPLITS, is_npz, read_npz
+from trainable.images.members import name_member
 from trainable.images.names import map_splits, tidy
 from trainable.images.rows import LAYOUTS, MANIFEST_NAMES, FoundRows, Row, read_table, too_few_classes
 from trainable.images.table import EXCEL_SUFFIXES, TABLE_SUFFIXES, has_needed_columns, is_excel, refuse_excel
@@ -23,6 +25,8 @@ def read_source(data: Path, *, unpack_into: Path, skip_bad: bool, levels_are_kno
     """The rows of a folder, an archive or a table, whichever `data` is. Raises ValueError as its readers do."""
     if data.is_dir():
         return _read_folder(data, unpack_into, skip_bad, levels_are_known)
+    if is_npz(data):
+        return _read_arrays(data)
     if data.suffix.lower() in EXCEL_SUFFIXES or is_excel(data):
         raise ValueError(refuse_excel(data))
     if data.suffix.lower() in TABLE_SUFFIXES:
@@ -31,10 +35,25 @@ def read_source(data: Path, *, unpack_into: Path, skip_bad: bool, levels_are_kno
         raise ValueError(f"{data} is an archive of a kind that is not read; unpack it and give the folder")
     if not is_archive(data):
         raise ValueError(
-            f"--data {data} is no folder, zip, tar, {', '.join(TABLE_SUFFIXES[:-1])} or .parquet; {LAYOUTS}"
+            f"--data {data} is no folder, zip, tar, {', '.join(TABLE_SUFFIXES)} or .npz of MedMNIST; {LAYOUTS}"
         )
     found = _read_folder(unpack(data, unpack_into), unpack_into, skip_bad, levels_are_known)
     return replace(found, source=f"the archive {data}" + (", by the table in it" if found.columns else ""))
+
+
+def _read_arrays(npz: Path) -> FoundRows:
+    """The images of a MedMNIST file with their classes and published splits. Raises as `medmnist.read_npz` does."""
+    found = read_npz(npz)
+    return FoundRows(
+        rows=tuple(
+            Row(path=(path := name_member(npz, number)), name=path.name, label=label, split=split)
+            for number, (label, split) in enumerate(zip(found.labels, found.splits, strict=True))
+        ),
+        source=f"the MedMNIST file {npz}",
+        layout="an array a split",
+        splits=tuple((split, split) for split in SPLITS),
+        notes=("its images are in colour: --colour keeps that, else they are read in grey",) if found.in_colour else (),
+    )
 
 
 def _read_folder(data: Path, unpack_into: Path, skip_bad: bool, levels_are_known: bool) -> FoundRows:

@@ -147,7 +147,7 @@ def test_without_patients_groups_are_clusters_and_it_warns(flat_folder: Path, tm
     picture = Image.open(flat_folder / "sick" / "0.png")
     picture.resize((48, 48)).save(flat_folder / "sick" / "copy.png")
     prepared = prepare(flat_folder, tmp_path)
-    assert prepared.grouped_by == "near-duplicates" and prepared.audit.num_patients is None
+    assert prepared.grouped_by == "runs" and prepared.audit.num_patients is None
     assert "may be inflated" in prepared.warnings[0]
     rows = {row.path.name: row for row in read_splits(tmp_path / "splits.csv")}
     assert rows["0.png"].group == rows["copy.png"].group

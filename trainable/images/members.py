@@ -1,0 +1,124 @@
+"""Images inside a file that holds many, a volume or an array of images: each goes by the path FILE#NUMBER."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from trainable.images import medmnist
+from trainable.images.decode import BadImageError, ImageFacts, resize_grey
+from trainable.images.limits import check_dimensions
+from trainable.images.pixel_format import GREY, PixelFormat
+from trainable.images.scales import Scale
+from trainable.images.volumes import is_volume, read_volume, show_slice
+
+_MEMBER = re.compile(r"(?P<file>.+\.(?:nii|nii\.gz|npz))#(?P<number>\d+)", re.IGNORECASE | re.DOTALL)
+
+
+def name_member(container: Path, number: int) -> Path:
+    """The path of an image inside `container`; `number` counts from 0."""
+    return container.with_name(f"{container.name}#{number}")
+
+
+def split_member(path: Path) -> tuple[Path, int] | None:
+    """What `name_member` joined; None for a file of its own."""
+    match = _MEMBER.fullmatch(path.name)
+    return (path.with_name(match["file"]), int(match["number"])) if match else None
+
+
+def hash_member(container_hash: str, number: int) -> str:
+    """The SHA-256 that stands for an image inside a file of that hash."""
+    return hashlib.sha256(f"{container_hash}#{number}".encode()).hexdigest()
+
+
+def cut_runs(paths: Sequence[Path], max_length: int) -> list[slice]:
+    """Parts of `paths` to be read each by one thread: neighbours from one container stay together, so that it is read
+    once; files of their own are `max_length` at most."""
+    runs: list[slice] = []
+    begin = 0
+    for container, members in groupby(map(split_member, paths), key=lambda member: member and member[0]):
+        end = begin + sum(1 for _ in members)
+        length = max_length if container is None else end - begin
+        runs += [slice(at, min(at + length, end)) for at in range(begin, end, length)]
+        begin = end
+    return runs
+
+
+def read_members(
+    container: Path, numbers: Sequence[int], size: int, form: PixelFormat = GREY
+) -> Iterator[tuple[ImageFacts, NDArray[np.uint8]]]:
+    """Facts and pixels uint8 (size, size), or (size, size, C), of the images `numbers` of one file, one by one.
+
+    Raises BadImageError, naming the file, or OSError where it cannot be read.
+    """
+    if is_volume(container):
+        return _read_slices(container, numbers, size, form)
+    return _read_arrays(container, numbers, size, form)
+
+
+def _read_slices(
+    path: Path, numbers: Sequence[int], size: int, form: PixelFormat
+) -> Iterator[tuple[ImageFacts, NDArray[np.uint8]]]:
+    if form.colour:
+        raise BadImageError(f"{path}: a volume has no colours; leave out --colour")
+    data = path.read_bytes()
+    file_hash = hashlib.sha256(data).hexdigest()
+    try:
+        volume = read_volume(data)
+        width, height, num_slices = volume.stored.shape
+        check_dimensions(width, height)
+    except ValueError as error:
+        raise BadImageError(f"{path}: {str(error).removeprefix(f'a volume of {len(data)} bytes: ')}") from error
+    del data
+    for number in numbers:
+        if number >= num_slices:
+            raise BadImageError(f"{path}: it has {num_slices} slices; number {number} (from 0) was asked for")
+        shown = show_slice(
+            volume, number, windows=form.windows, neighbours=form.neighbours, neighbour_mm=form.neighbour_mm
+        )
+        facts = ImageFacts(
+            format="NIfTI",
+            mode="HU" if volume.in_hounsfield else str(volume.stored.dtype),
+            width=width,
+            height=height,
+            sha256=hash_member(file_hash, number),
+            num_bytes=width * height * volume.stored.dtype.itemsize,
+            scale=Scale.HOUNSFIELD if volume.in_hounsfield else Scale.STRETCHED,
+        )
+        yield facts, resize_channels(shown, size)
+
+
+def _read_arrays(
+    path: Path, numbers: Sequence[int], size: int, form: PixelFormat
+) -> Iterator[tuple[ImageFacts, NDArray[np.uint8]]]:
+    if form.neighbours:
+        raise BadImageError(f"{path}: its images have no neighbours; those are a volume's")
+    with path.open("rb") as file:
+        file_hash = hashlib.file_digest(file, "sha256").hexdigest()
+    for number, image in zip(numbers, medmnist.read_images(path, numbers), strict=True):
+        facts = ImageFacts(
+            format="NumPy",
+            mode="RGB" if image.ndim == 3 else "L",
+            width=image.shape[1],
+            height=image.shape[0],
+            sha256=hash_member(file_hash, number),
+            num_bytes=image.nbytes,
+        )
+        shown = Image.fromarray(image)
+        pixels = resize_channels(np.asarray(shown.convert("RGB" if form.colour else "L")), size)
+        yield facts, pixels if len(form.windows) == 1 else np.stack([pixels] * len(form.windows), axis=-1)
+
+
+def resize_channels(shown: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """uint8 (H, W) or (H, W, C) squeezed to (size, size) or (size, size, C), each channel as `resize_grey` does it."""
+    if shown.ndim == 2:
+        return resize_grey(Image.fromarray(shown), size)
+    channels = [resize_grey(Image.fromarray(np.ascontiguousarray(shown[..., c])), size) for c in range(shown.shape[2])]
+    return np.stack(channels, axis=-1)
