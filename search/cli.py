@@ -90,6 +90,7 @@ TITLES = {
     "space": "search space",
     "budget": "budget (whichever ends first)",
     "scheduling": "trials",
+    "finish": "the champion",
     "machine": "machine",
 }
 TRAIN_FIELDS = (

@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """A figure of the sealed test with its 95 % interval; NaN bounds where there is none."""
+    """A figure of the sealed test with its 95 % interval and the method of that; NaN bounds where there is none."""
 
     value: float
     low: float
     high: float
+    method: str = ""
 
     def __str__(self) -> str:
         return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
@@ -70,16 +71,20 @@ class Trials(Sequence[TrialEntry]):
 
 @dataclass(frozen=True, kw_only=True)
 class ChampionResult:
-    """The model a search gave. `configuration` holds its hyperparameters, `validation` its `metric` on validation.
+    """The model a search gave: the mean of the trials `members`. `trial` is the best of them, `configuration` holds the
+    hyperparameters of that; `validation` is the model's `metric` on validation.
 
-    `test` maps a metric to its figure on the sealed test. `version` is "" where MLflow stayed away.
+    `test` maps a metric to its figure on the sealed test, `test_patients` to that by patient: empty where each patient
+    has one slice. `version` is "" where MLflow stayed away.
     """
 
     trial: int
+    members: tuple[int, ...]
     configuration: Mapping[str, Any]
     metric: str
     validation: float
     test: Mapping[str, Figure]
+    test_patients: Mapping[str, Figure]
     model_name: str
     version: str
     alias: str
@@ -162,26 +167,37 @@ class SearchResult:
 
 
 def _read_champion(result: Mapping[str, Any], search: SearchFolder) -> ChampionResult:
-    nan = float("nan")
-    test = {
-        name.removeprefix("test_"): Figure(
-            value=value, low=result.get(f"{name}_low", nan), high=result.get(f"{name}_high", nan)
-        )
-        for name, value in result.items()
-        if name.startswith("test_") and f"{name}_low" in result and not name.startswith("test_without_")
-    }
+    of_patients = _read_figures(result, "test_patients_")
+    others = ("patients_", "without_duplicates_")
+    test = {name: figure for name, figure in _read_figures(result, "test_").items() if not name.startswith(others)}
     return ChampionResult(
         trial=result["champion"],
+        members=tuple(result.get("members", [result["champion"]])),
         configuration=result["params"],
         metric=result["metric"],
         validation=result["validation_value"],
         test=test,
+        test_patients=of_patients,
         model_name=result["model_name"],
         version=result["version"],
         alias=result["alias"],
         warnings=tuple(result.get("warnings", ())),
         models=search.models,
     )
+
+
+def _read_figures(result: Mapping[str, Any], prefix: str) -> dict[str, Figure]:
+    nan = float("nan")
+    return {
+        name.removeprefix(prefix): Figure(
+            value=value,
+            low=result[f"{name}_low"],
+            high=result.get(f"{name}_high", nan),
+            method=result.get(f"{name}_method", "bootstrap"),  # before methods were named
+        )
+        for name, value in result.items()
+        if name.startswith(prefix) and f"{name}_low" in result
+    }
 
 
 def _read_json(file: Path) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from search.core.config import SearchConfig
 from search.core.decisions import Rule
 from search.core.describe import format_duration
 from search.core.events import Observer
+from search.core.finalists import choose_finalists, find_last_rung, rank_finalists
 from search.core.folder import Phase, SearchFolder, create_search, make_name, reopen_search
 from search.core.ledger import Ledger
 from search.core.rules import build_rule
@@ -211,6 +212,8 @@ def open_session(plan: SearchPlan, folder: SearchFolder, runtime: Runtime, obser
     )
     keeper.paused_bytes = plan.settings.checkpoint_bytes * (plan.cluster.num_slots + 1)
     keeper.forget = rule.forget
+    if config.ensemble > 1:
+        keeper.rank = partial(rank_finalists, ledger, find_last_rung(levels, config.max_epochs))
     records = RecordSync(folder, step_plans, runtime.copy_records)
     display = EpochLines(runtime.console, config.max_epochs) if runtime.is_local else progress
     ledger.observers = (study, tracking, display, runtime.timings, keeper, records, *observers)
@@ -327,7 +330,7 @@ def run_here(plan: TrialPlan, session: Session) -> StopReason:
 
 def count_at_last(session: Session) -> int:
     """How many trials have reached the last epoch at which trials are compared."""
-    last = max((level for level in session.levels if level < session.plan.config.max_epochs), default=0)
+    last = find_last_rung(session.levels, session.plan.config.max_epochs)
     return sum(entry.num_epochs >= last > 0 for entry in session.ledger.entries.values())
 
 
@@ -358,7 +361,16 @@ def conclude(session: Session, reason: StopReason) -> None:
             tracking_uri=tracking.uri,
             parent_run_id=tracking.parent_run_id,
             warnings=plan.data.warnings,
+            ensemble=plan.config.ensemble,
+            last_rung=find_last_rung(session.levels, plan.config.max_epochs),
+            calibrates=not plan.config.raw_probabilities,
+            goals=plan.config.goals,
+            promote=plan.config.promote,
+            group_name="patients" if plan.data.grouped_by == "patient" else "groups of neighbouring slices",
         )
+        finalists = choose_finalists(session.ledger, size=finish.ensemble, last_rung=finish.last_rung)
+        if finish.ensemble > 1 and (short := finalists.describe()):
+            runtime.say(f"Finalists    {short}")
         champion = crown_champion(session.ledger, finish)
         number = champion.number if champion else None
         standing = describe_standing(session.ledger, plan.recipes, metric=plan.config.metric, champion=number)

@@ -105,6 +105,8 @@ def finished_search(
         max_epochs=4,
         image_size=64,
         trial_cpus=1,
+        ensemble=1,
+        raw_probabilities=True,
     )
     assert run(config) == 0
     folder = home / "searches" / "finished"

@@ -28,7 +28,7 @@ from trainable.images.pixel_format import GREY, PixelFormat
 from trainable.normalisation import pixel_shape
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from PIL import Image
 
@@ -79,14 +79,27 @@ def _to_pixels(grey: Image.Image, source: Path | bytes, image_size: int, form: P
     return decode.resize_grey(grey, image_size) if form == GREY else decode_pixels(source, image_size, form)
 
 
+def call_best(probabilities: np.ndarray, positive: int, threshold: float | None) -> np.ndarray:
+    """The class int (N,) that each row of (N, C) is called: the most probable, or by the model's operating point."""
+    if threshold is None:
+        return probabilities.argmax(axis=1)
+    return np.where(probabilities[:, positive] >= threshold, positive, 1 - positive)
+
+
 def tabulate(
-    probabilities: np.ndarray, classes: Sequence[str], doubts: Sequence[str] = (), *, verdict: str = NOT_CHEST_CT
+    probabilities: np.ndarray,
+    classes: Sequence[str],
+    doubts: Sequence[str] = (),
+    *,
+    verdict: str = NOT_CHEST_CT,
+    positive: int = 1,
+    threshold: float | None = None,
 ) -> pd.DataFrame:
     """float (N, C) to one row a picture: `class`, its `probability`, `doubt`, `probability_NAME` for every class.
 
     Where `doubts` gives a reason, the class is the `verdict` of the likeness and its probability None (null in JSON).
     """
-    best = probabilities.argmax(axis=1)
+    best = call_best(probabilities, positive, threshold)
     doubts = list(doubts) or [""] * len(best)
     highest = pd.Series(probabilities[np.arange(len(best)), best])
     if any(doubts):
@@ -110,6 +123,8 @@ def classify_cells(
     classes: Sequence[str],
     image_size: int,
     likeness: Likeness | None = None,
+    positive: int = 1,
+    threshold: float | None = None,
     form: PixelFormat = GREY,
 ) -> pd.DataFrame:
     """`predict` is the pixel model: uint8 tensor (N, S, S), or (N, S, S, C), -> float tensor (N, K)."""
@@ -120,8 +135,9 @@ def classify_cells(
         batches = [predict(part) for part in torch.from_numpy(pixels).split(_BATCH_SIZE) if len(part)]
     probabilities = torch.cat(batches).numpy() if batches else np.empty((0, len(classes)), np.float32)
     if likeness is None:
-        return tabulate(probabilities, classes)
-    return tabulate(probabilities, classes, likeness.doubt(pixels, colours), verdict=likeness.verdict)
+        return tabulate(probabilities, classes, positive=positive, threshold=threshold)
+    doubts = likeness.doubt(pixels, colours)
+    return tabulate(probabilities, classes, doubts, verdict=likeness.verdict, positive=positive, threshold=threshold)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +145,8 @@ class Classifier:
     """A model ready to use: `predict` takes uint8 tensors (N, S, S), or (N, S, S, C) as `form`
     says, and gives float (N, K) over `classes`.
 
-    `label` says which model it is, for people. Without `likeness` no picture is doubted.
+    `label` says which model it is, for people. Without `likeness` no picture is doubted. With a `threshold` an image is
+    called `positive` from that probability on.
     """
 
     label: str
@@ -137,6 +154,8 @@ class Classifier:
     image_size: int
     predict: Callable[[Any], Any]
     likeness: Likeness | None = None
+    positive: int = 1
+    threshold: float | None = None
     form: PixelFormat = GREY
 
 
@@ -178,13 +197,20 @@ def load_registered(uri: str) -> Classifier:
             )
         with _naming_fault(f"the files of {uri} cannot be used"):
             return Classifier(
-                label=f"{uri}, trial {facts['trial']} of {facts['search']}",
+                label=f"{uri}, {_name_members(facts)} of {facts['search']}",
+                positive=facts["classes"].index(facts.get("positive", facts["classes"][-1])),
+                threshold=(facts.get("operating_point") or {}).get("threshold"),
                 classes=tuple(facts["classes"]),
                 image_size=facts["image_size"],
                 form=PixelFormat.from_dict(facts.get("form", {})),
                 predict=mlflow.pytorch.load_model(folder),
                 likeness=Likeness.load(Path(folder) / "extra_files" / LIKENESS_FILE),
             )
+
+
+def _name_members(facts: Mapping[str, Any]) -> str:
+    members = facts.get("members", [facts["trial"]])
+    return f"trial {facts['trial']}" if len(members) == 1 else f"the mean of trials {', '.join(map(str, members))}"
 
 
 def load_checkpoint(path: Path) -> Classifier:
@@ -329,6 +355,8 @@ def _set_model() -> None:
                 classes=self.settings["classes"],
                 image_size=self.settings["image_size"],
                 likeness=self.likeness,
+                positive=self.settings.get("positive", 1),
+                threshold=self.settings.get("threshold"),
                 form=PixelFormat.from_dict(self.settings.get("form", {})),
             )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
@@ -14,24 +14,29 @@ from torch.nn import functional as F
 
 from trainable.normalisation import pixel_shape
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 MIN_CELLS = 4
 OVERLAY_SIDE = 448
 _GAP, _STRIP, _OPACITY = 12, 40, 0.75
 
 
 class Explainer:
-    """Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", 2017.
+    """Grad-CAM of a served model.
 
-    `model` is what `torch.export` made of a served model (`ExportedProgram.module()`), uint8 (N, S, S[, C]) to
-    probabilities. The feature map taken is the last one of the last convolution that leaves at least 4 x 4 cells.
+    Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", 2017. `model`
+    is what `torch.export` made of it (`ExportedProgram.module()`), uint8 (N, S, S[, C]) to probabilities. The feature
+    map taken is the last one of the last convolution that leaves at least 4 x 4 cells.
     The score is the class's logit less the mean of the others', which is what the softmax decides by: logits alone may
-    all be negative, and explain nothing. Raises ValueError for a net without such a feature map.
+    all be negative, and explain nothing. Of an ensemble it is the mean of its members' heat, each from 0 to 1, for the
+    class of their mean. Raises ValueError for a model without such a feature map in any member.
     """
 
     def __init__(self, model: GraphModule) -> None:
         self.model = model.requires_grad_(False)
-        self.logits = _find_logits(model)
-        self.feature_map = find_feature_map(model, num_classes=self.logits.meta["val"].shape[1])
+        self.members = _find_members(model)
+        self.feature_map = self.members[0][0]
 
     def explain(self, pixels: Tensor) -> np.ndarray:
         """uint8 (N, S, S[, C]) to heat float32 (N, S, S) in [0, 1], for each picture's most probable class.
@@ -39,18 +44,16 @@ class Explainer:
         A picture's hottest place is 1; one in which nothing speaks for its class is 0 all over.
         """
         with torch.inference_mode(False), torch.enable_grad():
-            run = _Run(self.model, keep=(self.feature_map, self.logits))
+            run = _Run(self.model, starts=[start for start, _ in self.members], ends=[end for _, end in self.members])
             run.run(pixels)
-            features, logits = run.kept[self.feature_map], run.kept[self.logits]
-            best = logits.max(dim=1).values
-            others = (logits.sum(dim=1) - best) / (logits.shape[1] - 1)
-            # one sum for all pictures: in evaluation mode they do not mix
-            (gradient,) = torch.autograd.grad((best - others).sum(), features)
-        weights = gradient.mean(dim=(2, 3), keepdim=True)
-        heat = F.relu((weights * features.detach()).sum(dim=1, keepdim=True))
-        heat = F.interpolate(heat, size=pixels.shape[1:3], mode="bilinear", align_corners=False)[:, 0]
-        peak = heat.amax(dim=(1, 2), keepdim=True)
-        return torch.where(peak > 0, heat / peak, 0).numpy()
+            kept = [(run.kept[start], run.kept[end]) for start, end in self.members]
+            called = sum(logits.detach().softmax(dim=1) for _, logits in kept)
+            assert isinstance(called, Tensor)
+            best_class = called.argmax(dim=1, keepdim=True)
+            if len(kept) == 1:
+                best_class = kept[0][1].argmax(dim=1, keepdim=True)
+            heats = [_weigh(features, logits, best_class, tuple(pixels.shape[1:3])) for features, logits in kept]
+        return _to_peak(torch.stack(heats).mean(dim=0)).numpy()
 
 
 def export(model: nn.Module, image_size: int, num_channels: int = 1) -> GraphModule:
@@ -61,14 +64,30 @@ def export(model: nn.Module, image_size: int, num_channels: int = 1) -> GraphMod
     return exported
 
 
-def find_feature_map(model: GraphModule, *, num_classes: int) -> Node:
+def _weigh(features: Tensor, logits: Tensor, best_class: Tensor, size: tuple[int, ...]) -> Tensor:
+    """One member's heat float (N, S, S) in [0, 1] for the class (N, 1) of each image."""
+    best = logits.gather(1, best_class)[:, 0]
+    others = (logits.sum(dim=1) - best) / (logits.shape[1] - 1)
+    # one sum for all images: in evaluation mode they do not mix
+    (gradient,) = torch.autograd.grad((best - others).sum(), features)
+    weights = gradient.mean(dim=(2, 3), keepdim=True)
+    heat = F.relu((weights * features.detach()).sum(dim=1, keepdim=True))
+    return _to_peak(F.interpolate(heat, size=size, mode="bilinear", align_corners=False)[:, 0])
+
+
+def _to_peak(heat: Tensor) -> Tensor:
+    peak = heat.amax(dim=(1, 2), keepdim=True)
+    return torch.where(peak > 0, heat / peak, 0).detach()
+
+
+def find_feature_map(nodes: Sequence[Node], *, num_classes: int) -> Node:
     """The last tensor (N, C, h, w) with the h and w of the last convolution for which both are at least 4.
 
     A map of `num_classes` channels is passed over: it holds the logits of a net that is convolutional to its end.
     """
     maps = [
         (node, tuple(node.meta["val"].shape[2:]))
-        for node in model.graph.nodes
+        for node in nodes
         if node.op == "call_function"
         and isinstance(node.meta.get("val"), Tensor)
         and node.meta["val"].ndim == 4
@@ -83,12 +102,24 @@ def find_feature_map(model: GraphModule, *, num_classes: int) -> Node:
     return next(node for node, size in reversed(maps) if size == convolved[-1])
 
 
-def _find_logits(model: GraphModule) -> Node:
-    softmax = [node for node in model.graph.nodes if "softmax" in str(node.target)]
-    logits = softmax[-1].args[0] if softmax else None
-    if not isinstance(logits, Node):
+def _find_members(model: GraphModule) -> list[tuple[Node, Node]]:
+    """Feature map and logits of each member that has a feature map: the graph holds one member after another, each up
+    to the softmax over its classes."""
+    nodes = list(model.graph.nodes)
+    ends = [i for i, node in enumerate(nodes) if "softmax" in str(node.target) and node.meta["val"].ndim == 2]
+    if not ends:
         raise ValueError("this model does not end in a softmax: it is none that ctsearch registered")
-    return logits
+    found, fault = [], None
+    for begin, end in zip([0, *ends], ends, strict=False):
+        logits = nodes[end].args[0]
+        assert isinstance(logits, Node)
+        try:
+            found.append((find_feature_map(nodes[begin:end], num_classes=logits.meta["val"].shape[1]), logits))
+        except ValueError as error:
+            fault = error
+    if not found and fault is not None:
+        raise fault
+    return found
 
 
 def draw_overlay(picture: Image.Image, heat: np.ndarray, caption: str) -> Image.Image:
@@ -122,17 +153,17 @@ def _colour(share: np.ndarray) -> np.ndarray:
 
 
 class _Run(Interpreter):
-    """Runs a graph and keeps what some nodes gave; gradients begin at the first of them."""
+    """Runs a graph and keeps what some nodes gave; gradients begin anew at `starts`."""
 
-    def __init__(self, model: GraphModule, *, keep: tuple[Node, Node]) -> None:
+    def __init__(self, model: GraphModule, *, starts: Sequence[Node], ends: Sequence[Node]) -> None:
         super().__init__(model)
-        self.wanted = keep
+        self.starts, self.wanted = set(starts), {*starts, *ends}
         self.kept: dict[Node, Tensor] = {}
 
     def run_node(self, n: Node) -> Any:
         result = super().run_node(n)
         if n in self.wanted:
-            if n is self.wanted[0]:
+            if n in self.starts:
                 result = result.detach().requires_grad_()
             self.kept[n] = result
         return result

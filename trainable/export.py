@@ -28,6 +28,7 @@ from trainable.images.decode import DECODER_VERSION
 from trainable.images.likeness import LIKENESS_FILE
 from trainable.images.pixel_format import GREY, PixelFormat
 from trainable.normalisation import pixel_shape
+from trainable.served_ensemble import ServedEnsemble
 from trainable.served_model import ServedModel
 
 if TYPE_CHECKING:
@@ -47,7 +48,9 @@ class ModelFacts:
     """What is stored with a registered model.
 
     `value` is that of `metric` on the validation split of the data with this `data_hash`; `test_metrics` are
-    those of the sealed test, by the names they are logged under.
+    those of the sealed test, by the names they are logged under. `members` are the trials of an ensemble, `trial` the
+    best of them; `temperature` is in the model already, `operating_point` (see `OperatingPoint.to_dict`) is not: who
+    calls a slice positive must ask for its threshold.
     """
 
     name: str
@@ -62,6 +65,9 @@ class ModelFacts:
     warnings: tuple[str, ...] = ()
     test_metrics: Mapping[str, float] | None = None
     description: str = ""
+    members: tuple[int, ...] = ()
+    temperature: float = 1.0
+    operating_point: Mapping[str, Any] | None = None
     form: PixelFormat = GREY
 
     def to_metadata(self) -> dict[str, Any]:
@@ -76,6 +82,9 @@ class ModelFacts:
             "data_hash": self.data_hash,
             "search": self.search,
             "trial": self.trial,
+            "members": list(self.members or (self.trial,)),
+            "temperature": self.temperature,
+            "operating_point": dict(self.operating_point) if self.operating_point else None,
             "metric": self.metric,
             "validation_value": self.value,
             "warnings": list(self.warnings),
@@ -155,7 +164,7 @@ def save_pixel_model(net: nn.Module, facts: ModelFacts, folder: Path, likeness: 
         from mlflow.types import Schema, TensorSpec
 
         mlflow.pytorch.save_model(
-            ServedModel(net),
+            net if isinstance(net, ServedEnsemble) else ServedModel(net),
             folder,
             signature=ModelSignature(
                 inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *shape))]),
@@ -190,6 +199,8 @@ def save_image_model(pixel_model: Path, facts: ModelFacts, folder: Path) -> None
             model_config={
                 "classes": list(facts.classes),
                 "image_size": facts.image_size,
+                "positive": facts.positive,
+                "threshold": facts.operating_point["threshold"] if facts.operating_point else None,
                 "form": facts.form.to_dict(),
                 "decoder_version": DECODER_VERSION,
             },

@@ -7,8 +7,6 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from trainable.resampling import draw_patients, score_each
-
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 
@@ -26,26 +24,6 @@ def score(
     one_of_each = np.ones((1, len(labels)))
     values = score_weighted(labels, probabilities, positive, one_of_each, threshold=threshold)
     return {name: float(each[0]) for name, each in values.items()}
-
-
-def bootstrap_intervals(
-    labels: np.ndarray,
-    probabilities: np.ndarray,
-    groups: np.ndarray,
-    positive: int,
-    *,
-    num_resamples: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> dict[str, tuple[float, float]]:
-    """Intervals (low, high) of the metrics of `score`, by the percentile bootstrap over `groups` int (N,).
-
-    Too narrow where groups are few or a metric is near 1: `scorecard.measure` gives intervals that hold. A resample in
-    which a metric is undefined, such as AUC with one class only, is left out for that metric.
-    """
-    draws = draw_patients(groups, num_resamples, seed)
-    values = score_each(lambda weights: score_weighted(labels, probabilities, positive, weights), draws)
-    return {name: _interval(each, (1 - level) / 2) for name, each in values.items()}
 
 
 def call_classes(probabilities: np.ndarray, positive: int, threshold: float | None = None) -> npt.NDArray[np.intp]:
@@ -138,11 +116,3 @@ def area_under_roc(is_positive: np.ndarray, scores: Floats, weights: Floats) -> 
 
 def _divide(numerator: Floats, denominator: Floats) -> Floats:
     return np.divide(numerator, denominator, out=np.full(len(numerator), np.nan), where=denominator > 0)
-
-
-def _interval(values: Floats, tail: float) -> tuple[float, float]:
-    values = values[np.isfinite(values)]
-    if len(values) == 0:
-        return float("nan"), float("nan")
-    low, high = np.quantile(values, [tail, 1 - tail])
-    return float(low), float(high)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.text import Text
 
+    from trainable.intervals import Interval
+
 # Hues that people with colour blindness can tell apart: Okabe and Ito, "Color Universal Design" (2008).
 BLUE, GREEN, ORANGE, RED, GREY = "#0072B2", "#009E73", "#E69F00", "#D55E00", "#9A9A9A"
 CLASS_HUES = (BLUE, RED, GREEN, "#CC79A7", ORANGE, "#56B4E9", "#6A51A3", "#5B5B5B")
@@ -100,15 +102,15 @@ def draw_roc_curve(
     classes: Sequence[str],
     positive: int,
     auc: float,
-    interval: tuple[float, float] | None = None,
+    interval: Interval | None = None,
     *,
     title: str = "ROC curve",
 ) -> Figure:
     """For two classes the curve of the positive one; for more, one per class against the rest.
 
-    `labels` is int (N,), `probabilities` float (N, C), `auc` the figure to
-    show (for more classes the macro mean) and `interval` its 95 % interval. A dot is where the model works: each
-    picture called what is most probable. A class that is absent, or the only one present, has no curve.
+    `labels` is int (N,), `probabilities` float (N, C), `auc` the figure to show (for more classes the macro mean) and
+    `interval` its 95 % interval, named by its method. A dot is where the model works: each image called what is most
+    probable. A class that is absent, or the only one present, has no curve.
     """
     figure, axes = new_axes(title, "1 - specificity", "sensitivity", width=4.9, height=4.5)
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)))
@@ -116,7 +118,9 @@ def draw_roc_curve(
         false_positive_rate, true_positive_rate, _ = roc_curve(is_class, probabilities[:, index])
         axes.plot(false_positive_rate, true_positive_rate, color=hue, linewidth=2, label=classes[index])
         _mark(axes, is_called[~is_class].mean(), is_called[is_class].mean(), hue)
-    spread = f"\n95 % interval {interval[0]:.3f} to {interval[1]:.3f}" if interval is not None else ""
+    spread = ""
+    if interval is not None and interval.is_known:
+        spread = f"\n{interval.low:.3f} to {interval.high:.3f} (95 %, {interval.method})"
     figures = f"{'AUC' if len(classes) == 2 else 'macro AUC'} {auc:.3f}{spread}"
     _mark(axes, np.nan, np.nan, GREY, "the model's decisions")
     axes.plot([], [], linestyle="none", label=figures)

@@ -57,9 +57,10 @@ def _of_class(
     metric: str, is_positive: np.ndarray, is_called: np.ndarray, scores: Floats, patients: np.ndarray
 ) -> Floats:
     is_right = is_positive == is_called
+    undefined = np.full(len(np.unique(patients)), math.nan)
     if metric == "auc":
         if is_positive.all() or not is_positive.any():
-            return np.array([math.nan])
+            return undefined
         return auc_influences(is_positive, scores, patients)
     rows = {
         "sensitivity": is_positive,
@@ -70,7 +71,7 @@ def _of_class(
     if metric not in rows:
         raise ValueError(f"the metric is {metric!r}; it must be one of loss, accuracy, auc, {', '.join(rows)}")
     if not rows[metric].any():
-        return np.array([math.nan])
+        return undefined
     influences = mean_influences(is_right, patients, rows[metric])
     if metric == "f1":  # 2 s / (1 + s) of the share s that is right, to first order
         influences = influences * 2 / (1 + is_right[rows[metric]].mean()) ** 2

@@ -55,6 +55,8 @@ def write_onnx(classifier: Classifier, file: Path) -> float:
         "num_channels": str(classifier.form.num_channels),
         "model": classifier.label,
     }
+    if classifier.threshold is not None:
+        facts |= {"positive": classifier.classes[classifier.positive], "threshold": repr(classifier.threshold)}
     for key, value in facts.items():
         model.metadata_props.add(key=key, value=value)
     aside = file.with_name(f".{file.name}.tmp")

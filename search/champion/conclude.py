@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow import MlflowClient
 
 from search.champion.figures import draw_champion, draw_data
+from search.champion.opening import name_trials
 from search.champion.report import ReportParts, write_report
 from search.core.describe import describe_params
 from search.core.folder import SearchFolder, default_home, write_json
@@ -18,11 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from search.champion.crown import Champion
+    from search.champion.sealed import SealedScore
     from search.core.ledger import Ledger
     from search.observers.tracking import Tracking
     from trainable.images.prepare import PreparedData
 
 NUM_COMPARED = 10
+SHOWN = ("auc", "accuracy", "sensitivity", "specificity", "sensitivity_at_point", "specificity_at_point")
+"""The figures that the last lines show; the report has all."""
 
 
 def report_search(
@@ -40,7 +44,7 @@ def report_search(
     entry = ledger.entries[champion.number] if champion else None
     strength = entry.params.get("augmentation") if entry else None
     metric = tracking.metric.removeprefix("val_")
-    figures = list(champion.figures) if champion else []
+    figures = list(champion.score.pictures) if champion else []
     if entry is not None and entry.run_id is not None:
         try:
             figures.append(draw_champion(MlflowClient(tracking.uri), entry, folder.folder, metric=metric))
@@ -81,39 +85,65 @@ def write_result(
         result |= {"champion": champion.number, "params": dict(champion.params), "best_epoch": champion.epoch}
         result |= {"metric": champion.metric, "validation_value": champion.value, "warnings": list(champion.warnings)}
         result |= {"model_name": champion.model_name, "version": champion.version, "alias": champion.alias}
-        result |= {"num_openings": champion.num_openings}
-        if champion.test is not None:
-            result |= champion.test.to_metrics("test")
-        if champion.test_without_duplicates is not None:
-            result |= champion.test_without_duplicates.to_metrics("test_without_duplicates")
+        result |= {"num_openings": champion.num_openings, "members": list(champion.members)}
+        result |= {"best_trial_value": champion.best_trial_value, "promotion": champion.promotion}
+        result |= {"temperature": champion.temperature, "model_bytes": champion.model_bytes}
+        result |= {"latency_ms": round(champion.latency_ms, 2)}
+        result |= {"operating_point": champion.point.to_dict()} if champion.point else {}
+        for prefix, figures in champion.score.named().items():
+            result |= figures.to_record(prefix)
+        result |= {"test_can_tell": champion.test.can_tell} if champion.test is not None else {}
     write_json(folder.folder / "result.json", result | dict(facts))
+
+
+def describe_model_cost(champion: Champion) -> str:
+    """Size, latency, and the temperature of the probabilities, in one line."""
+    cost = f"{champion.model_bytes / 1e6:.1f} MB, {champion.latency_ms:.1f} ms an image on this machine's CPU"
+    return cost if champion.temperature == 1 else f"{cost}, calibrated by a temperature of {champion.temperature:.2f}"
+
+
+def describe_test(score: SealedScore) -> list[str]:
+    """The lines of the sealed test: by slice and by patient, whose the intervals are, and what the test can tell."""
+    if (test := score.figures) is None:
+        return []
+    rows = [("Sealed test", test, "")]
+    if score.of_patients is not None:
+        rows.append(("", score.of_patients, f", by {test.each}"))
+    lines = []
+    for title, figures, whose in rows:
+        shown = [f"{name} {figures.estimates[name]}" for name in SHOWN if name in figures.estimates]
+        lines.append(f"{title:<13}{', '.join(shown)}{whose}")
+    lines.append(
+        f"             {test.num_slices} slices, 95 % intervals by {test.describe_intervals(SHOWN)} over "
+        f"{test.num_groups} {test.group_name}"
+    )
+    return [*lines, *([f"             {test.can_tell}"] if test.can_tell else [])]
 
 
 def describe_end(champion: Champion, folder: SearchFolder, *, has_own_data: bool) -> list[str]:
     """The last lines: what came out, what to open, and what to type next."""
     ui = "ctsearch ui" + ("" if folder.home == default_home().expanduser().absolute() else f" --home {folder.home}")
-    lines = [
-        "",
-        f"Champion     trial {champion.number}, {champion.params['architecture']}, {describe_params(champion.params)}",
-        f"Validation   {champion.metric} {champion.value:.4f} at epoch {champion.epoch}",
-    ]
-    if (test := champion.test) is not None:
-        figures = [
-            f"{name} {test.metrics[name]:.3f} ({low:.3f} to {high:.3f})"
-            for name, (low, high) in test.intervals.items()
-            if name in ("auc", "accuracy", "sensitivity", "specificity")
-        ]
-        lines.append(f"Sealed test  {', '.join(figures)}")
+    best = f"trial {champion.number}, {champion.params['architecture']}, {describe_params(champion.params)}"
+    if len(champion.members) == 1:
+        lines = ["", f"Champion     {best}"]
+        lines.append(f"Validation   {champion.metric} {champion.value:.4f} at epoch {champion.epoch}")
+    else:
+        lines = ["", f"Champion     the mean of {name_trials(champion.members)}; the best of them {best}"]
         lines.append(
-            f"             {test.num_slices} slices in {test.num_groups} groups, 95 % intervals by bootstrap over "
-            "groups"
+            f"Validation   {champion.metric} {champion.value:.4f}, the best alone {champion.best_trial_value:.4f}"
         )
+    lines.append(f"Model        {describe_model_cost(champion)}")
+    if champion.point is not None:
+        lines.append(f"Called       positive from {champion.point.threshold:.3f} on, for a {champion.point.rule}")
+    lines += describe_test(champion.score)
     lines += [f"Warning      {warning}" for warning in champion.warnings]
     if champion.version:
         lines.append(
             f"Registered   {champion.model_name} version {champion.version} as {champion.alias}, and "
             f"{champion.model_name}-images version {champion.images_version}"
         )
+        if champion.promotion:
+            lines.append(f"Promotion    {champion.promotion}")
     else:
         lines.append(f"Saved        {champion.models}; ctsearch search --resume {folder.name} registers it in MLflow")
     lines += [

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlflow import MlflowClient
 
-from search.champion.choice import Candidate, choose_champion
-from search.champion.registration import promote
-from search.champion.sealed import (
-    Opening,
-    SealedFigures,
-    SealedScore,
-    log_score,
-    read_opening,
-    record_opening,
-    score_sealed_test,
-)
+from search.champion.choice import Candidate, choose_members
+from search.champion.model import ChampionModel, build_champion, measure_cost
+from search.champion.opening import Opening, name_trials, read_opening, record_opening
+from search.champion.promotion import judge_challenger, promote
+from search.champion.sealed import SealedFigures, SealedScore, log_score, score_sealed_test
 from trainable.report import Outcome
 from trainable.run_log import is_lost_connection
 
@@ -29,9 +23,9 @@ if TYPE_CHECKING:
     from search.core.folder import SearchFolder
     from search.core.ledger import Ledger
     from trainable.export import ModelFacts
+    from trainable.operating_point import OperatingPoint
     from trainable.task import TrialTask
 
-TOLERANCE = 1e-6  # relative, between the value a trial reported and the one its checkpoint gives
 UNREGISTERED = "unregistered"
 _log = logging.getLogger(__name__)
 
@@ -40,33 +34,46 @@ _log = logging.getLogger(__name__)
 class Champion:
     """What the end of a search gave: the champion, its registered versions and alias, its figures.
 
-    `value` is the champion's `metric` on validation, at `epoch`. `test` is None for an empty test split;
-    `test_without_duplicates` leaves out the test slices that have near-duplicates in the other splits; `figures` are
-    those of the sealed test. `models` holds both saved models; where MLflow stayed away they have no version yet and
-    the alias is "unregistered".
+    `members` are the trials whose mean it is, `number` the best of them, with its `params`, `epoch` and
+    `best_trial_value`; `value` is the `metric` of the mean on validation. `score` is that of the sealed test. `models`
+    holds both saved models; where MLflow stayed away they have no version yet and the alias is "unregistered".
+    `promotion` says why it has that alias.
     """
 
     number: int
+    members: tuple[int, ...]
     params: Mapping[str, Any]
     outcome: Outcome
     model_name: str
     metric: str
     value: float
+    best_trial_value: float
     epoch: int
-    test: SealedFigures | None
-    test_without_duplicates: SealedFigures | None
+    score: SealedScore
     num_openings: int
     warnings: tuple[str, ...]
     models: Path
-    figures: tuple[Path, ...] = ()
     version: str = ""
     images_version: str = ""
     alias: str = UNREGISTERED
+    promotion: str = ""
+    temperature: float = 1.0
+    point: OperatingPoint | None = None
+    model_bytes: int = 0
+    latency_ms: float = 0.0
+
+    @property
+    def test(self) -> SealedFigures | None:
+        """The figures of the sealed test; None where it is empty."""
+        return self.score.figures
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finish:
-    """What the end of a search needs to know of it. `warnings` are what a user of the model must know."""
+    """What the end of a search needs to know of it. `warnings` are what a user of the model must know, `group_name`
+    what the groups of the data are. `ensemble` is the most trials in the mean, `last_rung` how far those that have not
+    completed must have come; `goals` that of the operating point by name; `promote` is one of if-better, always, never.
+    """
 
     folder: SearchFolder
     task: TrialTask
@@ -75,111 +82,133 @@ class Finish:
     parent_run_id: str
     warnings: Sequence[str] = ()
     num_resamples: int = 1000
+    group_name: str = "groups"
+    ensemble: int = 5
+    last_rung: int = 0
+    calibrates: bool = True
+    goals: Mapping[str, float] = field(default_factory=dict)
+    promote: str = "if-better"
 
 
 def crown_champion(ledger: Ledger, finish: Finish) -> Champion | None:
-    """Choose the best trial, or go on with the one for which the sealed test was opened already; None without any.
+    """Choose the best trials, or go on with those for which the sealed test was opened already; None without any.
 
     Called again after a crash it goes on: nothing is registered or counted twice. Where MLflow stays away the
-    champion lies in the search's folder all the same. Raises SealedTestError when the test was opened for another
-    trial, FileNotFoundError without a readable checkpoint.
+    champion lies in the search's folder all the same. Raises SealedTestError when the test was opened for other
+    trials, FileNotFoundError without a readable checkpoint.
     """
     opened = read_opening(finish.folder.sealed_test_file)
-    candidate = choose_champion(ledger, finish.task, opened_for=opened.champion if opened else None)
-    return None if candidate is None else crown(candidate, finish)
+    candidates = choose_members(
+        ledger,
+        finish.task,
+        size=finish.ensemble,
+        last_rung=finish.last_rung,
+        opened_for=opened.members if opened else (),
+    )
+    return crown(candidates, finish) if candidates else None
 
 
-def crown(candidate: Candidate, finish: Finish) -> Champion:
-    """Score, save and register one trial."""
+def crown(candidates: Sequence[Candidate], finish: Finish) -> Champion:
+    """Build, score, save and register the model of one trial, or the mean of several, the best one first."""
     from trainable.export import save_models
     from trainable.images.likeness import LIKENESS_FILE, fit_likeness
     from trainable.images.prepare import open_sealed_test
     from trainable.images.splits import read_splits
-    from trainable.served_model import rebuild_model
 
     folder, task = finish.folder, finish.task
-    data, settings, entry = task.data, task.settings, candidate.entry
-    source = task.sources.get(entry.params["architecture"])
-    model = rebuild_model(entry.params, settings, candidate.state, source=source)
-    notes = [*finish.warnings, *candidate.warnings, *check_value(model, candidate, finish)]
+    data, settings = task.data, task.settings
+    built = build_champion(candidates, task, calibrates=finish.calibrates, goals=finish.goals)
+    notes = [*finish.warnings, *built.warnings]
 
-    opening = record_opening(folder.folder, search=folder.name, champion=entry.number, data_hash=data.data_hash)
-    sealed = open_sealed_test(folder.splits_file, cache_dir=folder.cache, image_size=data.image_size)
-    resampling = {"seed": settings.seed, "num_resamples": finish.num_resamples}
-    score = score_sealed_test(model, sealed, data, folder=folder.folder, **resampling)
+    opening = record_opening(folder.folder, search=folder.name, members=built.numbers, data_hash=data.data_hash)
+    sealed = open_sealed_test(folder.splits_file, cache_dir=folder.cache, image_size=data.image_size, form=data.form)
+    score = score_sealed_test(
+        built.model,
+        sealed,
+        data,
+        folder=folder.folder,
+        seed=settings.seed,
+        num_resamples=finish.num_resamples,
+        group_name=finish.group_name,
+        point=built.point,
+    )
     notes.extend(score.warnings)
 
-    facts = describe_model(candidate, finish, score, notes)
+    facts = describe_model(built, finish, score, notes)
     kept = [row.path for row in read_splits(folder.splits_file) if row.split != "test" and row.kept]
     likeness = fit_likeness(data, kept)
     (folder.folder / LIKENESS_FILE).write_text(likeness.to_json())
-    save_models(model, facts, folder.models, likeness)
+    served = built.model.to_served()
+    save_models(served, facts, folder.models, likeness)
+    num_bytes, latency_ms = measure_cost(folder.models / "pixels", served, sealed.pixels.shape[1:])
+    entry = built.best.entry
     champion = Champion(
         number=entry.number,
+        members=built.numbers,
         params=entry.params,
         outcome=entry.outcome or Outcome.INTERRUPTED,
         model_name=finish.model_name,
         metric=settings.metric,
-        value=candidate.value,
-        epoch=candidate.epoch,
-        test=score.figures,
-        test_without_duplicates=score.without_duplicates,
+        value=built.value,
+        best_trial_value=built.best.value,
+        epoch=built.best.epoch,
+        temperature=built.model.calibration.temperature,
+        point=built.point,
+        score=score,
         num_openings=opening.num_openings,
         warnings=tuple(notes),
         models=folder.models,
-        figures=score.pictures,
+        model_bytes=num_bytes,
+        latency_ms=latency_ms,
     )
-    return register(champion, facts, score, opening, run_id=entry.run_id, finish=finish)
+    return register(champion, facts, built, opening, run_id=entry.run_id, finish=finish)
 
 
-def check_value(model: Any, candidate: Candidate, finish: Finish) -> list[str]:
-    """A warning where the checkpoint does not give the value that the trial reported."""
-    from trainable.served_model import score_validation
-
-    metric = finish.task.settings.metric
-    recomputed = score_validation(model, finish.task.data, metric)
-    if math.isclose(recomputed, candidate.value, rel_tol=TOLERANCE):
-        return []
-    return [
-        f"trial {candidate.entry.number} reported a validation {metric} of {candidate.value:.8f}, its checkpoint gives "
-        f"{recomputed:.8f} here"
-    ]
-
-
-def describe_model(candidate: Candidate, finish: Finish, score: SealedScore, notes: Sequence[str]) -> ModelFacts:
+def describe_model(built: ChampionModel, finish: Finish, score: SealedScore, notes: Sequence[str]) -> ModelFacts:
     """What is stored with the models, and what the registry shows beside a version."""
     from trainable.export import ModelFacts
 
-    data, metric, number = finish.task.data, finish.task.settings.metric, candidate.entry.number
-    lines = [
-        f"Trial {number} of search {finish.folder.name}: validation {metric} {candidate.value:.4f} "
-        f"at epoch {candidate.epoch}."
-    ]
+    data, metric, best = finish.task.data, finish.task.settings.metric, built.best
+    members = name_trials(built.numbers)
+    if len(built.numbers) == 1:
+        lines = [
+            f"T{members[1:]} of search {finish.folder.name}: validation {metric} {built.value:.4f} at epoch "
+            f"{best.epoch}."
+        ]
+    else:
+        lines = [
+            f"The mean of {members} of search {finish.folder.name}: validation {metric} {built.value:.4f}; the best of "
+            f"them alone, trial {best.entry.number}, {best.value:.4f}."
+        ]
     if (test := score.figures) is not None:
-        low, high = test.intervals["auc"]
+        auc = test.estimates["auc"]
         lines.append(
-            f"Sealed test, {test.num_slices} slices in {test.num_groups} groups: AUC "
-            f"{test.metrics['auc']:.3f} (95 % interval {low:.3f} to {high:.3f}), accuracy "
-            f"{test.metrics['accuracy']:.3f}."
+            f"Sealed test, {test.num_slices} slices of {test.num_groups} {test.group_name}: AUC {auc} (95 % interval "
+            f"by {test.describe_intervals(['auc'])}), accuracy {test.estimates['accuracy']}."
         )
+        lines.append(f"{test.can_tell}." if test.can_tell else "")
     return ModelFacts(
         name=finish.model_name,
         classes=data.classes,
         positive=data.positive,
         image_size=data.image_size,
+        form=data.form,
         data_hash=data.data_hash,
         search=finish.folder.name,
-        trial=number,
+        trial=best.entry.number,
+        members=built.numbers,
+        temperature=built.model.calibration.temperature,
+        operating_point=built.point.to_dict() if built.point else None,
         metric=metric,
-        value=candidate.value,
+        value=built.value,
         warnings=tuple(notes),
         test_metrics=score.to_metrics(),
-        description="\n\n".join([*lines, *(f"Warning: {note}." for note in notes)]),
+        description="\n\n".join([*filter(None, lines), *(f"Warning: {note}." for note in notes)]),
     )
 
 
 def register(
-    champion: Champion, facts: ModelFacts, score: SealedScore, opening: Opening, *, run_id: str | None, finish: Finish
+    champion: Champion, facts: ModelFacts, built: ChampionModel, opening: Opening, *, run_id: str | None, finish: Finish
 ) -> Champion:
     """Log the test's figures, register both models and promote them; as it was where MLflow stays away."""
     from trainable.export import images_name, register_models
@@ -188,10 +217,11 @@ def register(
     try:
         if run_id is None:  # MLflow was away when the trial began, and has been ever since
             raise ConnectionError("the champion's run was never opened")
-        log_score(client, (run_id, finish.parent_run_id), score, opening)
+        log_score(client, (run_id, finish.parent_run_id), champion.score, opening)
         versions = register_models(champion.models, facts, client=client, run_id=run_id)
         named = {facts.name: versions.version, images_name(facts.name): versions.images_version}
-        alias = promote(client, named, direction=finish.task.settings.direction)
+        judge = partial(judge_challenger, client, facts.name, versions.version, built=built, finish=finish)
+        alias, words = promote(client, named, rule=finish.promote, judge=judge)
     except Exception as error:
         if not is_lost_connection(error):
             raise
@@ -203,4 +233,6 @@ def register(
             finish.folder.name,
         )
         return champion
-    return replace(champion, version=versions.version, images_version=versions.images_version, alias=alias)
+    return replace(
+        champion, version=versions.version, images_version=versions.images_version, alias=alias, promotion=words
+    )

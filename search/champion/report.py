@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
-import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from search.champion.opening import name_trials
 from trainable.report import Outcome
 
 if TYPE_CHECKING:
@@ -138,7 +138,14 @@ def _describe_champion(champion: Champion | None) -> str:
     if champion is None:
         return "None: no trial finished an epoch."
     facts = [
-        f"trial {champion.number}, validation {champion.metric} {champion.value:.4f}",
+        f"{name_trials(champion.members)}, validation {champion.metric} {champion.value:.4f}",
+        f"the best member alone, trial {champion.number}: {champion.best_trial_value:.4f}"
+        if len(champion.members) > 1
+        else "",
+        f"positive from a probability of {champion.point.threshold:.3f} on ({champion.point.rule})"
+        if champion.point
+        else "",
+        champion.promotion and f"alias `{champion.alias}`: {champion.promotion}",
         f"registered as {champion.model_name} version {champion.version} and {champion.model_name}-images "
         f"version {champion.images_version}, alias `{champion.alias}`",
         f"the sealed test of this data has been opened {_times(champion.num_openings)} in this home",
@@ -146,18 +153,17 @@ def _describe_champion(champion: Champion | None) -> str:
     ]
     if (test := champion.test) is None:
         return _list_lines(facts)
-    other = champion.test_without_duplicates
-    rows = []
-    for name, value in test.metrics.items():
-        row = [name, _show_interval(value, test.intervals[name])]
-        if other is not None:
-            row.append(_show_interval(other.metrics[name], other.intervals[name]))
-        rows.append(row)
-    headings = ["sealed test", f"all {test.num_slices} slices"]
-    if other is not None:
-        headings.append(f"the {other.num_slices} without near-duplicates")
-    note = f"95 % intervals by bootstrap over groups (patients where known); {test.num_groups} groups."
-    return "\n\n".join([_list_lines(facts), _tabulate(headings, rows), note])
+    columns = {f"all {test.num_slices} slices": test}
+    if (of_patients := champion.score.of_patients) is not None:
+        columns[f"by {test.each}, {test.num_groups}"] = of_patients
+    if (other := champion.score.without_duplicates) is not None:
+        columns[f"the {other.num_slices} slices without near-duplicates"] = other
+    rows = [
+        [name, *(str(figures.estimates[name]) if name in figures.estimates else "" for figures in columns.values())]
+        for name in test.estimates
+    ]
+    note = f"95 % intervals over {test.num_groups} {test.group_name}: {test.describe_intervals()}. {test.can_tell}"
+    return "\n\n".join([_list_lines(facts), _tabulate(["sealed test", *columns], rows), note])
 
 
 def _times(count: int) -> str:
@@ -168,12 +174,6 @@ def _show(value: Any) -> str:
     if value is None:
         return ""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _show_interval(value: float, interval: tuple[float, float]) -> str:
-    if math.isnan(value):
-        return "undefined"
-    return f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
 
 
 def _list_lines(lines: Iterable[str]) -> str:

@@ -1,148 +1,146 @@
-"""The sealed test: each opening is recorded before it happens, and a search opens it for one trial only."""
+"""The score of the sealed test: every figure with its interval, by slice and by patient, and what it can tell."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from mlflow.entities import Metric
 
 from trainable import metrics
-from trainable.records import read_record, write_record
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from mlflow import MlflowClient
 
+    from search.champion.opening import Opening
     from trainable.images.prepare import SealedTest, TrainingData
+    from trainable.operating_point import OperatingPoint
+    from trainable.scorecard import Estimate
+    from trainable.served_ensemble import TrainedEnsemble
 
-OPENING_FILE = "sealed_test.json"
-
-
-class SealedTestError(ValueError):
-    """The sealed test of this search was opened for another trial, or its record is damaged."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Opening:
-    """One opening. `num_openings` counts those of this data in this home up to and including this one."""
-
-    search: str
-    champion: int
-    data_hash: str
-    opened_at: str  # UTC, ISO 8601
-    num_openings: int
-
-    @property
-    def timestamp_ms(self) -> int:
-        return int(datetime.fromisoformat(self.opened_at).timestamp() * 1000)
+AT_POINT = ("accuracy", "sensitivity", "specificity", "precision")
+METHODS = {"Newcombe": "Newcombe's method 5", "Wilson": "Wilson's method"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class SealedFigures:
-    """Metrics of the sealed test (see `metrics.score`) with their 95 % intervals by bootstrap over groups.
+    """Figures of the sealed test (see `scorecard.measure`) with their 95 % intervals over groups.
 
-    A group is a patient, or a cluster of near-duplicates where patients are unknown.
+    `group_name` says what groups are: patients, or clusters of near-duplicates where patients are unknown. `can_tell`
+    says how far apart two models must be to be told apart by this test.
     """
 
     num_slices: int
     num_groups: int
-    metrics: Mapping[str, float]
-    intervals: Mapping[str, tuple[float, float]]
+    estimates: Mapping[str, Estimate]
+    can_tell: str = ""
+    group_name: str = "groups"
+
+    @property
+    def each(self) -> str:
+        """One group: `patient`, or `group`."""
+        return self.group_name.split()[0].removesuffix("s")
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The values alone; NaN is undefined."""
+        return {name: estimate.value for name, estimate in self.estimates.items()}
 
     def to_metrics(self, prefix: str) -> dict[str, float]:
         """Flat, for MLflow: PREFIX_auc, PREFIX_auc_low, PREFIX_auc_high, ... without what is undefined."""
         flat: dict[str, float] = {"num_slices": self.num_slices, "num_groups": self.num_groups}
-        for name, value in self.metrics.items():
-            flat[name] = value
-            flat[f"{name}_low"], flat[f"{name}_high"] = self.intervals[name]
+        for name, estimate in self.estimates.items():
+            flat[name] = estimate.value
+            flat[f"{name}_low"], flat[f"{name}_high"] = estimate.interval.low, estimate.interval.high
         return {f"{prefix}_{name}": value for name, value in flat.items() if math.isfinite(value)}
+
+    def to_record(self, prefix: str) -> dict[str, float | str]:
+        """`to_metrics`, and the method of each interval as PREFIX_auc_method, ..."""
+        methods = {f"{prefix}_{name}_method": each.interval.method for name, each in self.estimates.items()}
+        return {**self.to_metrics(prefix), **methods}
+
+    def describe_intervals(self, names: Iterable[str] | None = None) -> str:
+        """Whose the 95 % intervals of some figures are, of all without names: methods with their figures."""
+        named = [name for name in names or self.estimates if name in self.estimates]
+        known = [name for name in named if self.estimates[name].interval.is_known]
+        methods: dict[str, list[str]] = {}
+        for name in known:
+            methods.setdefault(self.estimates[name].interval.method, []).append(name)
+        if len(methods) < 2:
+            return "".join(METHODS.get(method, method) for method in methods)
+        return ", ".join(f"{METHODS.get(method, method)} ({', '.join(figures)})" for method, figures in methods.items())
 
 
 @dataclass(frozen=True, kw_only=True)
 class SealedScore:
-    """A net on the sealed test: all slices, and those without near-duplicates in the other splits.
+    """A model on the sealed test: all slices, their patients, and the slices without near-duplicates elsewhere.
 
-    Either is None where it would rest on no slice at all.
+    Each is None where it would rest on no slice at all; `of_patients` also where each group is one slice, and
+    where a group has slices of several of more than two classes.
     """
 
     figures: SealedFigures | None
+    of_patients: SealedFigures | None = None
     without_duplicates: SealedFigures | None
     pictures: tuple[Path, ...]
     warnings: tuple[str, ...]
 
+    def named(self) -> dict[str, SealedFigures]:
+        """What there is, by the prefix under which it is logged: test, test_patients, test_without_duplicates."""
+        found = {
+            "test": self.figures,
+            "test_patients": self.of_patients,
+            "test_without_duplicates": self.without_duplicates,
+        }
+        return {prefix: figures for prefix, figures in found.items() if figures is not None}
+
     def to_metrics(self) -> dict[str, float]:
         """Everything, by the names it is logged under: test_auc, test_without_duplicates_auc, ..."""
-        flat = self.figures.to_metrics("test") if self.figures else {}
-        if self.without_duplicates is not None:
-            flat |= self.without_duplicates.to_metrics("test_without_duplicates")
+        flat: dict[str, float] = {}
+        for prefix, figures in self.named().items():
+            flat |= figures.to_metrics(prefix)
         return flat
 
 
-def record_opening(folder: Path, *, search: str, champion: int, data_hash: str) -> Opening:
-    """Write down that the sealed test is about to be opened; `folder` lies among the folders of all searches.
-
-    The same champion finds its own record again. Raises SealedTestError for any other.
-    """
-    path = folder / OPENING_FILE
-    if (present := read_opening(path)) is not None:
-        if (present.champion, present.data_hash) != (champion, data_hash):
-            raise SealedTestError(
-                f"the sealed test of search {search} was opened for trial {present.champion} at "
-                f"{present.opened_at}. Opening it for trial {champion} too would make it a second validation "
-                "set: start a new search to score another champion"
-            )
-        return present
-    others = [read_opening(other) for other in folder.parent.glob(f"*/{OPENING_FILE}")]
-    opening = Opening(
-        search=search,
-        champion=champion,
-        data_hash=data_hash,
-        opened_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        num_openings=1 + sum(other is not None and other.data_hash == data_hash for other in others),
-    )
-    write_record(path, asdict(opening))
-    return opening
-
-
-def read_opening(path: Path) -> Opening | None:
-    """The record of an opening, or None. Raises SealedTestError for a damaged one."""
-    try:
-        return Opening(**read_record(path))
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError) as error:
-        raise SealedTestError(
-            f"{path} is damaged ({error}); it must say for whom the sealed test was opened: restore it"
-        ) from error
-
-
 def score_sealed_test(
-    net: Any, sealed: SealedTest, data: TrainingData, *, folder: Path, seed: int, num_resamples: int = 1000
+    model: TrainedEnsemble,
+    sealed: SealedTest,
+    data: TrainingData,
+    *,
+    folder: Path,
+    seed: int,
+    num_resamples: int = 1000,
+    group_name: str = "groups",
+    point: OperatingPoint | None = None,
 ) -> SealedScore:
-    """Score a trained net on the opened test; curves, confusion matrix and worst mistakes are drawn into `folder`."""
-    from trainable.served_model import predict
+    """Score a model on the opened test; its figures and worst mistakes are drawn into `folder`.
+
+    With an operating `point` accuracy, sensitivity, specificity and precision are given at it too, as NAME_at_point.
+    """
+    from trainable.scorecard import measure
 
     if len(sealed.labels) == 0:
         note = "the test split is empty: there are no test figures"
         return SealedScore(figures=None, without_duplicates=None, pictures=(), warnings=(note,))
-    _, probabilities = predict(net, sealed.pixels, sealed.labels)
+    probabilities = model.predict(sealed.pixels, sealed.labels)
 
     def score_rows(rows: np.ndarray) -> SealedFigures:
-        labels, groups = sealed.labels[rows], sealed.groups[rows]
-        given = (labels, probabilities[rows])
+        given = sealed.labels[rows], probabilities[rows], sealed.groups[rows], data.positive
+        estimates = measure(*given, num_resamples=num_resamples, seed=seed)
+        if point is not None:
+            at_point = measure(*given, threshold=point.threshold, num_resamples=2)
+            estimates |= {f"{name}_at_point": at_point[name] for name in AT_POINT}
         return SealedFigures(
-            num_slices=len(labels),
-            num_groups=len(np.unique(groups)),
-            metrics=metrics.score(*given, data.positive),
-            intervals=metrics.bootstrap_intervals(
-                *given, groups, data.positive, num_resamples=num_resamples, seed=seed
-            ),
+            num_slices=len(given[0]),
+            num_groups=len(np.unique(given[2])),
+            estimates=estimates,
+            can_tell=say_what_it_can_tell(*given, group_name=group_name),
+            group_name=group_name,
         )
 
     is_unseen = ~sealed.has_near_duplicate
@@ -154,34 +152,77 @@ def score_sealed_test(
             f"{(~is_unseen).sum()} of {len(is_unseen)} test slices have near-duplicates among the given train "
             "and val slices: compare the test figures without them"
         )
-    if undefined := [name for name, value in figures.metrics.items() if math.isnan(value)]:
+    if len(np.unique(sealed.labels)) < len(data.classes):
+        undefined = [name for name, value in figures.metrics.items() if math.isnan(value)]
         notes.append(f"the test split lacks a class: {', '.join(undefined)} cannot be given")
 
     return SealedScore(
         figures=figures,
+        of_patients=score_patients(sealed, probabilities, data, figures, num_resamples=num_resamples),
         without_duplicates=without_duplicates,
         pictures=draw_score(sealed, probabilities, figures, data, folder),
         warnings=tuple(notes),
     )
 
 
+def score_patients(
+    sealed: SealedTest, probabilities: np.ndarray, data: TrainingData, figures: SealedFigures, *, num_resamples: int
+) -> SealedFigures | None:
+    """The figures by patient: of the mean probability of each group's slices. None as `SealedScore` says."""
+    from trainable.patients import MEAN, measure_patients
+
+    if figures.num_groups == figures.num_slices:
+        return None
+    given = sealed.labels, probabilities, sealed.groups, data.positive
+    try:
+        estimates = measure_patients(MEAN, *given, num_resamples=num_resamples)
+    except ValueError:  # slices of several classes in one group
+        return None
+    return replace(figures, estimates=estimates, can_tell="")
+
+
+def say_what_it_can_tell(
+    labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, positive: int, *, group_name: str = "groups"
+) -> str:
+    """By how much two models' AUCs must differ to be told apart on these slices; "" where nothing can be said."""
+    from trainable.comparisons import describe_detectable, detectable_difference
+    from trainable.standard_errors import standard_error
+
+    num_groups = len(np.unique(groups))
+    error = standard_error("auc", labels, probabilities, groups, positive)
+    if num_groups < 2 or not error > 0:
+        return ""
+    told = describe_detectable(detectable_difference(error, num_groups), num_groups)
+    return f"AUC: {told.replace('patients', group_name)}"
+
+
 def draw_score(
     sealed: SealedTest, probabilities: np.ndarray, figures: SealedFigures, data: TrainingData, folder: Path
 ) -> tuple[Path, ...]:
+    """ROC, precision and recall, confusion matrix and mistakes; of two classes also reliability and decision curve."""
+    from trainable.decision_curve import decision_curve
     from trainable.pictures import draw_confusion_matrix, draw_precision_recall_curve, draw_roc_curve, save_picture
+    from trainable.probability_pictures import draw_decision_curve, draw_reliability
     from trainable.slice_pictures import draw_mistakes
 
     given = (sealed.labels, probabilities, data.classes)
-    auc, interval = figures.metrics["auc"], figures.intervals["auc"]
+    auc = figures.estimates["auc"]
     matrix = metrics.confusion_matrix(sealed.labels, probabilities)
     drawn = {
         "confusion_matrix": draw_confusion_matrix(matrix, data.classes, title="Confusion matrix, sealed test"),
-        "roc_curve": draw_roc_curve(*given, data.positive, auc, interval, title="ROC curve, sealed test"),
+        "roc_curve": draw_roc_curve(*given, data.positive, auc.value, auc.interval, title="ROC curve, sealed test"),
         "precision_recall": draw_precision_recall_curve(
             *given, data.positive, title="Precision and recall, sealed test"
         ),
         "mistakes": draw_mistakes(sealed.pixels, *given, title="Mistakes on the sealed test"),
     }
+    if len(data.classes) == 2:
+        is_positive, of_positive = sealed.labels == data.positive, probabilities[:, data.positive].astype(np.float64)
+        curve = decision_curve(is_positive, of_positive, sealed.groups)
+        drawn["reliability"] = draw_reliability(
+            is_positive, {"the model": of_positive}, sealed.groups, title="Reliability, sealed test"
+        )
+        drawn["decision_curve"] = draw_decision_curve(curve, title="Decision curve, sealed test")
     return tuple(save_picture(figure, folder / f"{name}.png") for name, figure in drawn.items())
 
 

@@ -236,7 +236,9 @@ def export_onnx(file: Path, *, model: str | None, home: Path, tracking_uri: str 
 
 def describe(file: Path, answer: Answer, classifier: Classifier) -> dict[str, Any]:
     """A row of the tables. A picture that is doubted has no class and no probability of one; every share is kept."""
-    best = int(answer.probabilities.argmax())
+    from trainable.classify import call_best
+
+    best = int(call_best(answer.probabilities[None], classifier.positive, classifier.threshold)[0])
     return {
         "path": write_name(file),
         "class": NOT_CHEST_CT if answer.doubt else classifier.classes[best],

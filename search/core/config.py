@@ -31,6 +31,7 @@ from trainable.recipes import RECIPES, find_recipe
 
 SAMPLERS = ("tpe", "random")
 SCHEDULERS = ("promotion", "freeze-thaw", "asha")
+PROMOTE = ("if-better", "always", "never")
 BAD_NODES = ("refuse", "leave-out")
 
 
@@ -219,6 +220,52 @@ class SchedulingOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FinishOptions:
+    """What is made of the trials at the end. At most one of `min_sensitivity`, `min_specificity` and `cost_ratio` says
+    from which probability on a slice is called positive; without one it is what is most probable."""
+
+    ensemble: int = option(
+        "--ensemble",
+        "the champion is the mean of so many trials (default: 5; 1: the best one alone)",
+        default=5,
+        metavar="N",
+        read=whole,
+    )
+    raw_probabilities: bool = option(
+        "--raw-probabilities", "no calibration of the champion", default=False, is_flag=True, read=truth
+    )
+    min_sensitivity: float | None = option(
+        "--min-sensitivity", "call positive so that it holds on new patients", metavar="SHARE", read=real
+    )
+    min_specificity: float | None = option("--min-specificity", "likewise", metavar="SHARE", read=real)
+    cost_ratio: float | None = option(
+        "--cost-ratio", "call positive so that it costs least: a miss in false alarms", metavar="N", read=real
+    )
+    promote: str = option(
+        "--promote",
+        "who becomes @champion (default: if-better, on the same patients)",
+        default="if-better",
+        choices=PROMOTE,
+    )
+
+    @property
+    def goals(self) -> dict[str, float]:
+        """The goal of the operating point by its name; empty without one."""
+        names = ("min_sensitivity", "min_specificity", "cost_ratio")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+    def check_finish(self) -> None:
+        _require("ensemble", self.ensemble, 1 <= self.ensemble <= 5, "between 1 and 5")
+        _check_choice("promote", self.promote, PROMOTE)
+        _check_positive(self, "cost_ratio")
+        for name in ("min_sensitivity", "min_specificity"):
+            value = getattr(self, name)
+            _require(name, value, value is None or 0 < value < 1, "between 0 and 1")
+        if len(self.goals) > 1:
+            raise OptionError(next(iter(self.goals)), f"stands beside {', '.join(list(self.goals)[1:])}: give one goal")
+
+
+@dataclass(frozen=True, kw_only=True)
 class MachineOptions:
     """Where trials run. `trial_cpus` and `trial_gpus` of None fit the machine. `checkpoint_budget_bytes` bounds what
     all checkpoints of the search hold at a time; None is half of the free disk, or no bound in an object store.
@@ -282,6 +329,7 @@ GROUPS: Mapping[str, type] = {
     "space": SpaceOptions,
     "budget": BudgetOptions,
     "scheduling": SchedulingOptions,
+    "finish": FinishOptions,
     "machine": MachineOptions,
 }
 OPTIONS: Mapping[str, Option] = {name: entry for group in GROUPS.values() for name, entry in list_options(group)}
@@ -289,7 +337,9 @@ OPTIONS: Mapping[str, Option] = {name: entry for group in GROUPS.values() for na
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchConfig(MachineOptions, SchedulingOptions, BudgetOptions, SpaceOptions, DataOptions, SearchOptions):
+class SearchConfig(
+    MachineOptions, FinishOptions, SchedulingOptions, BudgetOptions, SpaceOptions, DataOptions, SearchOptions
+):
     """What a user asks for: the groups above together. Paths are absolute; raises OptionError for what cannot be."""
 
     def __post_init__(self) -> None:
@@ -302,6 +352,7 @@ class SearchConfig(MachineOptions, SchedulingOptions, BudgetOptions, SpaceOption
         self.check_space()
         self.check_budget()
         self.check_scheduling()
+        self.check_finish()
         self.check_machine()
 
     @classmethod

@@ -17,8 +17,9 @@ DeleteCheckpoint = Callable[[int, Kind], None]
 
 
 class CheckpointKeeper(Observer):
-    """The five best trials that have ended keep their best checkpoints while these take no more than `kept_bytes`, the
-    very best one always; a trial that has ended needs no newest one. `delete(number, kind)` frees a trial's files.
+    """The five best trials that have ended, in the order of `rank`, keep their best checkpoints while these take no
+    more than `kept_bytes`, the very best one by value always; a trial that has ended needs no newest one.
+    `delete(number, kind)` frees a trial's files.
 
     Paused trials keep both while they take no more than `paused_bytes`; the worst go first, and `forget(number)` is
     called for them: they can never go on.
@@ -29,6 +30,7 @@ class CheckpointKeeper(Observer):
         self.delete = delete
         self.kept_bytes = kept_bytes
         self.paused_bytes = math.inf
+        self.rank: Callable[[], list[TrialEntry]] = ledger.ranked
         self.forget: Callable[[int], None] = lambda number: None
         self.kept_best = {entry.number for entry in ledger.ranked()}
         self.unneeded: set[tuple[int, Kind]] = set()
@@ -59,7 +61,7 @@ class CheckpointKeeper(Observer):
         self.kept_best.add(entry.number)
         best: set[int] = set()
         held_bytes = 0
-        for ranked in self.ledger.ranked()[:NUM_KEPT_BEST]:
+        for ranked in self._list_best():
             held_bytes += ranked.best_bytes
             if not best or held_bytes <= self.kept_bytes:
                 best.add(ranked.number)
@@ -67,6 +69,15 @@ class CheckpointKeeper(Observer):
         self.unneeded |= {(number, "best") for number in freed}
         self.kept_best -= freed
         self._delete_unneeded()
+
+    def _list_best(self) -> list[TrialEntry]:
+        """The very best trial, and the first ones of `rank`, filled up by value: either may become the champion."""
+        by_value = self.ledger.ranked()
+        wanted = {entry.number: entry for entry in [*by_value[:1], *self.rank()[:NUM_KEPT_BEST]]}
+        for entry in by_value:
+            if len(wanted) < NUM_KEPT_BEST:
+                wanted.setdefault(entry.number, entry)
+        return list(wanted.values())
 
     def search_ended(self, reason: StopReason) -> None:
         """No worker writes any more."""

@@ -70,6 +70,7 @@ def prepare(config: SearchConfig, folder: SearchFolder, runtime: Runtime) -> Sea
     if config.model_name is None:
         runtime.server.check_registry(training.name)
     runtime.say(f"Data         {describe_data(config, data)}", *data.audit.lines())
+    check_goals(config, training.classes)
     if warning := settings_warning(config):
         runtime.say(f"Warning      {warning}")
     runtime.say(f"Cluster      {cluster.description}")
@@ -110,6 +111,7 @@ def prepare_recipe(recipe: Recipe, config: SearchConfig, folder: SearchFolder, r
     data = prepare_images(config, folder, runtime.cluster)
     runtime.say(f"Data         {describe_data(config, data)}", *data.audit.lines())
     runtime.say(f"Machine      {runtime.cluster.description}")
+    check_goals(config, data.training.classes)
     models = prepare_nets(config, folder, runtime.cluster, data.training)
     if recipe.wants_weights and not models.weights:
         runtime.say(f"Weights      none: from scratch (--weights {recipe.config.architecture}=FILE gives some)")
@@ -131,6 +133,15 @@ def prepare_recipe(recipe: Recipe, config: SearchConfig, folder: SearchFolder, r
         description="\n".join([recipe.summary, *recipe.notes, *data.warnings]),
         space_facts={"recipe": recipe.name, **params},
     )
+
+
+def check_goals(config: SearchConfig, classes: Sequence[str]) -> None:
+    """Raise ValueError for an operating point where there are more than two classes."""
+    if config.goals and len(classes) != 2:
+        raise ValueError(
+            f"--{next(iter(config.goals)).replace('_', '-')} is for two classes, and the data has {len(classes)} "
+            f"({', '.join(classes)}): leave it out"
+        )
 
 
 def settings_warning(config: SearchConfig) -> str | None:

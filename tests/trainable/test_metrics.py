@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from trainable.metrics import bootstrap_intervals, confusion_matrix, score
+from trainable.metrics import confusion_matrix, score
 
 
 def draw(num: int, num_classes: int, seed: int = 0, decimals: int = 2) -> tuple[np.ndarray, np.ndarray]:
@@ -66,46 +66,6 @@ def test_the_confusion_matrix_has_the_truth_in_rows() -> None:
     labels, probabilities = draw(100, 3)
     expected = reference.confusion_matrix(labels, probabilities.argmax(axis=1))
     assert np.array_equal(confusion_matrix(labels, probabilities), expected)
-
-
-def test_intervals_are_those_of_resampling_groups_one_by_one() -> None:
-    labels, probabilities = draw(60, 2)
-    groups = np.arange(60) // 3
-    intervals = bootstrap_intervals(labels, probabilities, groups, 1, num_resamples=250, seed=5)
-    rng = np.random.default_rng(5)
-    aucs = []
-    for start in range(0, 250, 100):
-        draws = rng.multinomial(20, np.full(20, 1 / 20), size=min(100, 250 - start))
-        for times in draws:
-            rows = np.concatenate([np.tile(np.flatnonzero(groups == g), n) for g, n in enumerate(times)])
-            rows = rows.astype(int)
-            aucs.append(reference.roc_auc_score(labels[rows], probabilities[rows, 1]))
-    assert intervals["auc"] == pytest.approx(tuple(np.quantile(aucs, [0.025, 0.975])))
-
-
-def test_intervals_hold_the_score_and_widen_with_the_level() -> None:
-    labels, probabilities = draw(200, 2)
-    groups = np.arange(200) // 2 + 1000
-    narrow = bootstrap_intervals(labels, probabilities, groups, 1, num_resamples=300, level=0.8)
-    wide = bootstrap_intervals(labels, probabilities, groups, 1, num_resamples=300, level=0.99)
-    for name, value in score(labels, probabilities, 1).items():
-        assert wide[name][0] <= narrow[name][0] <= value <= narrow[name][1] <= wide[name][1]
-
-
-def test_groups_that_agree_with_themselves_widen_the_interval() -> None:
-    labels, probabilities = draw(40, 2)
-    labels, probabilities = labels.repeat(10), probabilities.repeat(10, axis=0)
-    slices = bootstrap_intervals(labels, probabilities, np.arange(400), 1, num_resamples=300)["auc"]
-    patients = bootstrap_intervals(labels, probabilities, np.arange(400) // 10, 1, num_resamples=300)["auc"]
-    assert patients[1] - patients[0] > 2 * (slices[1] - slices[0])
-
-
-def test_resamples_of_one_class_are_left_out() -> None:
-    labels, probabilities = np.array([0, 1]), np.array([[0.9, 0.1], [0.1, 0.9]])
-    intervals = bootstrap_intervals(labels, probabilities, np.arange(2), 1, num_resamples=50)
-    assert intervals["auc"] == (1.0, 1.0)
-    one_class = bootstrap_intervals(np.zeros(2, int), probabilities, np.arange(2), 1, num_resamples=50)
-    assert np.isnan(one_class["auc"]).all()
 
 
 def draw_patients(num_patients: int, seed: int, slices_each: int = 4) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from trainable.intervals import Interval
 from trainable.pictures import (
     draw_confusion_matrix,
     draw_importances,
@@ -47,7 +48,7 @@ def test_class_names_are_shown_as_they_are_whatever_their_letters(tmp_path: Path
     labels, probabilities = draw_scores(3)
     figures = [
         draw_confusion_matrix(np.array([[5, 1, 0], [2, 7, 1], [0, 0, 0]]), HARD_NAMES),
-        draw_roc_curve(labels, probabilities, HARD_NAMES, 0, 0.9, (0.8, 0.95)),
+        draw_roc_curve(labels, probabilities, HARD_NAMES, 0, 0.9, Interval(low=0.8, high=0.95, method="Newcombe")),
         draw_precision_recall_curve(labels, probabilities, HARD_NAMES, 0),
         draw_importances(dict.fromkeys(HARD_NAMES, 0.3)),
     ]
@@ -71,8 +72,10 @@ def test_a_confusion_matrix_of_another_size_than_the_classes_is_refused() -> Non
 
 def test_a_roc_curve_of_two_classes_is_that_of_the_positive_one() -> None:
     labels, probabilities = draw_scores(2)
-    figure = draw_roc_curve(labels, probabilities, ("healthy", "ill"), 1, 0.9123, (0.85, 0.96))
-    assert read_legend(figure) == ["ill", DECISIONS, "AUC 0.912\n95 % interval 0.850 to 0.960"]
+    figure = draw_roc_curve(
+        labels, probabilities, ("healthy", "ill"), 1, 0.9123, Interval(low=0.85, high=0.96, method="Newcombe")
+    )
+    assert read_legend(figure) == ["ill", DECISIONS, "AUC 0.912\n0.850 to 0.960 (95 %, Newcombe)"]
 
 
 def test_a_class_that_the_labels_lack_has_no_roc_curve() -> None:

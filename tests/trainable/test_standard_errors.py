@@ -45,3 +45,8 @@ def test_what_is_undefined_has_no_error() -> None:
     assert np.isnan(standard_error("loss", np.array([0, 1]), np.full((2, 2), 0.5), np.zeros(2)))
     with pytest.raises(ValueError, match="'auroc'; it must be one of loss, accuracy, auc"):
         standard_error("auroc", np.array([0, 1]), np.full((2, 2), 0.5), np.arange(2))
+
+
+def test_a_class_that_is_absent_makes_the_macro_mean_undefined() -> None:
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(3), 30)
+    assert np.isnan(standard_error("auc", np.arange(30) % 2, probabilities, np.arange(30) // 2))

@@ -9,21 +9,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 from mlflow import MlflowClient
 from PIL import Image
 
-from search.champion.choice import choose_champion
+from search.champion.choice import choose_champion, choose_members
 from search.champion.crown import Finish, crown, crown_champion
-from search.champion.registration import promote
-from search.champion.sealed import SealedTestError, record_opening, score_sealed_test
+from search.champion.model import choose_point
+from search.champion.opening import SealedTestError, read_opening, record_opening
+from search.champion.promotion import Verdict, judge_by_value, promote
+from search.champion.sealed import score_sealed_test
 from search.core.folder import create_search, reopen_search
 from search.core.ledger import Ledger, TrialEntry
 from trainable import metrics
+from trainable.calibration import TemperatureScaling
 from trainable.checkpoint import CheckpointStore
 from trainable.checkpoint_writer import CheckpointWriter
+from trainable.classify import load_registered
 from trainable.config import TrialConfig, TrialSettings
 from trainable.images.prepare import SealedTest, TrainingData, prepare_data
 from trainable.report import Direction, Outcome
+from trainable.served_ensemble import TrainedEnsemble
 from trainable.served_model import predict, rebuild_model
 from trainable.task import TrialTask
 from trainable.train import train
@@ -45,37 +51,59 @@ def experiment(client: MlflowClient) -> str:
     return client.create_experiment(uuid.uuid4().hex)
 
 
+class FirstTwo(torch.nn.Module):
+    """The logits of the first two classes."""
+
+    def forward(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits[:, :2]
+
+
+def alone(net: torch.nn.Module) -> TrainedEnsemble:
+    return TrainedEnsemble(members=(net,))
+
+
 class TestOpening:
     def test_the_same_champion_goes_on_and_another_is_refused(self, tmp_path: Path) -> None:
         folder = tmp_path / "first"
         folder.mkdir()
-        opening = record_opening(folder, search="first", champion=3, data_hash="abc")
+        opening = record_opening(folder, search="first", members=(3,), data_hash="abc")
         assert opening.num_openings == 1
-        assert record_opening(folder, search="first", champion=3, data_hash="abc") == opening
+        assert record_opening(folder, search="first", members=(3,), data_hash="abc") == opening
         with pytest.raises(SealedTestError, match=r"opened for trial 3 .* for trial 4"):
-            record_opening(folder, search="first", champion=4, data_hash="abc")
+            record_opening(folder, search="first", members=(4,), data_hash="abc")
 
     def test_openings_of_the_same_data_are_counted_across_searches(self, tmp_path: Path) -> None:
         counts = []
         for name, data_hash in (("a", "abc"), ("b", "other"), ("c", "abc"), ("d", "abc")):
             (tmp_path / name).mkdir()
-            opening = record_opening(tmp_path / name, search=name, champion=0, data_hash=data_hash)
+            opening = record_opening(tmp_path / name, search=name, members=(0,), data_hash=data_hash)
             counts.append(opening.num_openings)
         assert counts == [1, 1, 2, 3]
+
+    def test_an_ensemble_is_known_by_its_members_and_an_old_record_by_its_trial(self, tmp_path: Path) -> None:
+        folder = tmp_path / "first"
+        folder.mkdir()
+        opening = record_opening(folder, search="first", members=(5, 1, 3), data_hash="abc")
+        assert opening.members == (1, 3, 5)
+        assert record_opening(folder, search="first", members=(3, 5, 1), data_hash="abc") == opening
+        with pytest.raises(SealedTestError, match=r"for trials 1, 3 and 5 .* for trial 3 too"):
+            record_opening(folder, search="first", members=(3,), data_hash="abc")
+        old = {"search": "old", "champion": 7, "data_hash": "abc", "opened_at": opening.opened_at, "num_openings": 1}
+        (tmp_path / "sealed_test.json").write_text(json.dumps(old))
+        assert read_opening(tmp_path / "sealed_test.json") == replace(opening, search="old", members=(7,))
 
     def test_a_damaged_record_is_not_taken_for_none(self, tmp_path: Path) -> None:
         folder = tmp_path / "first"
         folder.mkdir()
         (folder / "sealed_test.json").write_text('{"search": "fir')
         with pytest.raises(SealedTestError, match=r"sealed_test\.json is damaged"):
-            record_opening(folder, search="first", champion=3, data_hash="abc")
+            record_opening(folder, search="first", members=(3,), data_hash="abc")
 
 
 class TestScore:
     @pytest.fixture
     def net(self) -> Any:
         """A net that says how bright a picture is: three classes by thirds of the range."""
-        import torch
 
         class Brightness(torch.nn.Module):
             def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -111,13 +139,14 @@ class TestScore:
     def test_figures_are_given_with_and_without_near_duplicates(self, net: Any, tmp_path: Path) -> None:
         seen = [0, 1, 2, 7]
         sealed, data = self.make_test(60, seen)
-        score = score_sealed_test(net, sealed, data, folder=tmp_path, seed=0, num_resamples=200)
+        score = score_sealed_test(alone(net), sealed, data, folder=tmp_path, seed=0, num_resamples=200)
         assert score.figures is not None
         assert score.without_duplicates is not None
         _, probabilities = predict(net, sealed.pixels, sealed.labels)
         kept = np.setdiff1d(np.arange(60), seen)
-        assert score.figures.metrics == metrics.score(sealed.labels, probabilities, 0)
-        assert score.without_duplicates.metrics == metrics.score(sealed.labels[kept], probabilities[kept], 0)
+        for figures, rows in ((score.figures, np.arange(60)), (score.without_duplicates, kept)):
+            expected = metrics.score(sealed.labels[rows], probabilities[rows], 0)
+            assert {name: figures.metrics[name] for name in expected} == pytest.approx(expected)
         assert (score.figures.num_slices, score.figures.num_groups) == (60, 30)
         assert (score.without_duplicates.num_slices, score.without_duplicates.num_groups) == (56, 29)
         assert "4 of 60 test slices have near-duplicates" in score.warnings[0]
@@ -126,34 +155,56 @@ class TestScore:
         assert 0.5 < flat["test_auc_low"] < flat["test_auc"] < flat["test_auc_high"] <= 1
         assert {"test_sensitivity_2", "test_without_duplicates_specificity_0_low"} <= set(flat)
         assert flat["test_without_duplicates_num_slices"] == 56
+        assert score.figures.to_record("test")["test_auc_method"] == "Newcombe"
+        assert score.of_patients is None  # a group's slices are of several classes here
         for path in score.pictures:
             with Image.open(path) as picture:
                 assert picture.format == "PNG"
 
     def test_without_near_duplicates_both_figures_are_the_same(self, net: Any, tmp_path: Path) -> None:
         sealed, data = self.make_test(12, [])
-        score = score_sealed_test(net, sealed, data, folder=tmp_path, seed=0, num_resamples=20)
+        score = score_sealed_test(alone(net), sealed, data, folder=tmp_path, seed=0, num_resamples=20)
         assert score.without_duplicates == score.figures
         assert score.warnings == ()
 
     def test_a_test_of_near_duplicates_only_has_one_kind_of_figures(self, net: Any, tmp_path: Path) -> None:
         sealed, data = self.make_test(6, list(range(6)))
-        score = score_sealed_test(net, sealed, data, folder=tmp_path, seed=0, num_resamples=20)
+        score = score_sealed_test(alone(net), sealed, data, folder=tmp_path, seed=0, num_resamples=20)
         assert score.figures is not None
         assert score.without_duplicates is None
         assert "test_auc" in score.to_metrics()
 
     def test_an_empty_test_has_no_figures(self, net: Any, tmp_path: Path) -> None:
         sealed, data = self.make_test(0, [])
-        score = score_sealed_test(net, sealed, data, folder=tmp_path, seed=0)
+        score = score_sealed_test(alone(net), sealed, data, folder=tmp_path, seed=0)
         assert score.figures is None
         assert score.to_metrics() == {}
         assert score.warnings == ("the test split is empty: there are no test figures",)
 
+    def test_figures_are_given_by_patient_too_and_never_with_a_width_of_zero(self, net: Any, tmp_path: Path) -> None:
+        sealed, data = self.make_test(36, [])
+        labels = sealed.groups % 2  # two slices a patient
+        pixels = np.broadcast_to((40 + 90 * labels)[:, None, None], sealed.pixels.shape).astype(np.uint8)
+        sealed = replace(sealed, labels=labels, pixels=pixels)
+        data = replace(data, classes=CLASSES[:2], positive=1)
+        two = torch.nn.Sequential(net, torch.nn.Flatten(), FirstTwo())
+        score = score_sealed_test(
+            alone(two), sealed, data, folder=tmp_path, seed=0, num_resamples=20, group_name="patients"
+        )
+        assert score.figures is not None
+        assert score.of_patients is not None
+        for figures in (score.figures, score.of_patients):
+            auc = figures.estimates["auc"]
+            assert auc.value == 1
+            assert auc.interval.width > 0.05
+        assert "test_patients_auc_low" in score.to_metrics()
+        assert score.figures.can_tell.startswith("AUC: with 18 patients, two models must differ by")
+        assert {"reliability.png", "decision_curve.png"} <= {path.name for path in score.pictures}
+
     def test_what_cannot_be_computed_is_said_and_not_logged(self, net: Any, tmp_path: Path) -> None:
         sealed, data = self.make_test(30, [])
         sealed = replace(sealed, labels=np.minimum(sealed.labels, 1))
-        score = score_sealed_test(net, sealed, data, folder=tmp_path, seed=0, num_resamples=20)
+        score = score_sealed_test(alone(net), sealed, data, folder=tmp_path, seed=0, num_resamples=20)
         assert "lacks a class: auc" in score.warnings[0]
         assert "test_accuracy" in score.to_metrics()
         assert not {"test_auc", "test_auc_low"} & set(score.to_metrics())
@@ -204,8 +255,12 @@ def test_the_alias_moves_only_to_a_better_version_on_the_same_data(
     versions = {each: register(client, experiment, each, **new) for each in names}
     direction = Direction.of(new["metric"])
 
+    def judge(present: str) -> Verdict:
+        mine, theirs = (client.get_model_version(name, version).tags for version in (versions[name], present))
+        return judge_by_value(mine, theirs, direction)
+
     for _ in range(2):  # asking again changes nothing
-        assert promote(client, versions, direction=direction) == alias
+        assert promote(client, versions, rule="if-better", judge=judge)[0] == alias
         for each in names:
             aliases = client.get_registered_model(each).aliases
             expected = {alias: versions[each]}
@@ -317,7 +372,9 @@ def test_a_champion_is_scored_registered_and_promoted_once(
     assert record["num_openings"] == 1
     assert record["opened_at"].endswith("+00:00")
 
-    assert crown_champion(ledger, finish) == champion  # as after a crash
+    again = crown_champion(ledger, finish)  # as after a crash
+    assert again is not None
+    assert replace(again, latency_ms=champion.latency_ms) == champion
     for run_id in (parent, child):
         history = client.get_metric_history(run_id, "test_auc")
         assert [point.value for point in history] == [champion.test.metrics["auc"]]
@@ -334,8 +391,60 @@ def test_a_champion_is_scored_registered_and_promoted_once(
     candidate = choose_champion(ledger, finish.task)
     assert candidate is not None
     with pytest.raises(SealedTestError, match=r"trial 3 .* trial 4"):
-        crown(replace(candidate, entry=replace(candidate.entry, number=4)), finish)
+        crown([replace(candidate, entry=replace(candidate.entry, number=4))], finish)
     assert len(client.search_model_versions("name = 'crown-test'")) == 1
+
+
+def test_the_mean_of_completed_trials_is_one_registered_model(
+    client: MlflowClient, mlflow_server: ServerHandle, trained: TrainedSearch, runs: tuple[str, str]
+) -> None:
+    parent, child = runs
+    finish = trained.finish("mean", "mean-test", mlflow_server.uri, parent)
+    ledger = trained.ledger(child)
+    config = TrialConfig(architecture="small_cnn", learning_rate=3e-3)
+    with CheckpointWriter(CheckpointStore(finish.folder.trials / "0005")) as writer:
+        values = {r.epoch: r.value for r in train(config, trained.settings, trained.data, checkpoints=writer)}
+    other = TrialEntry(number=5, params=config.to_params(), values=values, outcome=Outcome.COMPLETED, run_id=child)
+    ledger.restore(other)
+    champion = crown_champion(ledger, finish)
+    assert champion is not None
+    assert champion.members == (3, 5)
+    assert champion.warnings == ()
+    assert champion.model_bytes > 0
+    assert json.loads(finish.folder.sealed_test_file.read_text())["champion"] == [3, 5]
+    again = crown_champion(ledger, finish)  # as after a crash
+    assert again is not None
+    assert replace(again, latency_ms=champion.latency_ms) == champion
+
+    classifier = load_registered(str(champion.models / "pixels"))
+    assert "the mean of trials 3, 5" in classifier.label
+    pixels = np.load(trained.data.pixels_path)[trained.data.is_val]
+    labels = trained.data.labels[trained.data.is_val]
+    each = [
+        predict(rebuild_model(c.entry.params, trained.settings, c.state), pixels, labels)[1]
+        for c in choose_members(ledger, finish.task, size=5)
+    ]
+    mean = np.mean(each, axis=0)
+    assert champion.value == pytest.approx(metrics.score(labels, mean, trained.data.positive)["auc"])
+    expected = TemperatureScaling(temperature=champion.temperature).apply(mean)
+    with torch.inference_mode():
+        np.testing.assert_allclose(classifier.predict(torch.from_numpy(pixels)).numpy(), expected, atol=1e-5)
+    assert len(client.search_model_versions("name = 'mean-test'")) == 1
+
+
+def test_the_operating_point_is_chosen_over_groups_where_these_can_say_it() -> None:
+    rng = np.random.default_rng(0)
+    is_positive = np.repeat(np.arange(40) % 2 == 0, 3)
+    probabilities = np.clip(0.3 + 0.4 * is_positive + rng.normal(0, 0.2, 120), 0.01, 0.99)
+    point, notes = choose_point(is_positive, probabilities, np.arange(120) // 3, {"min_sensitivity": 0.9})
+    assert notes == []
+    assert point is not None
+    assert 0 < point.threshold < 0.7
+    assert point.sensitivity >= 0.9
+    assert choose_point(is_positive, probabilities, np.arange(120) // 3, {}) == (None, [])
+    none, notes = choose_point(is_positive, probabilities, is_positive.astype(int), {"min_sensitivity": 0.9})
+    assert none is None
+    assert "fewer than two patients" in notes[0]
 
 
 def test_a_second_search_on_the_same_data_must_be_better(
@@ -348,8 +457,9 @@ def test_a_second_search_on_the_same_data_must_be_better(
         candidate = choose_champion(trained.ledger(child), finish.task)
         assert candidate is not None
         facts = {**candidate.facts, "value": candidate.value - less}
-        results.append(crown(replace(candidate, facts=facts), finish))
+        results.append(crown([replace(candidate, facts=facts)], finish))
     assert [result.alias for result in results] == ["champion", "challenger"]
+    assert "on the same validation groups, auc differs by +0.000" in results[1].promotion
     assert [result.version for result in results] == ["1", "2"]
     assert results[1].num_openings == results[0].num_openings + 1
     assert results[0].warnings == ()
@@ -422,6 +532,28 @@ class TestChoice:
             "the best epoch of trial 1",
             "the best epoch of trial 2",
         ]
+
+    def test_members_are_the_best_that_completed_and_can_be_read(self, task: TrialTask) -> None:
+        ledger = Ledger()
+        for number, value in ((1, 0.6), (2, 0.9), (3, 0.8), (4, 0.7), (5, 0.99)):
+            self.enter(ledger, task, number, value, saved=number != 2)
+            ledger.entries[number].outcome = Outcome.STOPPED if number == 5 else Outcome.COMPLETED
+        members = choose_members(ledger, task, size=2)
+        assert [member.entry.number for member in members] == [3, 4]
+        assert members[0].warnings[0].startswith("the best epoch of trial 2, 0.9000, cannot be read")
+        assert [member.entry.number for member in choose_members(ledger, task, size=1)] == [5], "the best alone"
+        again = choose_members(ledger, task, size=5, opened_for=(1, 3))
+        assert {member.entry.number for member in again} == {1, 3}, "the test is open for these"
+        assert [member.entry.number for member in choose_members(ledger, task, size=5, opened_for=(4,))] == [4]
+
+    def test_with_fewer_than_two_members_the_best_single_trial_is_chosen(self, task: TrialTask) -> None:
+        ledger = Ledger()
+        for number, value in ((1, 0.6), (2, 0.9)):
+            self.enter(ledger, task, number, value)
+        ledger.entries[1].outcome = Outcome.COMPLETED
+        assert [member.entry.number for member in choose_members(ledger, task, size=5)] == [2]
+        assert [m.entry.number for m in choose_members(ledger, task, size=5, last_rung=1)] == [1, 2]
+        assert choose_members(Ledger(), task, size=5) == []
 
     def test_where_no_checkpoint_can_be_read_the_sealed_test_stays_closed(
         self, task: TrialTask, trained: TrainedSearch

@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import csv
 import re
+from dataclasses import replace
 from pathlib import Path
 
+from search.champion.conclude import describe_test
 from search.champion.crown import Champion
 from search.champion.report import ReportParts, write_report
-from search.champion.sealed import SealedFigures
+from search.champion.sealed import SealedFigures, SealedScore
 from search.core.ledger import Ledger, TrialEntry
+from trainable.intervals import UNKNOWN, Interval
 from trainable.report import Direction, Outcome
+from trainable.scorecard import Estimate
 
 NAN = float("nan")
 
@@ -31,14 +35,25 @@ def build_ledger(direction: Direction = Direction.MAXIMIZE) -> Ledger:
     return ledger
 
 
+AUC = Estimate(value=0.9, interval=Interval(low=0.85, high=0.94, method="Newcombe"))
+SHARE = Estimate(value=0.5, interval=Interval(low=0.4, high=0.6, method="Wilson"))
 FIGURES = SealedFigures(
     num_slices=203,
     num_groups=90,
-    metrics={"auc": 0.9, "f1": NAN},
-    intervals={"auc": (0.85, 0.94), "f1": (NAN, NAN)},
+    estimates={"auc": AUC, "f1": Estimate(value=NAN, interval=UNKNOWN), "accuracy": SHARE},
+    can_tell="AUC: with 90 patients, two models must differ by 6 points to be told apart",
+    group_name="patients",
+)
+SCORE = SealedScore(
+    figures=FIGURES,
+    of_patients=replace(FIGURES, estimates={"auc": Estimate(value=0.95, interval=AUC.interval)}),
+    without_duplicates=replace(FIGURES, num_slices=201, num_groups=89, estimates={"auc": AUC, "f1": SHARE}),
+    pictures=(),
+    warnings=(),
 )
 CHAMPION = Champion(
     number=2,
+    members=(0, 2),
     params={"architecture": "my|net.py:build"},
     outcome=Outcome.COMPLETED,
     epoch=2,
@@ -49,10 +64,8 @@ CHAMPION = Champion(
     alias="challenger",
     metric="auc",
     value=0.91,
-    test=FIGURES,
-    test_without_duplicates=SealedFigures(
-        num_slices=201, num_groups=89, metrics={"auc": 0.89, "f1": 0.5}, intervals=FIGURES.intervals
-    ),
+    best_trial_value=0.9,
+    score=SCORE,
     num_openings=2,
     warnings=("patients are unknown",),
 )
@@ -60,7 +73,7 @@ CHAMPION = Champion(
 
 def test_trials_are_ranked_by_value_then_number_those_without_a_value_last() -> None:
     assert [entry.number for entry in build_ledger().leaderboard()] == [2, 3, 4, 0, 1]
-    assert [entry.number for entry in build_ledger(Direction.MINIMIZE).leaderboard()] == [0, 2, 3, 4, 1]
+    assert [entry.number for entry in build_ledger(Direction.MINIMIZE).leaderboard()] == [0, 3, 4, 2, 1]
 
 
 def test_the_leaderboard_holds_every_trial_and_hyperparameter_in_full(tmp_path: Path) -> None:
@@ -72,8 +85,8 @@ def test_the_leaderboard_holds_every_trial_and_hyperparameter_in_full(tmp_path: 
         "rank": "1",
         "trial": "2",
         "outcome": "completed",
-        "auc": "0.91",
-        "best_epoch": "2",
+        "auc": "0.88",
+        "best_epoch": "3",
         "epochs": "3",
         "run_id": "run2",
         "architecture": "my|net.py:build",
@@ -103,13 +116,15 @@ def test_the_page_holds_champion_data_budget_and_pictures(tmp_path: Path) -> Non
         "- 5 trials: 1 completed, 2 stopped, 1 failed, 1 interrupted",
         "- 20 of 20 trials",
         "  746 slices of 384 patients",
-        "- trial 2, validation auc 0.9100",
+        "- trials 0 and 2, validation auc 0.9100",
+        "- the best member alone, trial 2: 0.9000",
         "covid-ct version 3 and covid-ct-images version 2, alias `challenger`",
         "opened 2 times in this home",
         "- warning: patients are unknown",
-        "| sealed test | all 203 slices | the 201 without near-duplicates |",
-        "| auc | 0.900 (0.850 to 0.940) | 0.890 (0.850 to 0.940) |",
-        "| f1 | undefined | 0.500",
+        "| sealed test | all 203 slices | by patient, 90 | the 201 slices without near-duplicates |",
+        "| auc | 0.900 (0.850 to 0.940) | 0.950 (0.850 to 0.940) | 0.900 (0.850 to 0.940) |",
+        "| f1 | undefined |  | 0.500 (0.400 to 0.600) |",
+        "95 % intervals over 90 patients: Newcombe's method 5 (auc), Wilson's method (accuracy). AUC: with 90 patients",
         "my\\|net.py:build",
     ):
         assert text in page
@@ -124,6 +139,21 @@ def test_every_table_of_the_page_has_as_many_cells_in_each_row(tmp_path: Path) -
     for table in tables:
         widths = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
         assert len(widths) == 1
+
+
+def test_the_last_lines_give_the_test_by_slice_and_by_patient_and_name_the_intervals() -> None:
+    assert describe_test(SCORE) == [
+        "Sealed test  auc 0.900 (0.850 to 0.940), accuracy 0.500 (0.400 to 0.600)",
+        "             auc 0.950 (0.850 to 0.940), by patient",
+        "             203 slices, 95 % intervals by Newcombe's method 5 (auc), Wilson's method (accuracy) "
+        "over 90 patients",
+        "             AUC: with 90 patients, two models must differ by 6 points to be told apart",
+    ]
+    plain = replace(SCORE, figures=replace(FIGURES, estimates={"auc": AUC}, can_tell=""), of_patients=None)
+    assert describe_test(plain)[1:] == [
+        "             203 slices, 95 % intervals by Newcombe's method 5 over 90 patients"
+    ]
+    assert describe_test(replace(SCORE, figures=None)) == []
 
 
 def test_a_search_without_a_champion_has_a_report(tmp_path: Path) -> None:

@@ -1,0 +1,100 @@
+"""The opening of the sealed test: recorded before it happens, and a search opens it for one model only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from trainable.records import read_record, write_record
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+OPENING_FILE = "sealed_test.json"
+
+
+class SealedTestError(ValueError):
+    """The sealed test of this search was opened for another model, or its record is damaged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opening:
+    """One opening, for the model made of the trials `members`, in the order of their numbers.
+
+    `num_openings` counts those of this data in this home up to and including this one.
+    """
+
+    search: str
+    members: tuple[int, ...]
+    data_hash: str
+    opened_at: str  # UTC, ISO 8601
+    num_openings: int
+
+    @property
+    def timestamp_ms(self) -> int:
+        return int(datetime.fromisoformat(self.opened_at).timestamp() * 1000)
+
+    def to_record(self) -> dict[str, Any]:
+        """`champion` is a trial's number, or a list of them for an ensemble."""
+        members = list(self.members)
+        return {
+            "search": self.search,
+            "champion": members[0] if len(members) == 1 else members,
+            "data_hash": self.data_hash,
+            "opened_at": self.opened_at,
+            "num_openings": self.num_openings,
+        }
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> Opening:
+        """Raises ValueError, TypeError or KeyError for what `to_record` did not give."""
+        champion = record["champion"]
+        members = (champion,) if isinstance(champion, int) else tuple(map(int, champion))
+        return cls(members=members, **{name: entry for name, entry in record.items() if name != "champion"})
+
+
+def record_opening(folder: Path, *, search: str, members: Sequence[int], data_hash: str) -> Opening:
+    """Write down that the sealed test is about to be opened; `folder` lies among the folders of all searches.
+
+    The same members find their own record again. Raises SealedTestError for any others.
+    """
+    path, members = folder / OPENING_FILE, tuple(sorted(members))
+    if (present := read_opening(path)) is not None:
+        if (present.members, present.data_hash) != (members, data_hash):
+            raise SealedTestError(
+                f"the sealed test of search {search} was opened for {name_trials(present.members)} at "
+                f"{present.opened_at}. Opening it for {name_trials(members)} too would make it a second validation "
+                "set: start a new search to score another champion"
+            )
+        return present
+    others = [read_opening(other) for other in folder.parent.glob(f"*/{OPENING_FILE}")]
+    opening = Opening(
+        search=search,
+        members=members,
+        data_hash=data_hash,
+        opened_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        num_openings=1 + sum(other is not None and other.data_hash == data_hash for other in others),
+    )
+    write_record(path, opening.to_record())
+    return opening
+
+
+def read_opening(path: Path) -> Opening | None:
+    """The record of an opening, or None. Raises SealedTestError for a damaged one."""
+    try:
+        return Opening.from_record(read_record(path))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError) as error:
+        raise SealedTestError(
+            f"{path} is damaged ({error}); it must say for whom the sealed test was opened: restore it"
+        ) from error
+
+
+def name_trials(numbers: Sequence[int]) -> str:
+    """`trial 3`, or `trials 1, 3 and 5`."""
+    if len(numbers) == 1:
+        return f"trial {numbers[0]}"
+    return f"trials {', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"

@@ -1,0 +1,55 @@
+"""Finalists: the trials whose mean becomes the champion, and those that should be trained to their end first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trainable.report import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from search.core.ledger import Ledger, TrialEntry
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finalists:
+    """`members` are the best trials that may join a mean, best first; `to_continue` those of them, and of the other
+    stopped ones, that would have to be trained to their last epoch for `members` to be full-length trials alone.
+    """
+
+    members: tuple[TrialEntry, ...]
+    to_continue: tuple[TrialEntry, ...]
+
+    def describe(self) -> str:
+        """One line for the terminal; "" where every member has been trained to its end."""
+        num_short = sum(entry.outcome is not Outcome.COMPLETED for entry in self.members)
+        if not num_short:
+            return ""
+        return f"{num_short} of {len(self.members)} members of the champion were stopped before their last epoch"
+
+
+def rank_finalists(ledger: Ledger, last_rung: int = 0) -> list[TrialEntry]:
+    """Trials that may join a mean, in that order: those that completed, best first; then those that have reached
+    `last_rung`, the last epoch below the end at which trials are compared (0: nobody).
+
+    Trials that were stopped early rank high by a lucky epoch and are worth little (Signal).
+    """
+    ranked = [entry for entry in ledger.ranked() if entry.outcome is not Outcome.FAILED]
+    completed = [entry for entry in ranked if entry.outcome is Outcome.COMPLETED]
+    late = [entry for entry in ranked if entry.outcome is not Outcome.COMPLETED and entry.num_epochs >= last_rung > 0]
+    return [*completed, *late]
+
+
+def choose_finalists(ledger: Ledger, *, size: int, last_rung: int = 0) -> Finalists:
+    """The best `size` finalists; where fewer have completed, the best others by value are those to continue."""
+    members = rank_finalists(ledger, last_rung)[:size]
+    num_completed = sum(entry.outcome is Outcome.COMPLETED for entry in ledger.entries.values() if entry.values)
+    others = [e for e in ledger.ranked() if e.outcome not in (Outcome.COMPLETED, Outcome.FAILED)]
+    return Finalists(members=tuple(members), to_continue=tuple(others[: max(size - num_completed, 0)]))
+
+
+def find_last_rung(levels: Sequence[int], max_epochs: int) -> int:
+    """The last epoch below the end at which trials are compared; 0 without any."""
+    return max((level for level in levels if level < max_epochs), default=0)

@@ -1,0 +1,76 @@
+"""The model of several trials: the mean of their probabilities, calibrated, as one module that is served."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from trainable.calibration import UNCALIBRATED, TemperatureScaling, cross_fit, fit_temperature, log_loss
+from trainable.ensemble import mean_probabilities
+from trainable.probability_metrics import LEAST_PROBABILITY
+from trainable.served_model import ServedModel, predict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+KINDS = ("none", "temperature")
+
+
+class ServedEnsemble(nn.Module):
+    """Uint8 pixels in, probabilities float32 (N, C) out: the mean of those of `members`, by one temperature.
+
+    It takes the members over, as ServedModel does. The temperature is a buffer: whatever holds the model holds it. One
+    member at a temperature of 1 is that member's ServedModel.
+    """
+
+    temperature: Tensor
+
+    def __init__(self, members: Sequence[nn.Module], temperature: float = 1.0) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(ServedModel(member) for member in members)
+        self.register_buffer("temperature", torch.tensor(float(temperature)))
+        self.is_calibrated = temperature != 1
+        self.eval()
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        probabilities = self.members[0](pixels)
+        for member in self.members[1:]:
+            probabilities = probabilities + member(pixels)
+        probabilities = probabilities / len(self.members)
+        if not self.is_calibrated:
+            return probabilities
+        # the softmax of the logarithms by the temperature, as TemperatureScaling; no second softmax in the graph
+        raised = probabilities.clamp(min=LEAST_PROBABILITY) ** (1 / self.temperature)
+        return raised / raised.sum(dim=1, keepdim=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedEnsemble:
+    """The models of the trials that were chosen, and the calibration of their mean probability."""
+
+    members: tuple[nn.Module, ...]
+    calibration: TemperatureScaling = UNCALIBRATED
+
+    def predict(self, pixels: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Probabilities float64 (N, C) of uint8 pixels, each member's by the trial's own evaluation."""
+        each = [predict(member, pixels, labels)[1] for member in self.members]
+        return self.calibration.apply(mean_probabilities(np.stack(each)))
+
+    def to_served(self) -> ServedEnsemble:
+        """The module that is registered; it takes the members over."""
+        return ServedEnsemble(self.members, self.calibration.temperature)
+
+
+def fit_temperature_if_better(
+    labels: np.ndarray, probabilities: np.ndarray, patients: np.ndarray
+) -> TemperatureScaling:
+    """The temperature that fits these slices; 1 where another is no better for patients that it was not fitted on.
+
+    An isotonic line is not taken here: its steps make an answer depend on how a library rounds, and ties cost AUC.
+    """
+    losses = {kind: log_loss(labels, cross_fit(labels, probabilities, patients, kind)) for kind in KINDS}
+    return fit_temperature(labels, probabilities) if losses["temperature"] < losses["none"] else UNCALIBRATED
