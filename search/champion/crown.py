@@ -18,7 +18,7 @@ from search.champion.sealed import (
     SealedFigures,
     SealedScore,
     log_score,
-    read_opening,
+    opened_for,
     record_opening,
     score_sealed_test,
 )
@@ -84,8 +84,8 @@ def crown_champion(ledger: Ledger, finish: Finish) -> Champion | None:
     champion lies in the search's folder all the same. Raises SealedTestError when the test was opened for another
     trial, FileNotFoundError without a readable checkpoint.
     """
-    opened = read_opening(finish.folder.sealed_test_file)
-    candidate = choose_champion(ledger, finish.task, opened_for=opened.champion if opened else None)
+    opened = opened_for(finish.folder.sealed_test_file, finish.folder.num_extensions)
+    candidate = choose_champion(ledger, finish.task, opened_for=opened)
     return None if candidate is None else crown(candidate, finish)
 
 
@@ -103,7 +103,14 @@ def crown(candidate: Candidate, finish: Finish) -> Champion:
     model = rebuild_model(entry.params, settings, candidate.state, source=source)
     notes = [*finish.warnings, *candidate.warnings, *check_value(model, candidate, finish)]
 
-    opening = record_opening(folder.folder, search=folder.name, champion=entry.number, data_hash=data.data_hash)
+    opening = record_opening(
+        folder.folder,
+        search=folder.name,
+        champion=entry.number,
+        data_hash=data.data_hash,
+        num_extensions=folder.num_extensions,
+    )
+    notes.extend([opening.warning] if opening.warning else [])
     sealed = open_sealed_test(folder.splits_file, cache_dir=folder.cache, image_size=data.image_size)
     resampling = {"seed": settings.seed, "num_resamples": finish.num_resamples}
     score = score_sealed_test(model, sealed, data, folder=folder.folder, **resampling)

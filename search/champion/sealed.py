@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -30,13 +30,30 @@ class SealedTestError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Opening:
-    """One opening. `num_openings` counts those of this data in this home up to and including this one."""
+    """One opening. `num_openings` counts those of this data in this home up to and including this one.
+
+    `earlier` are the trials for which the same search has opened it before: a search that was extended may come to
+    another champion. `num_extensions` is how often it had been extended by then.
+    """
 
     search: str
     champion: int
     data_hash: str
     opened_at: str  # UTC, ISO 8601
     num_openings: int
+    earlier: Sequence[int] = ()
+    num_extensions: int = 0
+
+    @property
+    def warning(self) -> str | None:
+        """What a user of the model must know of earlier openings; None without any."""
+        if not self.earlier:
+            return None
+        before = ", ".join(map(str, self.earlier))
+        return (
+            f"the search was extended after its sealed test had been opened for trial {before}: this is its opening "
+            f"number {len(self.earlier) + 1}, and the test figures are no longer those of an untouched test"
+        )
 
     @property
     def timestamp_ms(self) -> int:
@@ -84,27 +101,45 @@ class SealedScore:
         return flat
 
 
-def record_opening(folder: Path, *, search: str, champion: int, data_hash: str) -> Opening:
+def opened_for(path: Path, num_extensions: int) -> int | None:
+    """The trial that a search must go on with, since its sealed test was opened for it; None before an opening.
+
+    A search that was extended since chooses anew.
+    """
+    opening = read_opening(path)
+    return opening.champion if opening is not None and opening.num_extensions >= num_extensions else None
+
+
+def record_opening(folder: Path, *, search: str, champion: int, data_hash: str, num_extensions: int = 0) -> Opening:
     """Write down that the sealed test is about to be opened; `folder` lies among the folders of all searches.
 
-    The same champion finds its own record again. Raises SealedTestError for any other.
+    The same champion finds its own record again. Another one is recorded and counted where the search was extended
+    since (`num_extensions` is how often it was). Raises SealedTestError for any other.
     """
     path = folder / OPENING_FILE
-    if (present := read_opening(path)) is not None:
-        if (present.champion, present.data_hash) != (champion, data_hash):
+    present = read_opening(path)
+    is_extended = present is not None and present.num_extensions < num_extensions
+    if present is not None and (not is_extended or present.champion == champion):
+        if (present.champion, present.data_hash) != (champion, data_hash) and not is_extended:
             raise SealedTestError(
                 f"the sealed test of search {search} was opened for trial {present.champion} at "
                 f"{present.opened_at}. Opening it for trial {champion} too would make it a second validation "
                 "set: start a new search to score another champion"
             )
+        if is_extended:
+            present = replace(present, num_extensions=num_extensions)
+            write_record(path, asdict(present))
         return present
     others = [read_opening(other) for other in folder.parent.glob(f"*/{OPENING_FILE}")]
+    of_this_data = [other for other in others if other is not None and other.data_hash == data_hash]
     opening = Opening(
         search=search,
         champion=champion,
         data_hash=data_hash,
         opened_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        num_openings=1 + sum(other is not None and other.data_hash == data_hash for other in others),
+        num_openings=1 + sum(1 + len(other.earlier) for other in of_this_data),
+        earlier=() if present is None else (*present.earlier, present.champion),
+        num_extensions=num_extensions,
     )
     write_record(path, asdict(opening))
     return opening
@@ -113,7 +148,8 @@ def record_opening(folder: Path, *, search: str, champion: int, data_hash: str) 
 def read_opening(path: Path) -> Opening | None:
     """The record of an opening, or None. Raises SealedTestError for a damaged one."""
     try:
-        return Opening(**read_record(path))
+        record = read_record(path)
+        return Opening(**{**record, "earlier": tuple(record.get("earlier", ()))})
     except FileNotFoundError:
         return None
     except (ValueError, TypeError) as error:

@@ -10,7 +10,7 @@ import pytest
 from optuna.trial import TrialState
 
 from search.core.events import Observer
-from search.core.ledger import Ledger, TrialEntry
+from search.core.ledger import TrialEntry
 from search.core.stop import StopReason
 from search.engine import fit
 from search.engine.cluster import Cluster
@@ -115,7 +115,7 @@ def test_waiting_and_paused_time_and_a_driver_that_stood_still_are_not_counted()
         trial.status = status
         for step_s in steps_s:
             now_s[0] += step_s
-            clock.on_step_end(0, [trial])  # type: ignore[list-item]
+            clock.on_step_end(0, [trial])
 
     pass_steps(trial.PENDING, 4.0, 4.0)
     pass_steps(trial.RUNNING, 4.0, 3600.0)
