@@ -4,7 +4,7 @@
     python benchmarks/fused_trials.py --counts 1,2 --image-size 32 --num-images 64 --batch-size 16
 
 Images a second of all K trials together, in turns. Each trial has its own seed, order of pictures and learning rate.
-`sequential` is `train_epoch`, one trial on the whole device (K of them one after another have the same rate);
+`sequential` is `Trainer.train_epoch`, one trial on the whole device (K of them one after another have the same rate);
 `processes` the same in warm processes at once, one for each core, at most K. `vmap` stacks the nets by torch.func;
 `grouped` lays them side by side in convolutions of K groups. Both take AdamW's step at a learning rate of 1 and scale
 it for each trial, since that step is proportional to the rate. Each runs in the plan that is fastest for it; vmap
@@ -49,9 +49,10 @@ from trainable.architectures import build_model
 from trainable.augment import augment
 from trainable.config import StepPlan, TrialConfig
 from trainable.images.batches import draw_batches
-from trainable.loop import DTYPES, MAX_GRADIENT_NORM, MEMORY_FORMATS, NORM_MOMENTUM, derive_seed, to_input, train_epoch
-from trainable.optimizers import build_lr_schedule, build_optimizer
+from trainable.loop import DTYPES, MEMORY_FORMATS, NORM_MOMENTUM, derive_seed, to_input
+from trainable.optimizers import build_lr_schedule
 from trainable.step_plan import STOCK, choose_plan, list_candidates, measure_step_plan, name_step, pick_device
+from trainable.trainer import MAX_GRADIENT_NORM, Trainer
 from trainable.worker_memory import keep_freed_memory
 
 NUM_CORES = len(os.sched_getaffinity(0))
@@ -206,19 +207,8 @@ class Alone:
         torch.set_num_threads(self.num_threads)
         pixels, labels = make_pictures(self.num_images, self.image_size, self.device)
         model = build_net(config, seed, self.device)
-        result = train_epoch(
-            model,
-            pixels,
-            labels,
-            optimizer=build_optimizer(model, config),
-            lr_at=build_lr_schedule(config, MAX_EPOCHS),
-            plan=self.plan,
-            config=config,
-            epoch=1,
-            seed=seed,
-            device=self.device,
-        )
-        return result.loss
+        trainer = Trainer(model, config, max_epochs=MAX_EPOCHS, device=self.device, plan=self.plan, seed=seed)
+        return trainer.train_epoch(pixels, labels, 1).loss
 
 
 def start_worker(ready: Barrier, alone: Alone, config: TrialConfig) -> None:

@@ -4,8 +4,8 @@
     python benchmarks/gpu.py --device cpu --image-size 64 --num-images 64 --nets resnet18 --seconds 1
 
 Images a second of four contenders, in turns, all with the plan (precision and layout) measured for the net:
-`ours` is `train_epoch` on cached pixels that lie on the device; `bare` the plain step on one batch that is ready
-there, no gradient clipped, no random number drawn; `loader_0` and `loader_all` the plain step behind a DataLoader
+`ours` is `Trainer.train_epoch` on cached pixels that lie on the device; `bare` the plain step on one batch that is
+ready there, no gradient clipped, no random number drawn; `loader_0` and `loader_all` the plain step behind a DataLoader
 with no worker and with one for each core: PIL decodes each file, torchvision augments each picture as ours augments
 batches. The loaders have warm, persistent workers, and files that the page cache holds, stored uncompressed. With
 `--file-size 512` the files are as large as a scanner gives them and resized by the loaders too; by default they have
@@ -50,9 +50,10 @@ from trainable.config import StepPlan, TrialConfig
 from trainable.images.batches import take_rows
 from trainable.images.cache import build_cache, open_pixels
 from trainable.images.made import POSITIVE, make_set
-from trainable.loop import DTYPES, MEMORY_FORMATS, to_input, train_epoch
+from trainable.loop import DTYPES, MEMORY_FORMATS, to_input
 from trainable.optimizers import build_optimizer
 from trainable.step_plan import measure_step_plan, name_step, pick_device
+from trainable.trainer import Trainer
 
 NUM_CORES = len(os.sched_getaffinity(0))
 NUM_DRAWN = 256  # different pictures; beyond them files are listed several times
@@ -115,24 +116,12 @@ class PlainStep:
 
 
 def run_ours(config: TrialConfig, plan: StepPlan, pixels: Tensor, labels: Tensor, device: torch.device) -> RunEpoch:
-    model = build_model(config, 2).to(device)
-    optimizer = build_optimizer(model, config)
+    trainer = Trainer(build_model(config, 2), config, max_epochs=1, device=device, plan=plan)
+    trainer.lr_at = lambda _: config.learning_rate
     epochs = itertools.count(1)
 
     def run_epoch() -> int:
-        result = train_epoch(
-            model,
-            pixels,
-            labels,
-            optimizer=optimizer,
-            lr_at=lambda _: config.learning_rate,
-            plan=plan,
-            config=config,
-            epoch=next(epochs),
-            seed=0,
-            device=device,
-        )
-        return result.num_images
+        return trainer.train_epoch(pixels, labels, next(epochs)).num_images
 
     return run_epoch
 

@@ -29,9 +29,9 @@ from trainable.architectures import build_model
 from trainable.config import TrialConfig
 from trainable.images.batches import take_rows
 from trainable.images.cache import open_pixels
-from trainable.loop import DTYPES, MEMORY_FORMATS, to_input, train_epoch
-from trainable.optimizers import build_lr_schedule, build_optimizer
+from trainable.loop import DTYPES, MEMORY_FORMATS, to_input
 from trainable.step_plan import measure_step_plan, pick_device
+from trainable.trainer import Trainer
 from trainable.worker_memory import keep_freed_memory
 
 
@@ -45,8 +45,8 @@ def compare(net: str, image_size: int, *, num_images: int, batch_size: int, num_
         np.save(file, np.random.default_rng(0).integers(0, 256, (num_images, image_size, image_size), dtype=np.uint8))
         pixels = take_rows(open_pixels(file), np.ones(num_images, dtype=bool), device)
         labels = (torch.arange(num_images) % 2).to(device)
-        model = build_model(config, 2).to(device)
-        optimizer = build_optimizer(model, config)
+        trainer = Trainer(build_model(config, 2), config, max_epochs=2 * num_rounds, device=device, plan=plan)
+        model, optimizer = trainer.model, trainer.optimizer
         in_place = to_input(pixels[:batch_size]).contiguous(memory_format=MEMORY_FORMATS[plan.memory_format])
         targets = labels[:batch_size]
 
@@ -63,18 +63,7 @@ def compare(net: str, image_size: int, *, num_images: int, batch_size: int, num_
                 torch.cuda.synchronize(device)
 
         def run_epoch(epoch: int) -> None:
-            train_epoch(
-                model,
-                pixels,
-                labels,
-                optimizer=optimizer,
-                lr_at=build_lr_schedule(config, 2 * num_rounds),
-                plan=plan,
-                config=config,
-                epoch=epoch,
-                seed=0,
-                device=device,
-            )
+            trainer.train_epoch(pixels, labels, epoch)
 
         rates: dict[str, list[float]] = {"bare": [], "pipeline": []}
         for number in range(-1, num_rounds):

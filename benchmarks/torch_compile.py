@@ -3,7 +3,7 @@
     python benchmarks/torch_compile.py
     python benchmarks/torch_compile.py --nets small_cnn --image-size 32 --batch-size 8 --steps 4
 
-For each net, in the plan measured for it: epochs of `train_epoch` without and with `torch.compile`, in turns.
+For each net, in the plan measured for it: epochs of `Trainer.train_epoch` without and with `torch.compile`, in turns.
 `compile_s` is by how much the first epochs of a compiled net last longer than later ones, with an empty cache of
 compiled code; `recompile_s` the same for a new net in the same process, with that cache: what the second trial of a
 net pays on a node. `images_to_pay` counts the images after which the gain has paid for each, null where there is none.
@@ -40,9 +40,8 @@ from torch import Tensor
 
 from trainable.architectures import build_model
 from trainable.config import StepPlan, TrialConfig
-from trainable.loop import train_epoch
-from trainable.optimizers import build_optimizer
 from trainable.step_plan import measure_step_plan, name_step, pick_device
+from trainable.trainer import Trainer
 from trainable.worker_memory import keep_freed_memory
 
 NUM_CORES = len(os.sched_getaffinity(0))
@@ -55,25 +54,13 @@ def start_trial(
     config: TrialConfig, plan: StepPlan, pixels: Tensor, labels: Tensor, *, is_compiled: bool
 ) -> Callable[[], float]:
     """A new net in training: each call trains an epoch and gives its seconds."""
-    model = build_model(config, 2).to(pixels.device)
-    compiled = torch.compile(model) if is_compiled else None
-    optimizer = build_optimizer(model, config)
+    model = build_model(config, 2)
+    trainer = Trainer(model, config, max_epochs=1, device=pixels.device, plan=plan, compile=is_compiled)
+    trainer.lr_at = lambda _: config.learning_rate
     epochs = itertools.count(FIRST_EPOCH)
 
     def run_epoch() -> float:
-        return train_epoch(
-            model,
-            pixels,
-            labels,
-            optimizer=optimizer,
-            lr_at=lambda _: config.learning_rate,
-            plan=plan,
-            config=config,
-            epoch=next(epochs),
-            seed=0,
-            device=pixels.device,
-            compiled=compiled,
-        ).seconds
+        return trainer.train_epoch(pixels, labels, next(epochs)).seconds
 
     return run_epoch
 

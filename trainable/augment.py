@@ -1,18 +1,65 @@
-"""Augmentation: one strength scales rotation, shift, shear, zoom and flip, in one resampling of the batch."""
+"""Augmentation of batches on the trial's device: every transform, and the geometric ones in one resampling"""
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from trainable.intensity import cut_out, jitter_intensity
+from trainable.loop import derive_seed
+from trainable.mixing import mix_batch
+
+if TYPE_CHECKING:
+    from trainable.config import TrialConfig
 
 MAX_ROTATION = math.radians(20)
 MAX_SHIFT = 0.1  # of the picture's side
 MAX_SHEAR = math.radians(10)
 MAX_ZOOM = 0.15
 MAX_FLIP_CHANCE = 0.5  # reached at half strength
+
+_MOVES, _GREY_LEVELS, _MIXING = 2, 100, 101  # streams of random numbers; those from 3 on are dropout's, by rank
+
+
+class Augmentation:
+    """All the random transforms of one epoch by `config`, drawn from (`seed`, `epoch`) on `device`."""
+
+    def __init__(self, config: TrialConfig, *, num_classes: int, seed: int, epoch: int, device: torch.device) -> None:
+        self._config = config
+        self._num_classes = num_classes
+        self._moves, self._grey_levels = (
+            torch.Generator(device=device).manual_seed(derive_seed(seed, epoch, stream))
+            for stream in (_MOVES, _GREY_LEVELS)
+        )
+        self._mixing = np.random.default_rng([seed, epoch, _MIXING])
+
+    def __call__(self, images: Tensor, targets: Tensor, part: slice) -> tuple[Tensor, Tensor]:
+        """Transform normalised images (n, 1, S, S), which are a `part` of a batch with `targets` int64 (N,).
+
+        Returns them with their targets: int64 (n,), or shares of the classes float (n, num_classes) where images of
+        a part are mixed.
+        """
+        config, num_drawn, targets_of_part = self._config, len(targets), targets[part]
+        images = augment(images, config.augmentation, self._moves, part=part, num_drawn=num_drawn)
+        images = jitter_intensity(images, config.intensity, self._grey_levels, part=part, num_drawn=num_drawn)
+        images = cut_out(images, config.cutout, self._grey_levels, part=part, num_drawn=num_drawn)
+        if config.mixup == config.cutmix == 0:
+            return images, targets_of_part
+        return mix_batch(
+            images,
+            targets_of_part,
+            num_classes=self._num_classes,
+            mixup=config.mixup,
+            cutmix=config.cutmix,
+            rng=self._mixing,
+            part=part,
+            num_drawn=num_drawn,
+        )
 
 
 def augment(

@@ -50,8 +50,10 @@ def _check_range(name: str, value: float, low: float, high: float) -> None:
 class TrialConfig:
     """One configuration: the hyperparameters drawn for one trial.
 
-    `learning_rate` is the peak of the `lr_schedule`. `augmentation` is one strength in [0, 1] that scales
-    every transform of `augment.py`. The `cnn_*` entries are read by the architecture `small_cnn` alone,
+    `learning_rate` is the peak of the `lr_schedule`. `augmentation` is one strength in [0, 1] that scales every
+    geometric transform of `augment.py`, `intensity` one that scales those of grey levels (window, gamma, noise, blur),
+    `cutout` the largest side of a square cut out, as a share of the image's; `mixup` and `cutmix` are parameters of
+    their Beta distributions; 0 switches each off. The `cnn_*` entries are read by the architecture `small_cnn` alone,
     `momentum` by sgd and rmsprop alone. Which layers train, and when, say `unfreezing`, `unfrozen_layers` and the
     fractions of max_epochs `unfreeze_at` and `unfreeze_more_at` (`fine_tuning.count_trained`); `layer_lr_decay` is
     the stem's learning rate as a share of the head's. `pooling` is that of the last feature map (`grid`, of 4 x 4
@@ -66,6 +68,10 @@ class TrialConfig:
     lr_schedule: str = "one_cycle"
     batch_size: int = 32
     augmentation: float = 0.3
+    intensity: float = 0.0
+    cutout: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
     dropout: float = 0.0
     label_smoothing: float = 0.0
     class_weighting: bool = False
@@ -91,6 +97,10 @@ class TrialConfig:
         _check_range("momentum", self.momentum, 0, 1)
         _check_range("batch_size", self.batch_size, 1, 65536)
         _check_range("augmentation", self.augmentation, 0, 1)
+        _check_range("intensity", self.intensity, 0, 1)
+        _check_range("cutout", self.cutout, 0, 1)
+        _check_range("mixup", self.mixup, 0, 8)
+        _check_range("cutmix", self.cutmix, 0, 8)
         _check_range("dropout", self.dropout, 0, 0.99)
         _check_range("label_smoothing", self.label_smoothing, 0, 0.99)
         _check_range("cnn_depth", self.cnn_depth, 1, 8)

@@ -19,8 +19,8 @@ from trainable.worker_memory import WorkerMemory, keep_freed_memory
 if TYPE_CHECKING:
     from trainable.config import StepPlan, TrialConfig
     from trainable.images.prepare import TrainingData
+    from trainable.process_group import ProcessGroup
     from trainable.task import TrialTask
-    from trainable.team import Team
     from trainable.train import EpochReport
 
 GRACE_S = 10.0
@@ -39,10 +39,10 @@ class Rank:
         self.memory = WorkerMemory()
 
     def join(self, rank: int, meeting_file: str) -> None:
+        from trainable.process_group import join_process_group
         from trainable.step_plan import pick_device
-        from trainable.team import join_team
 
-        self.team = join_team(rank, self.task.settings.num_ranks, Path(meeting_file), pick_device())
+        self.process_group = join_process_group(rank, self.task.settings.num_ranks, Path(meeting_file), pick_device())
 
     def begin(self, config: TrialConfig, data: TrainingData, plan: StepPlan) -> None:
         """Make ready for a trial as rank 0 does; the clock and the checkpoints are rank 0's."""
@@ -55,7 +55,7 @@ class Rank:
             plan=plan,
             weights=self.task.weights.get(config.architecture),
             source=self.task.sources.get(config.architecture),
-            team=self.team,
+            process_group=self.process_group,
         )
 
     def train_epoch(self) -> None:
@@ -98,23 +98,23 @@ class OtherRanks:
         self.task = ray.put(task)
         self.size = task.settings.num_ranks
         self.actors: list[Any] = []
-        self.team: Team | None = None
+        self.process_group: ProcessGroup | None = None
         self.folder: str | None = None
         self._start()
 
-    def begin(self, config: TrialConfig, data: TrainingData, plan: StepPlan) -> Team:
+    def begin(self, config: TrialConfig, data: TrainingData, plan: StepPlan) -> ProcessGroup:
         """Let all ranks begin a trial. Returns rank 0's place among them."""
         if not self.actors:
             self._start()
-        if self.team is None:
+        if self.process_group is None:
             try:
-                self.team = self._meet()
+                self.process_group = self._meet()
             except Exception:
                 self.close()
                 raise
         for actor in self.actors:
             actor.begin.remote(config, data, plan)
-        return self.team
+        return self.process_group
 
     def train_epoch(self, reports: Generator[EpochReport]) -> EpochReport:
         """Rank 0's next report, while the others train the same epoch.
@@ -155,12 +155,12 @@ class OtherRanks:
 
     def close(self) -> None:
         """End the other ranks, whatever they are doing."""
-        from trainable.team import abort_team, leave_team
+        from trainable.process_group import abort_process_group, leave_process_group
 
         self._kill()
-        abort_team()
-        leave_team()
-        self.team = None
+        abort_process_group()
+        leave_process_group()
+        self.process_group = None
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -173,26 +173,26 @@ class OtherRanks:
             actor = ray.remote(Rank).options(scheduling_strategy=place, **share).remote(self.task)
             self.actors.append(actor)
 
-    def _meet(self) -> Team:
+    def _meet(self) -> ProcessGroup:
+        from trainable.process_group import join_process_group
         from trainable.step_plan import pick_device
-        from trainable.team import join_team
 
         ray.get([actor.__ray_ready__.remote() for actor in self.actors])  # nobody waits for one that cannot start
         self.folder = tempfile.mkdtemp(prefix="ctsearch-ranks-")  # NCCL looks into it now and then
         file = Path(self.folder) / "meeting"
         joins = [actor.join.remote(rank, str(file)) for rank, actor in enumerate(self.actors, 1)]
-        team = join_team(0, self.size, file, pick_device())
+        process_group = join_process_group(0, self.size, file, pick_device())
         ray.get(joins)
-        return team
+        return process_group
 
     def _watch(self, work: list[Any], failures: list[Exception]) -> None:
         """Where one fails, nobody may go on waiting for it."""
-        from trainable.team import abort_team
+        from trainable.process_group import abort_process_group
 
         failures += wait_for_failures(work)
         if failures:
             self._kill()
-            abort_team()
+            abort_process_group()
 
     def _kill(self) -> None:
         actors, self.actors = self.actors, []

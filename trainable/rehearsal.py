@@ -1,19 +1,20 @@
-"""A net that trains on made-up pictures, so that what a step costs is known before a real one."""
+"""A model that trains on random images, so that what a step costs is known before a real one"""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import torch
 
 from trainable.architectures import build_model
 from trainable.config import StepPlan, TrialConfig
-from trainable.loop import EpochResult, train_epoch
-from trainable.optimizers import build_optimizer
+from trainable.trainer import EpochResult, Trainer
 
 LEARNING_RATE = 1e-9  # the weights stay what they are, for all that is measured one after another
 
 
 class Rehearsal:
-    """The net of `config` with its optimizer, and `num_images` uint8 pictures of noise, on `device`.
+    """The model of `config`, all its layers in training, and `num_images` uint8 images of noise, on `device`.
 
     Draws from torch's generator, as does every epoch. `source` is that of `build_model`.
     """
@@ -21,24 +22,14 @@ class Rehearsal:
     def __init__(
         self, config: TrialConfig, *, image_size: int, num_images: int, device: torch.device, source: str | None = None
     ) -> None:
-        self.config = config
-        self.device = device
         self.pixels = torch.randint(0, 256, (num_images, image_size, image_size), dtype=torch.uint8, device=device)
         self.labels = torch.arange(num_images, device=device) % 2
-        self.model = build_model(config, 2, source=source).to(device)
-        self.optimizer = build_optimizer(self.model, config)
+        model = build_model(config, 2, source=source)
+        self.trainer = Trainer(model, replace(config, unfreezing="all"), max_epochs=1, device=device)
+        self.trainer.lr_at = lambda _: LEARNING_RATE
 
     def train(self, plan: StepPlan) -> EpochResult:
         """One epoch, as a trial has it."""
-        return train_epoch(
-            self.model,
-            self.pixels,
-            self.labels,
-            optimizer=self.optimizer,
-            lr_at=lambda _: LEARNING_RATE,
-            plan=plan,
-            config=self.config,
-            epoch=1,
-            seed=0,
-            device=self.device,
-        )
+        self.trainer.plan = plan
+        self.trainer.micro_batch = None
+        return self.trainer.train_epoch(self.pixels, self.labels, 1)

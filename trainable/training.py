@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 from trainable.checkpoint import CheckpointStore
 from trainable.checkpoint_writer import CheckpointWriter
+from trainable.process_group import SINGLE
 from trainable.run_log import RunLog
 from trainable.task import locate_trial
-from trainable.team import ALONE
 from trainable.train import train
 
 if TYPE_CHECKING:
     from trainable.config import StepPlan, TrialConfig
     from trainable.images.prepare import TrainingData
+    from trainable.process_group import ProcessGroup
     from trainable.task import TrialTask
-    from trainable.team import Team
     from trainable.train import EpochReport
 
 
@@ -38,7 +38,7 @@ class Training:
         plan: StepPlan,
         node_dir: Path,
         run_id: str | None,
-        team: Team = ALONE,
+        process_group: ProcessGroup = SINGLE,
     ) -> None:
         settings = task.settings
         store = CheckpointStore(locate_trial(task.trials_uri, number))
@@ -54,7 +54,7 @@ class Training:
             weights=task.weights.get(config.architecture),
             source=task.sources.get(config.architecture),
             checkpoints=self.writer,
-            team=team,
+            process_group=process_group,
         )
 
     def log(self, report: EpochReport) -> int:

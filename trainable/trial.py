@@ -91,6 +91,7 @@ class Trial(tune.Trainable):
             epoch=report.epoch,
             value=report.value,
             finished=report.finished,
+            standard_error=report.metrics["val_se"],
             metrics=report.metrics,
             began_at_s=ended_at_s - report.metrics["epoch_s"],
             ended_at_s=ended_at_s,
@@ -127,8 +128,8 @@ class Trial(tune.Trainable):
             self.closing_log.close()
 
     def _begin(self) -> Training:
+        from trainable.process_group import SINGLE
         from trainable.step_plan import measure_step_plan, name_step, pick_device
-        from trainable.team import ALONE
         from trainable.training import Training
 
         task, data, number = self.task, self.task.data, self.config["number"]
@@ -153,10 +154,10 @@ class Trial(tune.Trainable):
                 )
         with self._timed("pixels"):
             data = replace(data, pixels_path=bring_pixels(data.pixels_path, self.node_dir, task.pixels_server))
-        team = ALONE
+        process_group = SINGLE
         if self.others is not None:
             with self._timed("the other ranks"):
-                team = self.others.begin(config, data, self.plan)
+                process_group = self.others.begin(config, data, self.plan)
         return Training(
             task,
             number,
@@ -165,7 +166,7 @@ class Trial(tune.Trainable):
             plan=self.plan,
             node_dir=self.node_dir,
             run_id=self.config["run_id"],
-            team=team,
+            process_group=process_group,
         )
 
     def _tag_memory(self, report: EpochReport) -> dict[str, str]:

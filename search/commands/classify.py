@@ -60,7 +60,7 @@ def _walk(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
     if place in above:
         return
     try:
-        folders, files = list_folder(folder)
+        folders, files = list_folder(folder, refuse_loops=False)
     except OSError:
         yield folder  # to be read as a file, and refused with the reason
         return

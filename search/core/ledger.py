@@ -10,13 +10,15 @@ from typing import Any
 from search.core.events import Observer
 from search.core.stop import StopReason
 from trainable.report import Direction, Outcome, TrialFailure, TrialReport
+from trainable.smoothing import find_best
 
 
 @dataclass(kw_only=True)
 class TrialEntry:
     """What is known of one trial. The ledger alone changes it; `run_id` is set by who makes the run in MLflow.
 
-    `values` holds the validation metric by epoch (1-based), `best_epoch` that of the best one. `outcome` is None while
+    `values` holds the validation metric by epoch (1-based). A trial is known by `best_value`, the best mean of its last
+    epochs (trainable/smoothing.py), reached at `best_epoch`; both None before the first epoch. `outcome` is None while
     the trial runs or waits; `is_paused` says that it waits for a worker. `reports` are those of this session, until the
     trial has ended. `tags` are for its run, `best_bytes` is the size of its best checkpoint, `held_bytes` that of
     all its checkpoints, as far as this session has heard; `traceback` belongs to `error`.
@@ -27,6 +29,7 @@ class TrialEntry:
     run_id: str | None = None
     values: dict[int, float] = field(default_factory=dict)
     best_epoch: int | None = None
+    best_value: float | None = None
     outcome: Outcome | None = None
     is_paused: bool = False
     error: str | None = None
@@ -35,11 +38,6 @@ class TrialEntry:
     best_bytes: int = 0
     held_bytes: int = 0
     reports: dict[int, TrialReport] = field(default_factory=dict)
-
-    @property
-    def best_value(self) -> float | None:
-        """The value of the best epoch; None before the first."""
-        return None if self.best_epoch is None else self.values[self.best_epoch]
 
     @property
     def num_epochs(self) -> int:
@@ -61,7 +59,7 @@ class Ledger:
 
     def restore(self, entry: TrialEntry) -> None:
         """Enter a trial of an earlier session; nobody hears of it."""
-        entry.best_epoch = self.direction.best_epoch(entry.values)
+        self._find_best(entry)
         self.entries[entry.number] = entry
 
     def begin(self, number: int, params: Mapping[str, Any], run_id: str | None = None) -> TrialEntry:
@@ -84,7 +82,7 @@ class Ledger:
             return False
         entry.values[report.epoch] = report.value
         entry.reports[report.epoch] = report
-        entry.best_epoch = self.direction.best_epoch(entry.values)
+        self._find_best(entry)
         for observer in self.observers:
             observer.epoch_reported(entry, report)
         return True
@@ -133,6 +131,11 @@ class Ledger:
         """No trial runs any more."""
         for observer in self.observers:
             observer.search_ended(reason)
+
+    def _find_best(self, entry: TrialEntry) -> None:
+        if entry.values:
+            higher_is_better = self.direction is Direction.MAXIMIZE
+            entry.best_epoch, entry.best_value = find_best(entry.values, higher_is_better=higher_is_better)
 
     def best(self) -> TrialEntry | None:
         return next(iter(self.ranked()), None)

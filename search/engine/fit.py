@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,7 @@ def run_trials(
         plan.study, plan.space, ledger, plan.rule, num_slots=cluster.num_slots, num_trials=plan.num_trials
     )
     searcher.step_plans = plan.step_plans
+    searcher.exhausted = partial(plan.budget.stop.ask, StopReason.ALL_TRIALS)
     scheduler = Scheduler(ledger, searcher, cluster.place_trial)
     events = TuneEvents(ledger, plan.budget, scheduler, plan.read_best)
     events.levels = plan.levels

@@ -97,6 +97,7 @@ def train_here(entry: TrialEntry, task: TrialTask) -> Iterator[TrialReport]:
                 epoch=report.epoch,
                 value=report.value,
                 finished=report.finished,
+                standard_error=report.metrics["val_se"],
                 metrics=report.metrics,
                 began_at_s=ended_at_s - report.metrics["epoch_s"],
                 ended_at_s=ended_at_s,

@@ -1,4 +1,4 @@
-"""The only room that knows Optuna: the study as the record of a search, and Tune's searcher over it.
+"""With `sampling.py` the only file that knows Optuna: the study as the record of a search, and Tune's searcher over it.
 
 Ray's own `OptunaSearch` tells a stopped trial as complete and leaves a failed one running; this one does neither
 (see DESIGN.md, "Four outcomes").
@@ -7,9 +7,8 @@ Ray's own `OptunaSearch` tells a stopped trial as complete and leaves a failed o
 from __future__ import annotations
 
 import json
-import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from search.core.decisions import New, PastTrial, Resume, Rule
 from search.core.events import Observer
 from search.core.ledger import Ledger, TrialEntry
 from search.core.space import Space, configuration_of
+from search.engine.sampling import build_sampler
 from trainable.config import TrialConfig
 from trainable.report import Direction, Outcome, TrialReport
 from trainable.suggest import did_you_mean
@@ -55,15 +55,6 @@ def is_begun(trial: FrozenTrial) -> bool:
     return "params" in trial.user_attrs
 
 
-def build_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
-    """`tpe`: multivariate TPE over groups of hyperparameters that occur together; `random`: independent draws."""
-    if name == "random":
-        return optuna.samplers.RandomSampler(seed=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
-
-
 class Study(Observer):
     """The study in its journal file: what was tried, epoch by epoch, over all sessions of a search.
 
@@ -83,7 +74,7 @@ class Study(Observer):
         trials = self.trials()
         waiting = [trial for trial in trials if trial.state == TrialState.WAITING and not is_begun(trial)]
         self.num_wishes = sum(WISHED in trial.user_attrs for trial in waiting)  # asked for by a person
-        self.study.sampler = build_sampler(sampler, seed + len(trials))
+        self.study.sampler = build_sampler(sampler, seed + len(trials), self.paused)
         for trial in trials:
             if is_begun(trial) and trial.state == TrialState.WAITING:
                 self.storage.set_trial_state_values(trial._trial_id, state=TrialState.RUNNING)
@@ -268,7 +259,8 @@ class OptunaSearcher(Searcher):
 
     At most `num_slots` trials hold a worker, so that a decision is made when it can be carried out, with all that is
     known by then. `num_trials` may begin in all; None has no end. `step_plans` go to every trial. A trial that was
-    paused in this session is known to Tune: its number is put into `to_resume`, for the scheduler.
+    paused in this session is known to Tune: its number is put into `to_resume`, for the scheduler. `exhausted` is
+    called when nothing runs and nothing is left to do, be it that paused trials wait for ever.
     """
 
     def __init__(
@@ -282,6 +274,7 @@ class OptunaSearcher(Searcher):
         self.num_slots = num_slots
         self.num_trials = num_trials
         self.step_plans: dict[str, dict[str, str]] = {}
+        self.exhausted: Callable[[], object] = lambda: None
         self.to_resume: set[int] = set()
         self.to_stop: set[int] = set()  # trials that a person wants ended
         self.decided: list[New | Resume] = []
@@ -303,7 +296,10 @@ class OptunaSearcher(Searcher):
         if isinstance(decision, Resume) and decision.number not in self.study.paused:
             return None  # a person has ended it meanwhile
         if decision is None:
-            return None if self.study.live else Searcher.FINISHED
+            if self.study.live:
+                return None
+            self.exhausted()
+            return Searcher.FINISHED
         if isinstance(decision, Resume):
             begun = self.study.resume(decision.number)
             if begun.number in self._known:

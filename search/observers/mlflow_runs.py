@@ -10,6 +10,7 @@ from mlflow.exceptions import MlflowException
 
 from search.observers.outbox import TrackingError
 from trainable.report import Direction, Outcome
+from trainable.smoothing import find_best
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -83,13 +84,16 @@ class Runs:
             self.client.log_batch(run.info.run_id, params=missing[i : i + _MAX_BATCH], synchronous=True)
 
     def summarize(self, run_id: str, metric: str, direction: Direction) -> list[Metric]:
-        """Best value and epoch, from all that the server holds; the first of equals, as in training."""
+        """Best smoothed value and its epoch, from all that the server holds (trainable/smoothing.py)."""
         history = {entry.step: entry for entry in self.client.get_metric_history(run_id, metric)}
-        epoch = direction.best_epoch({step: entry.value for step, entry in history.items()})
-        if epoch is None or math.isnan(history[epoch].value):
+        if not history:
             return []
-        summary = {f"best_{metric}": history[epoch].value, "best_epoch": float(epoch)}
-        return [Metric(key, value, history[epoch].timestamp, epoch) for key, value in summary.items()]
+        values = {step: entry.value for step, entry in history.items()}
+        epoch, value = find_best(values, higher_is_better=direction is Direction.MAXIMIZE)
+        if math.isnan(value):
+            return []
+        summary = {f"best_{metric}": value, "best_epoch": float(epoch)}
+        return [Metric(key, number, history[epoch].timestamp, epoch) for key, number in summary.items()]
 
     def end(self, run_id: str, outcome: Outcome, tags: Mapping[str, str], metrics: list[Metric], now_ms: int) -> None:
         self.client.log_batch(run_id, metrics=metrics, tags=as_tags(tags), synchronous=True)

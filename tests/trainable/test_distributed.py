@@ -24,7 +24,7 @@ from search.cli import run
 from search.core.config import SearchConfig
 from search.engine.cluster import Cluster
 from search.engine.scheduler import Scheduler
-from tests.trainable.test_team import CONFIG
+from tests.trainable.test_process_group import CONFIG
 from tests.trainable.test_train import SETTINGS
 from tests.trainable.test_train import data as data  # the fixture
 from trainable.config import TrialConfig

@@ -59,8 +59,7 @@ def test_frozen_layers_keep_weights_and_statistics_and_are_thawed_again() -> Non
     torch.manual_seed(0)
     model = build_model(SMALL, 2)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    frozen = freeze_layers(model, 2)
-    train_once(SMALL, 1, model, frozen=frozen)
+    train_once(replace(SMALL, unfreezing="last", unfrozen_layers=2), 1, model)
     changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     assert {name.rsplit(".", 1)[0] for name in changed} == {"features.8", "features.9", "classifier.1"}
     assert freeze_layers(model, 100) == []

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from trainable.architectures import GREY_MEAN, GREY_STD, build_model
 from trainable.config import StepPlan, TrialConfig
-from trainable.loop import EpochResult, derive_seed, evaluate, to_input, train_epoch
-from trainable.optimizers import build_optimizer
+from trainable.loop import derive_seed, evaluate, to_input
+from trainable.trainer import EpochResult, Trainer
 
 CPU = torch.device("cpu")
 CONFIG = TrialConfig(architecture="small_cnn", batch_size=8, cnn_filters=4, dropout=0.2)
@@ -28,25 +28,30 @@ def draw_pictures(num: int = 33, size: int = 24) -> tuple[Tensor, Tensor]:
 
 
 def train_once(
-    config: TrialConfig = CONFIG, num_epochs: int = 1, model: nn.Module | None = None, **options: Any
+    config: TrialConfig = CONFIG,
+    num_epochs: int = 1,
+    model: nn.Module | None = None,
+    *,
+    lr_at: Callable[[float], float] | None = None,
+    micro_batch: int | None = None,
+    check_time: Callable[[], None] | None = None,
+    **options: Any,
 ) -> tuple[nn.Module, EpochResult]:
-    torch.manual_seed(0)
-    model = model or build_model(config, 2)
-    pixels, labels = draw_pictures()
-    optimizer = build_optimizer(model, config)
-    arguments: dict[str, Any] = {"plan": StepPlan(), "seed": 0, "lr_at": lambda _: config.learning_rate}
+    """The model as trained, not averaged, and the last epoch's result."""
+    trainer = start_training(config, model, **options)
+    trainer.lr_at = lr_at or trainer.lr_at
+    trainer.micro_batch = micro_batch
     for epoch in range(1, num_epochs + 1):
-        result = train_epoch(
-            model,
-            pixels,
-            labels,
-            optimizer=optimizer,
-            config=config,
-            epoch=epoch,
-            device=CPU,
-            **(arguments | options),
-        )
-    return model, result
+        result = trainer.train_epoch(*draw_pictures(), epoch, check_time=check_time)
+    return trainer.model, result
+
+
+def start_training(config: TrialConfig = CONFIG, model: nn.Module | None = None, **options: Any) -> Trainer:
+    """At a constant learning rate."""
+    torch.manual_seed(0)
+    trainer = Trainer(model or build_model(config, 2), config, max_epochs=10, device=CPU, **options)
+    trainer.lr_at = lambda _: config.learning_rate
+    return trainer
 
 
 def states_are_equal(first: nn.Module, second: nn.Module) -> bool:

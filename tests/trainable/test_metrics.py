@@ -106,3 +106,13 @@ def test_resamples_of_one_class_are_left_out() -> None:
     assert intervals["auc"] == (1.0, 1.0)
     one_class = bootstrap_intervals(np.zeros(2, int), probabilities, np.arange(2), 1, num_resamples=50)
     assert np.isnan(one_class["auc"]).all()
+
+
+def draw_patients(num_patients: int, seed: int, slices_each: int = 4) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels, probabilities and groups where half of a score's variance is the patient's."""
+    rng = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(num_patients), slices_each)
+    labels = rng.integers(0, 2, num_patients)[groups]
+    logits = 1.2 * labels + rng.normal(size=num_patients)[groups] * 0.7 + rng.normal(size=len(groups)) * 0.7
+    positive = 1 / (1 + np.exp(0.6 - logits))
+    return labels, np.stack([1 - positive, positive], axis=1), groups

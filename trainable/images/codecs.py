@@ -1,8 +1,8 @@
 """Codecs of compressed DICOM frames beyond those that pydicom finds by itself, and a look into a frame before decoding.
 
 A plugin of pydicom (https://pydicom.github.io/pydicom/stable/guides/plugin_table.html): imagecodecs decodes JPEG
-Lossless, 12-bit JPEG, JPEG-LS and HTJ2K. GDCM would too, but ends the process at a damaged frame; pylibjpeg-libjpeg
-is under the GPL.
+Lossless, 12-bit JPEG, JPEG-LS, JPEG 2000 and HTJ2K. GDCM would too, but ends the process at a damaged frame;
+pylibjpeg-libjpeg is under the GPL; Pillow keeps other threads waiting at JPEG 2000, and takes no deep colours of it.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ DECODER_DEPENDENCIES = dict.fromkeys(
         uid.JPEGLosslessSV1,
         uid.JPEGLSLossless,
         uid.JPEGLSNearLossless,
+        uid.JPEG2000Lossless,
+        uid.JPEG2000,
         uid.HTJ2KLossless,
         uid.HTJ2KLosslessRPCL,
         uid.HTJ2K,
@@ -69,6 +71,8 @@ def _decode_frame(frame: bytes, runner: DecodeRunner) -> bytes:
     runner.set_option("bits_allocated", 8 * pixels.itemsize)
     if pixels.ndim == 3:
         runner.set_option("planar_configuration", 0)
+    if runner.photometric_interpretation in ("YBR_ICT", "YBR_RCT"):  # JPEG 2000's own, taken back by its decoder
+        runner.set_option("photometric_interpretation", "RGB")
     return pixels.tobytes()
 
 
@@ -82,7 +86,7 @@ def check_frame(frame: bytes, syntax: str, *, width: int, height: int) -> None:
         found = header and header[:2]
     elif syntax in DECODER_DEPENDENCIES or syntax == uid.JPEGBaseline8Bit:
         found = read_jpeg_size(frame)
-        if b"\xff\xd9" not in frame[-16:]:
+        if b"\xff\xd9" not in frame:  # which coded pixels cannot hold
             raise ValueError("its compressed pixels end before their end marker; copy the file again")
     else:
         return

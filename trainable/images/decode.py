@@ -201,6 +201,8 @@ def _naming(source: Path | bytes) -> Iterator[None]:
         raise
     except Exception as error:  # fed a damaged file, decoders raise nearly anything
         name = f"a picture of {len(source)} bytes" if isinstance(source, bytes) else show_name(source)
-        kind = NotASliceError if isinstance(error, NotASliceError) else BadImageError
         reason = show_text(str(error) or type(error).__name__)
-        raise kind(f"{name}: {reason if len(reason) <= _MAX_REASON else f'{reason[:_MAX_REASON]}...'}") from error
+        if isinstance(error, NotASliceError):
+            raise NotASliceError(reason, name=name) from error
+        shortened = reason if len(reason) <= _MAX_REASON else f"{reason[:_MAX_REASON]}..."
+        raise BadImageError(f"{name}: {shortened}") from error

@@ -65,7 +65,7 @@ def parse(data: bytes) -> DicomFile:
     if reason := find_reason_to_leave_out(dataset):
         raise NotASliceError(reason)
     if not any(keyword in dataset for keyword in PIXEL_KEYWORDS):
-        raise NotASliceError("a DICOM file without pixel data; leave it out")
+        raise NotASliceError("a DICOM file without pixel data")
     samples = read_integer(dataset, "SamplesPerPixel", 1)
     photometric = str(dataset.get("PhotometricInterpretation") or ("MONOCHROME2" if samples == 1 else ""))
     dataset.PhotometricInterpretation = photometric

@@ -35,14 +35,14 @@ def find_reason_to_leave_out(dataset: pydicom.Dataset) -> str | None:
     """Why a file is none to classify: a report, contours, a localizer, a screenshot; None where it may be one."""
     modality = read_word(dataset, "Modality")
     if modality in _NO_IMAGES:
-        return f"{_NO_IMAGES[modality]} (Modality {modality}), not an image; leave it out"
+        return f"{_NO_IMAGES[modality]} (Modality {modality}), not an image"
     image_type = [str(word).strip().upper() for word in as_list(dataset.get("ImageType"))]
     if any(word in ("LOCALIZER", "SCOUT", "TOPOGRAM") for word in image_type):
-        return "a localizer (its ImageType says so), not a slice; leave it out"
+        return "a localizer (its ImageType says so), not a slice"
     if is_secondary_capture(dataset):
         drawn = any("SCREEN" in word or "DOSE" in word for word in image_type)
         if drawn or (modality in _VOLUMETRIC and not read_rescale(dataset, 0).is_hounsfield):
-            return "a secondary capture (a screenshot or a report), not a slice as it was scanned; leave it out"
+            return "a secondary capture (a screenshot or a report), not a slice as it was scanned"
     if str(dataset.get("SOPClassUID") or "") == _DICOMDIR:
-        return "a DICOMDIR, the table of contents of other files; leave it out"
+        return "a DICOMDIR, the table of contents of other files"
     return None

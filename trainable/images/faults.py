@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -11,7 +13,20 @@ class BadImageError(ValueError):
 
 
 class NotASliceError(BadImageError):
-    """A file that is in order but holds no slice, such as a localizer or a report: to be left out and counted."""
+    """A file that is in order but holds no slice, such as a localizer or a report: to be left out and counted.
+
+    `reason` is the message without the file's name.
+    """
+
+    def __init__(self, reason: str, *, name: str = "") -> None:
+        super().__init__(f"{name}: {reason}" if name else reason)
+        self.reason = reason
+
+
+def count_left_out(errors: Iterable[NotASliceError]) -> list[str]:
+    """A line for each reason why files hold no slice, with how many do, the most frequent first."""
+    counts = Counter(error.reason for error in errors)
+    return [f"{count} files are left out: {reason}" for reason, count in counts.most_common()]
 
 
 def show_text(text: str) -> str:

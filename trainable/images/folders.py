@@ -20,8 +20,11 @@ _EXTRA_SUFFIXES = {
 _VOLUME_SUFFIXES = (".nii", ".nii.gz")
 
 
-def list_folder(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The folders and the files of a folder, sorted by name, without hidden ones and well-known extras."""
+def list_folder(folder: Path, *, refuse_loops: bool = True) -> tuple[list[Path], list[Path]]:
+    """The folders and the files of a folder, sorted by name, without hidden ones and well-known extras.
+
+    Raises ValueError for a link to a folder that holds it; without `refuse_loops` it is listed.
+    """
     folders: list[Path] = []
     files: list[Path] = []
     with os.scandir(folder) as entries:
@@ -31,7 +34,7 @@ def list_folder(folder: Path) -> tuple[list[Path], list[Path]]:
             if not entry.is_dir():
                 if Path(entry.name).suffix.lower() not in _EXTRA_SUFFIXES:
                     files.append(folder / entry.name)
-            elif entry.is_symlink() and _leads_up(folder / entry.name):
+            elif refuse_loops and entry.is_symlink() and _leads_up(folder / entry.name):
                 raise ValueError(f"{folder / entry.name} is a link to a folder that holds it; remove it")
             else:
                 folders.append(folder / entry.name)

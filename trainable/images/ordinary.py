@@ -142,6 +142,8 @@ def _read_odd_tiff(data: bytes) -> Deep:
     try:
         file.seek(tags.next)
         tags.load(file)
+        if tags.next:
+            raise ValueError("several frames in one TIFF file; write each as a file of its own")
         return read_deep_tiff(data, tags)
     except Exception as error:  # of a damaged file, nearly anything
         raise ValueError(f"a TIFF that cannot be read: {error or type(error).__name__}") from error

@@ -44,13 +44,13 @@ def read_places(path: Path) -> list[Place]:
     """
     with open_file(path) as file:
         if not is_dicom(file.read(START_BYTES)):
-            raise NotASliceError("no DICOM file; leave it out")
+            raise NotASliceError("no DICOM file")
         file.seek(0)
         dataset = read_headers(file, with_pixels=False)
     if reason := find_reason_to_leave_out(dataset):
         raise NotASliceError(reason)
     if "Rows" not in dataset or "Columns" not in dataset:
-        raise NotASliceError("a DICOM file without pixel data; leave it out")
+        raise NotASliceError("a DICOM file without pixel data")
     num_frames = max(1, read_integer(dataset, "NumberOfFrames", 1))
     number = read_integer(dataset, "InstanceNumber", -1)
     patient = str(dataset.get("PatientID") or "").strip() or None

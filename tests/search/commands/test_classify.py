@@ -283,18 +283,23 @@ def _cut_state(folder: Path) -> None:
 
 
 def _change_facts(folder: Path, **facts: object) -> None:
-    record = json.loads((folder / "best.json").read_text())
-    record["facts"] |= facts
-    (folder / "best.json").write_text(json.dumps(record))
+    loaded = CheckpointStore(folder).load("best")
+    assert loaded is not None
+    CheckpointStore(folder).save("best", loaded[0], loaded[1] | facts)
+
+
+def _overwrite_record(folder: Path, text: str) -> None:
+    for name in ("best.json", "best.good.json"):
+        (folder / name).write_text(text)
 
 
 @pytest.mark.parametrize(
     ("harm", "reason"),
     [
         (_cut_state, "the `best` checkpoint in .* is damaged"),
-        (lambda folder: (folder / "best.json").write_text('{"file": '), "is no `best` checkpoint"),
-        (lambda folder: (folder / "best.json").write_text('{"epoch": 3}'), "is no `best` checkpoint"),
-        (lambda folder: (folder / "best.json").write_text("[1]"), "is no `best` checkpoint"),
+        (lambda folder: _overwrite_record(folder, '{"file": '), "is no `best` checkpoint"),
+        (lambda folder: _overwrite_record(folder, '{"epoch": 3}'), "is no `best` checkpoint"),
+        (lambda folder: _overwrite_record(folder, "[1]"), "is no `best` checkpoint"),
         (lambda folder: _change_facts(folder, config={"architecture": "no_such"}), "cannot be used: .*no_such"),
         (lambda folder: _change_facts(folder, config=3), "cannot be used: "),
         (lambda folder: _change_facts(folder, config={"architecture": "resnet18"}), "cannot be used: .*state_dict"),

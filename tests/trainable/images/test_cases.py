@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import needs
 from tests.conftest import ROOT
 from trainable.images.explain_data import explain_data
 from trainable.images.prepare import PreparedData, prepare_data
@@ -107,8 +108,7 @@ READ_ONLY = {
 
 @pytest.fixture(scope="module")
 def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if not CASES.is_dir():
-        pytest.skip("shared/cases is not here")
+    needs.shared(CASES)
     folder = tmp_path_factory.mktemp("cases")
     subprocess.run([sys.executable, CASES / "make_cases.py", folder], check=True, capture_output=True)
     return folder

@@ -25,6 +25,7 @@ from pydicom.uid import (
 from tests.trainable.images.dicom_files import ENHANCED_CT, HU, LUNG_GREYS, SECONDARY_CAPTURE, build, item, pack, save
 from trainable.images.content import decode_content
 from trainable.images.decode import BadImageError, NotASliceError, decode
+from trainable.images.faults import count_left_out
 from trainable.images.scales import Scale
 from trainable.images.windows import LUNG
 
@@ -296,8 +297,10 @@ def test_a_damaged_frame_is_refused_in_one_line(frame: Callable[[bytes], bytes],
     ],
 )
 def test_what_holds_no_slice_is_told_apart_from_what_is_damaged(headers: dict[str, Any], reason: str) -> None:
-    with pytest.raises(NotASliceError, match=reason):
+    with pytest.raises(NotASliceError, match=reason) as caught:
         decode(save(build(HU + 2000, **headers)))
+    assert str(caught.value).endswith(f": {caught.value.reason}")
+    assert count_left_out([caught.value] * 3) == [f"3 files are left out: {caught.value.reason}"]
 
 
 def test_a_radiograph_that_was_stored_as_a_secondary_capture_is_taken() -> None:

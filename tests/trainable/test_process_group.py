@@ -14,16 +14,19 @@ import torch
 from torch import Tensor, nn
 
 from tests.trainable.squares import make_squares
+from tests.trainable.test_loop import draw_pictures
 from tests.trainable.test_train import SETTINGS as SMALLER
 from tests.trainable.test_train import curve
+from trainable.architectures import build_model
 from trainable.checkpoint import CheckpointStore
 from trainable.checkpoint_writer import CheckpointWriter
 from trainable.config import StepPlan, TrialConfig
 from trainable.images.batches import draw_batches
 from trainable.images.prepare import TrainingData
 from trainable.micro_batches import sum_gradients
-from trainable.team import ALONE, Team, join_team
+from trainable.process_group import SINGLE, ProcessGroup, join_process_group
 from trainable.train import EpochReport, train
+from trainable.trainer import Trainer
 
 SIZE = 2
 SETTINGS = replace(SMALLER, image_size=32)
@@ -32,12 +35,12 @@ CONFIG = TrialConfig(
 )
 WITHOUT_NORM = replace(CONFIG, cnn_norm=False)
 
-team = ALONE
+process_group = SINGLE
 
 
 def join(rank: int, meeting_file: Path) -> None:
-    global team
-    team = join_team(rank, SIZE, meeting_file, torch.device("cpu"))
+    global process_group
+    process_group = join_process_group(rank, SIZE, meeting_file, torch.device("cpu"))
 
 
 def train_here(
@@ -46,8 +49,8 @@ def train_here(
     """The reports of `num_epochs` epochs, or of all, and the weights at their end, which rank 0 alone keeps."""
     settings = options.pop("settings", replace(SETTINGS, max_epochs=3))
     store = CheckpointStore(folder)
-    checkpoints = CheckpointWriter(store, 0.0) if team.rank == 0 else None
-    reports = train(config, settings, data, checkpoints=checkpoints, team=team, **options)
+    checkpoints = CheckpointWriter(store, 0.0) if process_group.rank == 0 else None
+    reports = train(config, settings, data, checkpoints=checkpoints, process_group=process_group, **options)
     found = list(reports) if num_epochs is None else [next(reports) for _ in range(num_epochs)]
     reports.close()
     if checkpoints is None:
@@ -144,10 +147,28 @@ def test_known_nets_in_bf16_and_channels_last_train_in_two_processes(
     assert state.keys() == alone[1].keys()
 
 
+@pytest.mark.parametrize("config", [CONFIG, replace(CONFIG, unfreezing="gradual")], ids=["all", "gradual"])
+def test_torchs_own_data_parallel_trains_what_ours_does(pair: Pair, config: TrialConfig) -> None:
+    ours, torchs = (pair(train_in_memory, config, uses_ddp=uses_ddp)[0] for uses_ddp in (False, True))
+    for name, tensor in ours.items():
+        torch.testing.assert_close(torchs[name], tensor, rtol=1e-3, atol=1e-5)
+
+
+def train_in_memory(config: TrialConfig, *, uses_ddp: bool) -> dict[str, Tensor]:
+    torch.manual_seed(0)
+    model = build_model(config, 2)
+    trainer = Trainer(model, config, max_epochs=2, device=torch.device("cpu"), process_group=process_group)
+    assert not trainer.uses_ddp, "on CPUs ours does it"
+    trainer.uses_ddp = uses_ddp
+    for epoch in (1, 2):
+        trainer.train_epoch(*draw_pictures(), epoch)
+    return {name: tensor.clone() for name, tensor in trainer.average.model.state_dict().items()}
+
+
 def test_parts_of_a_batch_are_nearly_equal_and_leave_nothing_out() -> None:
     for size in (1, 2, 3, 8):
         for num in range(size, 20):
-            parts = [list(range(num))[Team(rank=rank, size=size).part(num)] for rank in range(size)]
+            parts = [list(range(num))[ProcessGroup(rank=rank, size=size).shard(num)] for rank in range(size)]
             assert [row for part in parts for row in part] == list(range(num))
             assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
@@ -163,7 +184,7 @@ def test_a_last_batch_with_fewer_pictures_than_ranks_is_left_out() -> None:
 
 def test_what_cannot_be_divided_is_said_before_training(data: TrainingData) -> None:
     with pytest.raises(ValueError, match=r"batches of 1 and 17 validation pictures.*among 2 GPUs"):
-        next(train(replace(CONFIG, batch_size=1), SETTINGS, data, team=Team(rank=0, size=2)))
+        next(train(replace(CONFIG, batch_size=1), SETTINGS, data, process_group=ProcessGroup(rank=0, size=2)))
 
 
 def test_memory_that_does_not_hold_a_part_is_an_error_where_ranks_normalise_together() -> None:
@@ -176,7 +197,7 @@ def test_memory_that_does_not_hold_a_part_is_an_error_where_ranks_normalise_toge
         )
 
 
-def test_the_teams_normalisation_is_torchs_own_when_alone(pair: Pair) -> None:
+def test_the_groups_normalisation_is_torchs_own_when_alone(pair: Pair) -> None:
     """Each rank normalises its part of one batch; together they must do what torch does with all of it."""
     torch.manual_seed(0)
     images, weights = torch.randn(7, 3, 5, 5) * 3 + 1, torch.randn(7, 3, 5, 5)
@@ -199,6 +220,6 @@ def normalise(norm: nn.Module, images: Tensor, weights: Tensor) -> list[tuple[st
 
 def normalise_part(images: Tensor, weights: Tensor) -> list[tuple[str, Tensor]]:
     model = nn.Sequential(nn.BatchNorm2d(3))
-    team.adopt(model)
-    part = team.part(len(images))
+    process_group.synchronize(model)
+    part = process_group.shard(len(images))
     return normalise(model[0], images[part].clone().requires_grad_(), weights[part])

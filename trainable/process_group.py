@@ -1,4 +1,4 @@
-"""The processes that train one trial together: what each takes of a batch, and where all must agree."""
+"""The processes that train one trial together: what each takes of a batch, and where all must agree"""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-PATIENCE = timedelta(minutes=10)
+TIMEOUT = timedelta(minutes=10)
 """How long a rank waits for another within an epoch before it gives up."""
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Team:
-    """A trial's processes as one of them sees them: this one is `rank` of `size`. Alone it tells nobody anything.
+class ProcessGroup:
+    """The processes of one trial as one of them sees them: this one is `rank` of `size`. Alone it sends nothing.
 
-    Every rank holds the whole net, draws the whole epoch and takes its part of each batch. Gradients are those of the
-    mean over the whole batch, and batch normalisation takes its statistics from all of it: the step is that of one
+    Every rank holds the whole model, draws the whole epoch and takes its shard of each batch. Gradients are those of
+    the mean over the whole batch, and batch normalisation takes its statistics from all of it: the step is that of one
     process, up to rounding and to what dropout draws. Every rank must call the same methods in the same order. They
     raise RuntimeError where another rank has gone.
     """
@@ -33,16 +33,16 @@ class Team:
     rank: int = 0
     size: int = 1
 
-    def part(self, num: int) -> slice:
-        """Which of `num` pictures are this rank's: nearly as many as any other's, in order of ranks."""
+    def shard(self, num: int) -> slice:
+        """Which of `num` images are this rank's: nearly as many as any other's, in order of ranks."""
         return slice(num * self.rank // self.size, num * (self.rank + 1) // self.size)
 
-    def sum(self, tensor: Tensor) -> None:
+    def all_reduce(self, tensor: Tensor) -> None:
         """Replace `tensor` by its sum over the ranks."""
         if self.size > 1:
             dist.all_reduce(tensor)
 
-    def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+    def all_reduce_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Replace the gradients by their sums over the ranks, in one message."""
         if self.size == 1:
             return
@@ -52,16 +52,24 @@ class Team:
         for gradient, summed in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(summed.view(gradient.shape))
 
-    def gather(self, rows: Tensor, num: int) -> Tensor:
-        """Every rank's rows (n, C) of `part(num)`, together (num, C), on every rank."""
+    def distribute(self, model: nn.Module) -> nn.Module:
+        """`model` for forward passes whose backward passes leave the mean of the gradients over the ranks.
+
+        That is torch's DistributedDataParallel, which sends while the backward pass still computes. Make it anew where
+        other layers train than before. Every rank must call it equally often, and each parameter must be used.
+        """
+        return nn.parallel.DistributedDataParallel(model)
+
+    def all_gather(self, rows: Tensor, num: int) -> Tensor:
+        """Every rank's rows (n, C) of its `shard(num)`, together (num, C), on every rank."""
         if self.size == 1:
             return rows
         whole = rows.new_zeros(num, *rows.shape[1:])
-        whole[self.part(num)] = rows
+        whole[self.shard(num)] = rows
         dist.all_reduce(whole)
         return whole
 
-    def share(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         """What rank 0 has for `value`: tensors on the CPU and plain data."""
         if self.size == 1:
             return value
@@ -69,27 +77,27 @@ class Team:
         dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
         return box[0]
 
-    def meet(self) -> None:
+    def barrier(self) -> None:
         """Return when every rank has come here. Unlike a GPU's, this wait cannot end without an error when one died."""
-        self.sum(torch.zeros(1))
+        self.all_reduce(torch.zeros(1))
 
-    def adopt(self, model: nn.Module) -> None:
-        """Give a new net rank 0's weights, and batch normalisation over the whole batch."""
+    def synchronize(self, model: nn.Module) -> nn.Module:
+        """The model with rank 0's weights, and with batch normalisation over the whole batch: use what is returned."""
         if self.size == 1:
-            return
+            return model
         for tensor in model.state_dict().values():
             dist.broadcast(tensor, src=0)
         if next(model.parameters()).is_cuda:
-            nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        else:
-            _convert_norms(model)
+            return nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        _convert_norms(model)
+        return model
 
 
-ALONE = Team()
+SINGLE = ProcessGroup()
 
 
-def join_team(rank: int, size: int, meeting_file: Path, device: torch.device) -> Team:
-    """Meet the other ranks, processes of this machine that name the same new file; `leave_team` ends it.
+def join_process_group(rank: int, size: int, meeting_file: Path, device: torch.device) -> ProcessGroup:
+    """Meet the other ranks, processes of this machine that name the same new file; `leave_process_group` ends it.
 
     GPUs talk by NCCL, CPUs by gloo, and neither listens outside the machine.
     """
@@ -98,18 +106,18 @@ def join_team(rank: int, size: int, meeting_file: Path, device: torch.device) ->
         os.environ.setdefault(f"{library}_SOCKET_IFNAME", loopback)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     meeting = f"file://{meeting_file}"
-    dist.init_process_group(backend, init_method=meeting, rank=rank, world_size=size, timeout=PATIENCE)
-    return Team(rank=rank, size=size)
+    dist.init_process_group(backend, init_method=meeting, rank=rank, world_size=size, timeout=TIMEOUT)
+    return ProcessGroup(rank=rank, size=size)
 
 
-def abort_team() -> None:
+def abort_process_group() -> None:
     """From another thread: what waits for a rank that has gone shall not wait on a GPU for ever."""
     if torch.cuda.is_available() and (group := dist.group.WORLD) is not None:
         group.abort()
 
 
-def leave_team() -> None:
-    """End what `join_team` began, if it did."""
+def leave_process_group() -> None:
+    """End what `join_process_group` began, if it did."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
@@ -128,7 +136,7 @@ class _Sum(torch.autograd.Function):
         return _Sum.apply(gradient)
 
 
-class TeamBatchNorm(_BatchNorm):
+class CpuSyncBatchNorm(_BatchNorm):
     """Batch normalisation with the statistics of the whole batch: torch's own SyncBatchNorm wants GPUs."""
 
     def _check_input_dim(self, input: Tensor) -> None:
@@ -165,7 +173,7 @@ def _convert_norms(model: nn.Module) -> None:
     """In place, with the same parameters and under the same names: state dicts and optimisers fit as before."""
     for name, child in model.named_children():
         if isinstance(child, _BatchNorm):
-            norm = TeamBatchNorm(child.num_features)
+            norm = CpuSyncBatchNorm(child.num_features)
             norm.__dict__.update(child.__dict__)
             setattr(model, name, norm)
         else:
