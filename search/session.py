@@ -40,6 +40,7 @@ from search.engine.fit import TrialPlan, run_trials
 from search.engine.local import run_trials_here
 from search.engine.nodes import NodeWatch
 from search.engine.preflight import look
+from search.engine.ray_watch import RayWatch
 from search.engine.searcher import Study
 from search.engine.steered import Steered
 from search.observers.checkpoints import CheckpointKeeper
@@ -388,7 +389,7 @@ def run_on_ray(plan: TrialPlan, session: Session) -> StopReason:
         note=partial(note_budget, session.folder),
         say=session.progress.say,
     )
-    watches = [steered, watch] if cluster.is_joined else [steered]
+    watches = [steered, watch if cluster.is_joined else lambda searcher: RayWatch(session.folder.name)]
     return run_trials(plan, session.ledger, cluster, session.folder.folder, watches)
 
 

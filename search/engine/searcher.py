@@ -7,6 +7,7 @@ Ray's own `OptunaSearch` tells a stopped trial as complete and leaves a failed o
 from __future__ import annotations
 
 import json
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

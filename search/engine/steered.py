@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from search.engine.searcher import OptunaSearcher
 
 LOOK_S = 1.0
+_log = logging.getLogger(__name__)
 BUDGETS = ("num_trials", "time_budget_s", "device_hours")
 SHORT = {"lr": "learning_rate", "arch": "architecture"}
 
@@ -52,13 +54,19 @@ class Steered(tune.Callback):
         if time.monotonic() < self.next_look_s:
             return
         self.next_look_s = time.monotonic() + LOOK_S
-        for request in read_requests(self.folder):
-            try:
-                given = Answer(done=True, text=self._carry_out(request))
-                self.say([f"asked to {request.verb}: {given.text}"])
-            except (ValueError, KeyError, TypeError) as error:
-                given = Answer(done=False, text=str(error))
-            answer(request.file, given)
+        try:
+            for request in read_requests(self.folder):
+                self._answer(request)
+        except OSError as error:  # a folder that is away must not end the search
+            _log.warning("what the search is asked for in %s cannot be read or answered: %s", self.folder, error)
+
+    def _answer(self, request: Request) -> None:
+        try:
+            given = Answer(done=True, text=self._carry_out(request))
+            self.say([f"asked to {request.verb}: {given.text}"])
+        except (ValueError, KeyError, TypeError) as error:
+            given = Answer(done=False, text=str(error))
+        answer(request.file, given)
 
     def _carry_out(self, request: Request) -> str:
         content = request.content
