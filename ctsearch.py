@@ -26,7 +26,21 @@ if TYPE_CHECKING:
     from search.result import ChampionResult as ChampionResult
     from search.result import SearchResult as SearchResult
 
-__all__ = ["ChampionResult", "Observer", "SearchConfig", "SearchResult", "load", "open", "resume", "search", "submit"]
+__all__ = [
+    "ChampionResult",
+    "Observer",
+    "SearchConfig",
+    "SearchResult",
+    "enqueue",
+    "extend",
+    "load",
+    "open",
+    "resume",
+    "search",
+    "status",
+    "stop",
+    "submit",
+]
 
 _HOMES = {
     "SearchConfig": "search.core.config",
@@ -42,9 +56,12 @@ def search(
     config: SearchConfig | None = None,
     progress: bool | None = None,
     observers: Sequence[Observer] = (),
+    auto_resume: bool = False,
     **options: Any,
 ) -> SearchResult:
     """Search, and register the champion; returns when it has ended.
+
+    With `auto_resume` a search of this name that exists goes on.
 
     `data` is a folder with one subfolder per class, an archive, or a manifest (docs/data.md); without any the synthetic
     set is searched. `options` are those of `ctsearch search`, or all of them come in `config`. `progress` shows a live
@@ -58,17 +75,39 @@ def search(
             config = SearchConfig.of(**({} if data is None else {"data": data}), **options)
         elif data is not None or options:
             raise TypeError("config holds all options: give it alone, or data and options without it")
-        return session.search(config, observers=observers, caller=_caller(progress))
+        begin = session.search_or_resume if auto_resume else session.search
+        return begin(config, observers=observers, caller=_caller(progress))
 
 
 def resume(
-    name: str, *, home: str | Path | None = None, progress: bool | None = None, observers: Sequence[Observer] = ()
+    name: str,
+    *,
+    home: str | Path | None = None,
+    progress: bool | None = None,
+    observers: Sequence[Observer] = (),
+    accept_changes: bool = False,
+    **budget: Any,
 ) -> SearchResult:
-    """Go on with a search that was killed or interrupted."""
+    """Go on with a search that was killed or interrupted.
+
+    With a larger `budget` (`num_trials`, `time_budget`, `gpu_hours`, counted over all sessions) also after its end.
+    `accept_changes` takes images, space and models of your own as they are by now.
+    """
     from search import session
+    from search.core.config import OPTIONS
+    from search.core.extension import BUDGETS
+    from search.core.options import read_keywords
 
     with _in_keywords():
-        return session.resume(name, home=_home(home), observers=observers, caller=_caller(progress))
+        larger = read_keywords(budget, {name: OPTIONS[name] for name in BUDGETS})
+        return session.resume(
+            name,
+            home=_home(home),
+            budget=larger,
+            accepts_changes=accept_changes,
+            observers=observers,
+            caller=_caller(progress),
+        )
 
 
 def open(name: str, *, home: str | Path | None = None) -> SearchResult:
@@ -86,6 +125,46 @@ def load(name: str, *, home: str | Path | None = None) -> Any:
     if champion is None:
         raise ValueError(f"the search {name!r} has no champion yet")
     return champion.load()
+
+
+def status(name: str, *, home: str | Path | None = None) -> dict[str, Any]:
+    """Where a search stands, running or not: plain values, those of `ctsearch status NAME --json`."""
+    from search.commands.steer import read_status
+
+    with _in_keywords():
+        return read_status(_home(home), name)
+
+
+def stop(name: str, *, trial: int | None = None, home: str | Path | None = None) -> str:
+    """End a running search with its champion so far, or one `trial` of it; what its driver answers.
+
+    Raises ValueError where it does not run, or cannot.
+    """
+    from search.commands.steer import stop as ask_to_stop
+
+    with _in_keywords():
+        return ask_to_stop(_home(home), name, trial)
+
+
+def enqueue(name: str, *, home: str | Path | None = None, **params: Any) -> str:
+    """Let a running search try a configuration next: `enqueue("first", lr=3e-4, arch="resnet18")`; what its driver
+    answers. What is not given is drawn. Raises ValueError for what its space does not have."""
+    from search.commands.steer import try_next
+
+    with _in_keywords():
+        return try_next(_home(home), name, params)
+
+
+def extend(name: str, *, home: str | Path | None = None, **budget: Any) -> str:
+    """Give a running search a larger budget, in all: `extend("first", time_budget="2h")`; what its driver answers."""
+    from search.commands.steer import extend as ask_to_extend
+    from search.core.config import OPTIONS
+    from search.core.extension import BUDGETS
+    from search.core.options import read_keywords
+
+    with _in_keywords():
+        larger = read_keywords(budget, {field: OPTIONS[field] for field in BUDGETS})
+        return ask_to_extend(_home(home), name, larger)
 
 
 def submit(cluster_file: str | Path, **options: Any) -> int:

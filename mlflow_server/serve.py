@@ -22,6 +22,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -159,12 +160,13 @@ def ensure_server(folder: Path, port: int | None = None) -> ServerHandle:
     return begin_server(folder, port).wait()
 
 
-def serve_ui(folder: Path, port: int | None = None) -> None:
-    """Print the server's address and keep it up until Ctrl-C or SIGTERM."""
+def serve_ui(folder: Path, port: int | None = None, on_ready: Callable[[str], object] = lambda uri: None) -> None:
+    """Print the server's address and keep it up until Ctrl-C or SIGTERM. `on_ready` is called with its URI."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     print(f"MLflow starts; its files are in {folder}", flush=True)
     with contextlib.suppress(KeyboardInterrupt), ensure_server(folder, port) as server:
         print(f"MLflow: {server.uri}  (Ctrl-C ends it)", flush=True)
+        on_ready(server.uri)
         while True:
             signal.pause()
     print("MLflow ends, unless a search still uses it.")

@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.core.config import GROUPS, OPTIONS, SearchConfig
+from search.core.config import GROUPS, OPTIONS, BudgetOptions, SearchConfig
+from search.core.extension import BUDGETS
 from search.core.folder import default_home, default_storage
 from search.core.options import OptionError, add_arguments, list_options, path, read_arguments
 
@@ -23,6 +24,7 @@ EXAMPLES = """examples:
   ctsearch search --data slices/ --name first              a folder with one subfolder per class
   ctsearch search --data slices/ --time-budget 2h --arch resnet18,resnet50 --lr 1e-5:1e-3
   ctsearch search --resume first                           go on where a killed search stood
+  ctsearch status first                                    and stop, try, extend: steer it from another shell
   ctsearch submit cluster.yaml -- --data slices/           on the cluster that `ray up cluster.yaml` made
   ctsearch ui                                              compare runs in the MLflow UI
   ctsearch train --recipe vgg16-covidct --data slices/     one published configuration, without a search
@@ -73,6 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("--tracking-uri", help="default: $MLFLOW_TRACKING_URI, else a server of our own")
     train = commands.add_parser("train", help="train one recipe here, without a search, and register it")
     add_train_options(train)
+    add_steering(commands)
     commands.add_parser("server", help="a tracking server for a team: start, user, backup, restore, upgrade, clean")
     commands.add_parser("recipes", help="named configurations, their source and what was reported of them")
     models = commands.add_parser("models", help="what each net costs on this machine; with a name, its layers")
@@ -82,6 +85,27 @@ def build_parser() -> argparse.ArgumentParser:
     models.add_argument("--batch-size", type=int, default=16, help="of a training step (default: 16)")
     models.add_argument("--threads", type=int, help="of torch on a CPU (default: all cores)")
     return parser
+
+
+def add_steering(commands: Any) -> None:
+    """The commands by which a running search is steered from another shell."""
+    for name, text in {
+        "status": "where a search stands",
+        "stop": "end a running search with its champion so far, or one trial of it",
+        "try": "let a running search try a configuration next",
+        "extend": "give a running search a larger budget",
+    }.items():
+        command = commands.add_parser(name, help=text)
+        command.add_argument("name", metavar="NAME")
+        command.add_argument("--home", type=Path, help="default: $CTSEARCH_HOME, else ~/.ctsearch")
+        if name == "status":
+            command.add_argument("--json", action="store_true", help="as one JSON object")
+        if name == "stop":
+            command.add_argument("--trial", type=int, metavar="NUMBER", help="this trial alone")
+        if name == "try":
+            command.add_argument("params", nargs="+", metavar="NAME=VALUE", help="such as lr=3e-4 arch=resnet18")
+        if name == "extend":
+            add_arguments(command, list_options(GROUPS["budget"]))
 
 
 TITLES = {
@@ -104,7 +128,13 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
     for title, group in GROUPS.items():
         add_arguments(parser.add_argument_group(TITLES[title]), list_options(group))
     beside = parser.add_argument_group("instead of a new search, or beside it")
-    beside.add_argument("--resume", metavar="NAME", help="go on with a search that was killed or terminated")
+    beside.add_argument("--resume", metavar="NAME", help="go on with a search; a larger budget also after its end")
+    beside.add_argument(
+        "--accept-changes", action="store_true", default=None, help="with --resume: changed images, space and models"
+    )
+    beside.add_argument(
+        "--auto-resume", action="store_true", default=None, help="with --name: go on where it exists, else begin"
+    )
     beside.add_argument("--preflight", action="store_true", default=None, help="only look at every node, and end")
     beside.add_argument("--config", type=Path, metavar="FILE.yaml", help="options from a file; those given here win")
     beside.add_argument(
@@ -161,9 +191,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     try:
         if args.command == "ui":
-            from mlflow_server.serve import serve_ui
+            from search.commands.ui import show_ui
 
-            serve_ui((args.home or default_home()).expanduser().absolute() / "mlflow", args.port)
+            show_ui((args.home or default_home()).expanduser().absolute(), args.port)
             return 0
         if args.command == "submit":
             from search.commands.submit import submit
@@ -191,6 +221,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         if args.command == "train":
             return run_train(args)
+        if args.command in ("status", "stop", "try", "extend"):
+            from search.commands.steer import steer
+
+            return steer(args, (args.home or default_home()).expanduser().absolute())
         if args.command == "recipes":
             from search.commands.recipes import show_recipes
 
@@ -232,25 +266,35 @@ def run_search(args: argparse.Namespace) -> int:
 
     began_at_s = process_began_at_s()
     if args.resume:
-        free = {"command", "home", "resume", "ray_address", "storage"}
+        free = {"command", "home", "resume", "ray_address", "storage", "accept_changes", *BUDGETS}
         if given := {name for name, value in vars(args).items() if value is not None} - free:
             raise ValueError(
-                f"--resume goes on as the search began; it takes no other option than --home, --ray-address and "
-                f"--storage, got: {', '.join(sorted(given))}"
+                f"--resume goes on as the search began; it takes no other option than --home, --ray-address, "
+                f"--storage, --accept-changes and a larger budget, got: {', '.join(sorted(given))}"
             )
+        budget = {name: value for name, value in read_arguments(args, OPTIONS).items() if name in BUDGETS}
+        BudgetOptions(**budget).check_budget()
         return resume(
             args.resume,
             home=path(args.home) if args.home else default_home(),
             ray_address=args.ray_address,
             storage=args.storage or default_storage(),
+            budget=budget,
+            accepts_changes=bool(args.accept_changes),
             began_at_s=began_at_s,
         )
+    if args.accept_changes:
+        raise ValueError("--accept-changes goes with --resume NAME")
     if args.print_config:
         return print_config(read_config(args))
     if args.preflight:
         from search.commands.preflight import preflight
 
         return preflight(read_config(args))
+    if args.auto_resume:
+        from search.session import search_or_resume
+
+        return follow(partial(search_or_resume, read_config(args)), began_at_s)
     return run(read_config(args), began_at_s=began_at_s)
 
 

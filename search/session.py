@@ -6,11 +6,12 @@ search -> prepare -> open_ledger -> run -> conclude -> SearchResult
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from ray import tune
 
@@ -21,8 +22,17 @@ from search.core.config import SearchConfig
 from search.core.decisions import Rule
 from search.core.describe import format_duration
 from search.core.events import Observer
+from search.core.extension import BUDGETS, enlarge, extend, find_differences, note_budget
 from search.core.finalists import choose_finalists, find_last_rung, rank_finalists
-from search.core.folder import Phase, SearchFolder, create_search, make_name, reopen_search
+from search.core.folder import (
+    Phase,
+    SearchFolder,
+    create_search,
+    list_searches,
+    make_name,
+    reopen_search,
+    view_search,
+)
 from search.core.ledger import Ledger
 from search.core.rules import build_rule
 from search.core.stop import StopReason
@@ -31,13 +41,16 @@ from search.engine.fit import TrialPlan, run_trials
 from search.engine.local import run_trials_here
 from search.engine.nodes import NodeWatch
 from search.engine.preflight import look
+from search.engine.ray_watch import RayWatch
 from search.engine.searcher import Study
+from search.engine.steered import Steered
 from search.observers.checkpoints import CheckpointKeeper
 from search.observers.epochs import EpochLines
 from search.observers.mirror import fetch, holds
 from search.observers.progress import Heading, ProgressTable
 from search.observers.record_sync import RecordSync
 from search.observers.tracking import Tracking
+from search.preparation.changes import accept_changes, refuse_changes
 from search.preparation.choices import check_choices
 from search.preparation.first_points import describe_standing, record_standing
 from search.preparation.plan import SearchPlan, prepare, prepare_recipe
@@ -70,16 +83,60 @@ def search(config: SearchConfig, *, observers: Sequence[Observer] = (), caller: 
         return conduct(config, folder, prepare, observers=observers, caller=caller)
 
 
+def search_or_resume(
+    config: SearchConfig, *, observers: Sequence[Observer] = (), caller: Caller | None = None
+) -> SearchResult:
+    """Begin the search of this name, or go on with it where it exists: for jobs that a queue starts again.
+
+    Once it has ended its result is given, unless the budget is larger by now. Raises ValueError where it began with
+    other options than these.
+    """
+    if config.name is None:
+        raise ValueError("--auto-resume needs --name: by it a search is found again")
+    exists = config.name in list_searches(config.home)
+    if not exists and not (config.storage and holds(config.storage, config.name)):
+        return search(config, observers=observers, caller=caller)
+    if not exists and config.storage:
+        fetch(config.storage, config.home / "searches" / config.name)
+    folder = view_search(config.home, config.name)
+    record = folder.read_record()
+    began = SearchConfig.from_record(record["config"])
+    if differences := find_differences(began, config):
+        raise ValueError(
+            f"the search {config.name!r} began with other options: {'; '.join(differences)}; give those, or another "
+            "--name"
+        )
+    larger = {name: value for name in BUDGETS if (value := getattr(config, name)) not in (None, getattr(began, name))}
+    if folder.phase is Phase.ENDED and not larger:
+        return SearchResult.read(folder)
+    return resume(
+        config.name,
+        home=config.home,
+        ray_address=config.ray_address,
+        storage=config.storage,
+        budget=larger,
+        observers=observers,
+        caller=caller,
+    )
+
+
 def resume(
     name: str,
     *,
     home: Path,
     ray_address: str | None = None,
     storage: str | None = None,
+    budget: Mapping[str, Any] | None = None,
+    accepts_changes: bool = False,
     observers: Sequence[Observer] = (),
     caller: Caller | None = None,
 ) -> SearchResult:
-    """Go on with a search that was killed or terminated; on a head that has never seen it, from its storage."""
+    """Go on with a search that was killed or terminated; on a head that has never seen it, from its storage.
+
+    With a larger `budget` (fields of `BudgetOptions`, counted over all sessions) also after it has ended: trials are
+    added and the champion is chosen anew among all. Images, space and models of the user's own that have changed are
+    refused unless they are accepted.
+    """
     home = home.expanduser().absolute()
     if storage and not (home / "searches" / name).exists():
         fetch(storage, home / "searches" / name)
@@ -89,12 +146,20 @@ def resume(
         record = folder.read_record()
         if "recipe" in record:
             raise ValueError(f"{name!r} is a single training of the recipe {record['recipe']}; only searches go on")
-        if folder.phase is Phase.ENDED:
+        if folder.phase is Phase.ENDED and not budget:
             raise ValueError(
                 f"the search {name!r} has ended: trial {record.get('champion')} is its champion and its sealed test "
-                "has been opened; begin a new search under another --name"
+                "has been opened; go on with a larger budget (--num-trials, --time-budget or --gpu-hours, in all), "
+                "or begin a new search under another --name"
             )
         config = replace(SearchConfig.from_record(record["config"]), home=folder.home)
+        if not accepts_changes:
+            refuse_changes(config, folder)
+        larger = enlarge(config, budget or {}, {**record, "name": name, "phase": folder.phase})
+        accepted = accept_changes(config, folder) if accepts_changes else ()
+        if larger != config or accepted:
+            extend(folder, larger, accepted)
+            config = larger
         config = replace(config, ray_address=ray_address or config.ray_address)
         with caller.signals():
             return conduct(config, folder, prepare, observers=observers, caller=caller)
@@ -257,6 +322,7 @@ def open_tracking(plan: SearchPlan, folder: SearchFolder, runtime: Runtime, ledg
         model_name=plan.model_name,
     )
     if folder.resumed:
+        tracking.send_spools(folder.list_spools(), ledger.entries)
         tracking.fix(ledger.ended(), keep=ledger.interrupted())
     tracking.log_dict("audit.json", plan.data.audit.to_dict())
     tracking.log_dict("space.json", plan.space_facts)
@@ -319,7 +385,14 @@ def run_on_ray(plan: TrialPlan, session: Session) -> StopReason:
         give_up=partial(session.budget.stop.ask, StopReason.BAD_NODES),
     )
     plan = replace(plan, trainable=tune.with_parameters(Trial, task=session.task))
-    watches = [watch] if cluster.is_joined else []
+    steered = partial(
+        Steered,
+        session.folder.folder,
+        budget=session.budget,
+        note=partial(note_budget, session.folder),
+        say=session.progress.say,
+    )
+    watches = [steered, watch if cluster.is_joined else lambda searcher: RayWatch(session.folder.name)]
     return run_trials(plan, session.ledger, cluster, session.folder.folder, watches)
 
 

@@ -56,7 +56,7 @@ class RunLog:
             return
         timestamp_ms = int(time.time() * 1000) if timestamp_ms is None else timestamp_ms
         self._epochs[epoch] = entry = timestamp_ms, {name: float(metrics[name]) for name in metrics}
-        line = {"epoch": epoch, "timestamp_ms": timestamp_ms, "metrics": entry[1]}
+        line = {"run_id": self._run_id, "epoch": epoch, "timestamp_ms": timestamp_ms, "metrics": entry[1]}
         try:
             with self._spool_path.open("a") as spool:
                 spool.write(json.dumps(line) + "\n")
@@ -85,14 +85,7 @@ class RunLog:
     def _open_spool(self) -> dict[int, tuple[int, dict[str, float]]]:
         """What an earlier process of this trial could not confirm."""
         self._spool_path.parent.mkdir(parents=True, exist_ok=True)
-        found: dict[int, tuple[int, dict[str, float]]] = {}
-        text = self._spool_path.read_text() if self._spool_path.exists() else ""
-        for line in text.splitlines():
-            try:
-                entry = json.loads(line)
-                found.setdefault(entry["epoch"], (entry["timestamp_ms"], entry["metrics"]))
-            except ValueError:
-                _log.warning("a broken line of the spool %s is skipped", self._spool_path)
+        text, _, found = read_spool(self._spool_path)
         if text and not text.endswith("\n"):  # its writer was killed within a line
             with self._spool_path.open("a") as spool:
                 spool.write("\n")
@@ -144,6 +137,48 @@ class RunLog:
             closing = self._give_up_at is not None
             self._changed.wait(_CLOSING_WAIT_S if closing else wait_s)
         return min(2 * wait_s, _LONGEST_WAIT_S)
+
+
+def read_spool(path: Path) -> tuple[str, str | None, dict[int, tuple[int, dict[str, float]]]]:
+    """The text of a spool, "" where there is none; the run it is for, None in those of older versions; its epochs."""
+    found: dict[int, tuple[int, dict[str, float]]] = {}
+    run_id: str | None = None
+    text = path.read_text(errors="replace") if path.exists() else ""
+    for line in text.splitlines():
+        try:
+            entry = json.loads(line)
+            found.setdefault(entry["epoch"], (entry["timestamp_ms"], entry["metrics"]))
+            run_id = entry.get("run_id", run_id)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            _log.warning("a broken line of the spool %s is skipped", path)
+    return text, run_id, found
+
+
+def send_spool(client: Any, path: Path, run_id: str | None = None) -> str | None:
+    """Send what a spool holds and its run lacks; the run's id, None where it is not known. The file stays.
+
+    `run_id` is for spools that do not say it. Raises what the client raises.
+    """
+    _, known, epochs = read_spool(path)
+    if (run_id := known or run_id) is not None:
+        send_missing(client, run_id, epochs)
+    return run_id
+
+
+def send_left_spools(tracking_uri: str, folder: Path) -> threading.Thread:
+    """Send, from a thread, what processes that died on this node have left in `folder`; the files stay."""
+
+    def send() -> None:
+        client = _make_client(tracking_uri)
+        for path in sorted(folder.glob("*.jsonl")):
+            try:
+                send_spool(client, path)
+            except Exception as error:  # the trials of this node log all the same
+                _log.warning("the spool %s was not sent: %s", path, error)
+
+    thread = threading.Thread(target=send, name="left-spools", daemon=True)
+    thread.start()
+    return thread
 
 
 def send_missing(client: Any, run_id: str, epochs: Epochs) -> int:

@@ -56,6 +56,10 @@ class Trial(tune.Trainable):
         self.closing_log: RunLog | None = None
         self.memory = WorkerMemory()
         self.node_dir = choose_node_dir(task.node_dir)
+        if task.pixels_server is not None and task.tracking_uri:  # on the driver's own node the driver does so
+            from trainable.run_log import send_left_spools
+
+            send_left_spools(task.tracking_uri, self.node_dir / "spool" / task.search)
         self.drain_watch = DrainWatch(self._hurry) if task.pixels_server is not None else None
 
     def step(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 
 from search.champion.choice import Candidate, choose_members
 from search.champion.model import ChampionModel, build_champion, measure_cost
-from search.champion.opening import Opening, name_trials, read_opening, record_opening
+from search.champion.opening import Opening, name_trials, opened_for, record_opening
 from search.champion.promotion import judge_challenger, promote
 from search.champion.sealed import SealedFigures, SealedScore, log_score, score_sealed_test
 from trainable.report import Outcome
@@ -97,13 +97,13 @@ def crown_champion(ledger: Ledger, finish: Finish) -> Champion | None:
     champion lies in the search's folder all the same. Raises SealedTestError when the test was opened for other
     trials, FileNotFoundError without a readable checkpoint.
     """
-    opened = read_opening(finish.folder.sealed_test_file)
+    opened = opened_for(finish.folder.sealed_test_file, finish.folder.num_extensions)
     candidates = choose_members(
         ledger,
         finish.task,
         size=finish.ensemble,
         last_rung=finish.last_rung,
-        opened_for=opened.members if opened else (),
+        opened_for=opened,
     )
     return crown(candidates, finish) if candidates else None
 
@@ -120,7 +120,14 @@ def crown(candidates: Sequence[Candidate], finish: Finish) -> Champion:
     built = build_champion(candidates, task, calibrates=finish.calibrates, goals=finish.goals)
     notes = [*finish.warnings, *built.warnings]
 
-    opening = record_opening(folder.folder, search=folder.name, members=built.numbers, data_hash=data.data_hash)
+    opening = record_opening(
+        folder.folder,
+        search=folder.name,
+        members=built.numbers,
+        data_hash=data.data_hash,
+        num_extensions=folder.num_extensions,
+    )
+    notes.extend([opening.warning] if opening.warning else [])
     sealed = open_sealed_test(folder.splits_file, cache_dir=folder.cache, image_size=data.image_size, form=data.form)
     score = score_sealed_test(
         built.model,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,9 @@ class SealedTestError(ValueError):
 class Opening:
     """One opening, for the model made of the trials `members`, in the order of their numbers.
 
-    `num_openings` counts those of this data in this home up to and including this one.
+    `num_openings` counts those of this data in this home up to and including this one. `earlier` are the models for
+    which the same search has opened it before: a search that was extended may come to another champion.
+    `num_extensions` is how often it had been extended by then.
     """
 
     search: str
@@ -31,6 +33,19 @@ class Opening:
     data_hash: str
     opened_at: str  # UTC, ISO 8601
     num_openings: int
+    earlier: tuple[tuple[int, ...], ...] = ()
+    num_extensions: int = 0
+
+    @property
+    def warning(self) -> str | None:
+        """What a user of the model must know of earlier openings; None without any."""
+        if not self.earlier:
+            return None
+        before = "; ".join(map(name_trials, self.earlier))
+        return (
+            f"the search was extended after its sealed test had been opened for {before}: this is its opening "
+            f"number {len(self.earlier) + 1}, and the test figures are no longer those of an untouched test"
+        )
 
     @property
     def timestamp_ms(self) -> int:
@@ -45,6 +60,8 @@ class Opening:
             "data_hash": self.data_hash,
             "opened_at": self.opened_at,
             "num_openings": self.num_openings,
+            "earlier": [list(numbers) for numbers in self.earlier],
+            "num_extensions": self.num_extensions,
         }
 
     @classmethod
@@ -52,30 +69,52 @@ class Opening:
         """Raises ValueError, TypeError or KeyError for what `to_record` did not give."""
         champion = record["champion"]
         members = (champion,) if isinstance(champion, int) else tuple(map(int, champion))
-        return cls(members=members, **{name: entry for name, entry in record.items() if name != "champion"})
+        earlier = tuple(tuple(map(int, numbers)) for numbers in record.get("earlier", ()))
+        others = {name: entry for name, entry in record.items() if name not in ("champion", "earlier")}
+        return cls(members=members, earlier=earlier, **others)
 
 
-def record_opening(folder: Path, *, search: str, members: Sequence[int], data_hash: str) -> Opening:
+def opened_for(path: Path, num_extensions: int) -> tuple[int, ...]:
+    """The trials that a search must go on with, since its sealed test was opened for them; none before an opening.
+
+    A search that was extended since chooses anew.
+    """
+    opening = read_opening(path)
+    return opening.members if opening is not None and opening.num_extensions >= num_extensions else ()
+
+
+def record_opening(
+    folder: Path, *, search: str, members: Sequence[int], data_hash: str, num_extensions: int = 0
+) -> Opening:
     """Write down that the sealed test is about to be opened; `folder` lies among the folders of all searches.
 
-    The same members find their own record again. Raises SealedTestError for any others.
+    The same members find their own record again. Others are recorded and counted where the search was extended since
+    (`num_extensions` is how often it was). Raises SealedTestError for any others.
     """
     path, members = folder / OPENING_FILE, tuple(sorted(members))
-    if (present := read_opening(path)) is not None:
-        if (present.members, present.data_hash) != (members, data_hash):
+    present = read_opening(path)
+    is_extended = present is not None and present.num_extensions < num_extensions
+    if present is not None and (not is_extended or present.members == members):
+        if (present.members, present.data_hash) != (members, data_hash) and not is_extended:
             raise SealedTestError(
                 f"the sealed test of search {search} was opened for {name_trials(present.members)} at "
                 f"{present.opened_at}. Opening it for {name_trials(members)} too would make it a second validation "
                 "set: start a new search to score another champion"
             )
+        if is_extended:
+            present = replace(present, num_extensions=num_extensions)
+            write_record(path, present.to_record())
         return present
     others = [read_opening(other) for other in folder.parent.glob(f"*/{OPENING_FILE}")]
+    of_this_data = [other for other in others if other is not None and other.data_hash == data_hash]
     opening = Opening(
         search=search,
         members=members,
         data_hash=data_hash,
         opened_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        num_openings=1 + sum(other is not None and other.data_hash == data_hash for other in others),
+        num_openings=1 + sum(1 + len(other.earlier) for other in of_this_data),
+        earlier=() if present is None else (*present.earlier, present.members),
+        num_extensions=num_extensions,
     )
     write_record(path, opening.to_record())
     return opening

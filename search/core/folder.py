@@ -104,6 +104,10 @@ class SearchFolder:
     def trials(self) -> Path:
         return self.folder / "trials"
 
+    def list_spools(self) -> list[Path]:
+        """What trials on this machine could not send to MLflow, a file a trial (trainable/run_log.py)."""
+        return sorted((self.cache / "spool" / self.name).glob("*.jsonl"))
+
     def read_record(self) -> dict[str, Any]:
         return read_record(self.record_file)
 
@@ -125,6 +129,20 @@ class SearchFolder:
     def enter(self, phase: Phase) -> None:
         """Note that the search has come to a phase."""
         self.update_record(phase=phase.value, version=RECORD_VERSION)
+
+    @property
+    def num_extensions(self) -> int:
+        """How often the search went on with a larger budget."""
+        return len(self.read_record().get("extensions", ()))
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a driver holds this search now; of a folder that was opened to look at it."""
+        try:
+            with FileLock(self.folder / "driver.lock", timeout=0):
+                return False
+        except Timeout:
+            return True
 
     def release(self) -> None:
         self.lock.release()

@@ -63,7 +63,7 @@ class Scheduler(TrialScheduler):
         verdict = self.rule.report(number, report.epoch, report.value, report.standard_error, seconds)
         if report.finished:
             self.outcomes[number] = Outcome.COMPLETED
-        elif verdict is Verdict.STOP:
+        elif verdict is Verdict.STOP or number in self.searcher.to_stop:
             self.outcomes[number] = Outcome.STOPPED
         elif verdict is Verdict.PAUSE and not self._goes_on(number):
             self.pausing.append(trial)
@@ -100,6 +100,10 @@ class Scheduler(TrialScheduler):
         while self.pausing:
             tune_controller.pause_trial(self.pausing.pop(), should_checkpoint=False)
         live = tune_controller.get_live_trials()
+        for trial in [trial for trial in live if trial.config["number"] in self.searcher.to_stop]:
+            if trial.status == trial.PAUSED:
+                self.outcomes[trial.config["number"]] = Outcome.STOPPED
+                tune_controller.stop_trial(trial)
         for trial in live:
             number = trial.config["number"]
             if trial.status == trial.PAUSED and number in self.searcher.to_resume:

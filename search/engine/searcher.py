@@ -7,6 +7,7 @@ Ray's own `OptunaSearch` tells a stopped trial as complete and leaves a failed o
 from __future__ import annotations
 
 import json
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.distributions import CategoricalDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -26,8 +28,12 @@ from search.core.space import Space, configuration_of
 from search.engine.sampling import build_sampler
 from trainable.config import TrialConfig
 from trainable.report import Direction, Outcome, TrialReport
+from trainable.suggest import did_you_mean
 
 STUDY_NAME = "ctsearch"
+WISHED = "wished"
+"""Marks a point that a person asked for."""
+NUM_PROBES = 50
 OUTCOMES = {
     TrialState.COMPLETE: Outcome.COMPLETED,
     TrialState.PRUNED: Outcome.STOPPED,
@@ -67,6 +73,8 @@ class Study(Observer):
         self.live: dict[int, Trial] = {}
         self.paused: dict[int, Trial] = {}
         trials = self.trials()
+        waiting = [trial for trial in trials if trial.state == TrialState.WAITING and not is_begun(trial)]
+        self.num_wishes = sum(WISHED in trial.user_attrs for trial in waiting)  # asked for by a person
         self.study.sampler = build_sampler(sampler, seed + len(trials), self.paused)
         for trial in trials:
             if is_begun(trial) and trial.state == TrialState.WAITING:
@@ -107,10 +115,20 @@ class Study(Observer):
         if proposed is not None and not any(trial.state == TrialState.WAITING for trial in self.trials()):
             self.study.enqueue_trial(dict(proposed))
         trial = self.study.ask()
+        self.num_wishes -= bool(trial.user_attrs.get(WISHED))
         params = self._draw(trial, space)
         trial.set_user_attr("params", json.dumps(params))
         self.live[trial.number] = trial
         return Begun(number=trial.number, params=params, drawn=trial.params)
+
+    def wish(self, space: Space, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Let a new trial soon take these `params`, in the space's own names or the configuration's; the others are
+        drawn. Gives them as they are enqueued. Raises ValueError, naming it, for one that the space cannot draw.
+        """
+        wished = fit_wish(space, params)
+        self.study.enqueue_trial(wished, user_attrs={WISHED: True})
+        self.num_wishes += 1
+        return wished
 
     def resume(self, number: int) -> Begun:
         """A paused trial holds a worker again."""
@@ -197,6 +215,38 @@ def _enter(trials: Sequence[FrozenTrial], ledger: Ledger, *, running: Outcome | 
         )
 
 
+def fit_wish(space: Space, params: Mapping[str, Any]) -> dict[str, Any]:
+    """What must be enqueued for a trial to take `params`: them in the space's own names, and where these are drawn on
+    a condition only, choices under which they are. Raises ValueError for what the space never draws.
+    """
+    probe = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    seen: dict[str, Any] = {}
+    for i in range(NUM_PROBES):
+        wished = dict(params)
+        for _ in range(2):  # the second time by the space's own names, such as learning_rate_sgd
+            probe.enqueue_trial(wished)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                trial = probe.ask()
+                configuration = configuration_of(space(trial), trial.params)
+            drawn, limits = trial.params, trial.distributions
+            seen |= limits
+            for name in [name for name in wished if name not in drawn and name in configuration]:
+                if configuration[name] == wished[name]:
+                    del wished[name]  # fixed in this space, to just that
+                elif others := [other for other in drawn if other.startswith(f"{name}_")]:
+                    wished[others[0]] = wished.pop(name)
+        for name in wished.keys() & drawn.keys():
+            if drawn[name] != wished[name] or not limits[name]._contains(limits[name].to_internal_repr(wished[name])):
+                raise ValueError(f"{name} is {wished[name]!r}; this search draws it from {limits[name]}")
+        if wished.keys() <= drawn.keys():
+            TrialConfig.from_params(configuration)
+            chosen = {name: drawn[name] for name, kind in limits.items() if isinstance(kind, CategoricalDistribution)}
+            return {**chosen, **wished} if i else wished
+    never = next(name for name in wished if name not in drawn)
+    raise ValueError(f"{never} is not drawn here{did_you_mean(never, seen)}; drawn are {', '.join(sorted(seen))}")
+
+
 def check_space(space: Space, *, num_draws: int = 3) -> None:
     """Draw a few configurations from a space before anything is trained. Raises ValueError naming what is wrong."""
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
@@ -227,6 +277,7 @@ class OptunaSearcher(Searcher):
         self.step_plans: dict[str, dict[str, str]] = {}
         self.exhausted: Callable[[], object] = lambda: None
         self.to_resume: set[int] = set()
+        self.to_stop: set[int] = set()  # trials that a person wants ended
         self.decided: list[New | Resume] = []
         self._known: set[int] = set()
 
@@ -234,13 +285,17 @@ class OptunaSearcher(Searcher):
         return True
 
     def decide(self) -> New | Resume | None:
-        """What a free worker does next."""
+        """What a free worker does next; what a person asked for comes first."""
+        if self.study.num_wishes:
+            return New(None, 0)
         return self.rule.next(may_begin=self.study.may_begin(self.num_trials))
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         if len(self.study.live) >= self.num_slots:
             return None
         decision = self.decided.pop(0) if self.decided else self.decide()
+        if isinstance(decision, Resume) and decision.number not in self.study.paused:
+            return None  # a person has ended it meanwhile
         if decision is None:
             if self.study.live:
                 return None

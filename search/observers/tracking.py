@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
@@ -17,7 +18,7 @@ from search.observers.mlflow_runs import MAX_TAG_CHARS, Runs, find_or_create_exp
 from search.observers.outbox import Outbox, TrackingError, ask
 from trainable.recipes import name_recipe
 from trainable.report import Direction, Outcome, TrialReport
-from trainable.run_log import is_lost_connection, send_missing
+from trainable.run_log import is_lost_connection, send_missing, send_spool
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -87,6 +88,23 @@ class Tracking(Observer):
             parent_run_id=run.info.run_id,
             search_name=search_name,
             is_resumed=parent_run_id is not None,
+        )
+        return cls(uri, runs, metric=metric, direction=Direction.of(metric.removeprefix("val_")))
+
+    @classmethod
+    def view(cls, uri: str, search_name: str, parent_run_id: str, *, metric: str) -> Self:
+        """The runs of a search that has ended or died, to complete them; the parent run stays as it is.
+
+        Raises TrackingError when the server does not answer, or does not know the run.
+        """
+        client = MlflowClient(uri)
+        run = ask(uri, lambda: client.get_run(parent_run_id), patience_s=cls.patience_s)
+        runs = Runs(
+            client,
+            experiment_id=run.info.experiment_id,
+            parent_run_id=parent_run_id,
+            search_name=search_name,
+            is_resumed=True,
         )
         return cls(uri, runs, metric=metric, direction=Direction.of(metric.removeprefix("val_")))
 
@@ -166,6 +184,25 @@ class Tracking(Observer):
             self._end(number, outcomes.get(number, Outcome.INTERRUPTED))
         self.flush(self.patience_s)
         return fixed
+
+    def send_spools(self, files: Iterable[Path], entries: Mapping[int, TrialEntry]) -> None:
+        """Send what dead processes could not: the spool of each trial, named by its number, into its run.
+
+        Those of trials that have ended are deleted then; the others are still their trials'. To be called before
+        `fix`, which sums the runs up.
+        """
+        for path in files:
+            if not path.stem.isdecimal() or (entry := entries.get(int(path.stem))) is None:
+                continue
+            self._outbox.tell(f"the spool {path.name}", partial(self._send_spool, path, entry))
+
+    def _send_spool(self, path: Path, entry: TrialEntry) -> None:
+        run_id = send_spool(self.runs.client, path, entry.run_id)
+        if run_id is None or entry.outcome is None or not entry.outcome.is_final:
+            return
+        summary = self.runs.summarize(run_id, self.metric, self.direction)
+        self.runs.client.log_batch(run_id, metrics=summary, synchronous=True)
+        path.unlink(missing_ok=True)
 
     def close_search(
         self,

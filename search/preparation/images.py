@@ -41,7 +41,8 @@ def prepare_images(config: SearchConfig, home: SearchFolder, cluster: Cluster) -
     if known is not None and known != found:
         raise ValueError(
             f"the data of {home.name!r} is not what the search began with (its hash was {known}, it is {found} now): "
-            "restore the images and splits.csv, or begin a new search under another --name"
+            "restore the images and splits.csv, accept them as they are by --accept-changes, or begin a new search "
+            "under another --name"
         )
     keep_copy(home.splits_file)
     return prepared

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from search.core.stopping import Stopping
 from search.engine.cluster import Cluster
 from search.engine.fit import TrialPlan, run_trials
 from search.engine.searcher import Study
+from search.engine.steered import Steered
 from search.observers.checkpoints import CheckpointKeeper
 from search.observers.timings import Timings
 from trainable.checkpoint import CheckpointStore
@@ -149,6 +150,7 @@ class Played:
     deleted: list[tuple[int, str]]
     timings: Timings
     reason: StopReason
+    noted: list[Mapping[str, Any]]
 
     @property
     def started(self) -> list[int]:
@@ -184,6 +186,7 @@ def play_in(tmp_path: Path, cluster: Cluster) -> Play:
         folder = reopen_search(tmp_path, "toy") if folders else create_search(tmp_path, "toy", {})
         folders.append(folder)
         study = Study(folder.journal_file, sampler="random", seed=1, direction=Direction.MAXIMIZE)
+        noted: list[Mapping[str, Any]] = []
         ledger, memory, deleted, timings = Ledger(), Memory(), list[tuple[int, str]](), Timings()
         study.restore(ledger)
         timings.num_slots = slots
@@ -209,9 +212,10 @@ def play_in(tmp_path: Path, cluster: Cluster) -> Play:
             timeout_s=timeout_s,
         )
         own = replace(cluster, num_slots=slots) if place_trial is None else Placed(cluster, slots, place_trial)
-        reason = run_trials(plan, ledger, own, folder.folder)
+        steered = partial(Steered, folder.folder, budget=budget, note=noted.append, say=lambda lines: None)
+        reason = run_trials(plan, ledger, own, folder.folder, [steered])
         folder.release()
-        return Played(study, ledger, budget, rule, memory, deleted, timings, reason)
+        return Played(study, ledger, budget, rule, memory, deleted, timings, reason, noted)
 
     return run
 
