@@ -26,6 +26,10 @@ class Proposer(Protocol):
         """A free row of the table."""
         ...
 
+    def adopt(self, number: int, row: int) -> None:
+        """The rule itself chose this row."""
+        ...
+
     def report(self, number: int, epoch: int, value: float) -> None: ...
 
     def pause(self, number: int) -> None: ...
@@ -102,7 +106,11 @@ class _Search:
         return number
 
     def _row_of(self, number: int, params: Mapping[str, Any] | None) -> int:
-        return self.proposer.propose(number) if params is None else self.table.nearest(params, self.free)
+        if params is None:
+            return self.proposer.propose(number)
+        row = self.table.nearest(params, self.free)
+        self.proposer.adopt(number, row)
+        return row
 
     def train_epoch(self, number: int, now: float) -> bool:
         """Whether the trial goes on with its next epoch at once."""

@@ -32,6 +32,8 @@ class RandomProposer:
     def propose(self, number: int) -> int:
         return int(self.generator.choice(np.flatnonzero(self.free)))
 
+    def adopt(self, number: int, row: int) -> None: ...
+
     def report(self, number: int, epoch: int, value: float) -> None: ...
 
     def pause(self, number: int) -> None: ...
@@ -120,13 +122,11 @@ def promotion(factor: int, *, is_tpe: bool, **options: Any) -> Callable[[CurveTa
     return contender
 
 
-class TableProposals(RandomProposer):
+class TableProposals:
     """What `FreezeThaw` draws from: the free rows of a table; near a configuration, one of its nearest."""
 
-    def __init__(self, table: CurveTable, seed: int) -> None:
-        super().__init__(seed)
-        self.table = table
-        self.free = np.ones(len(table.params), dtype=bool)
+    table: CurveTable
+    free: NDArray[np.bool_]
 
     def draw(self, num: int, generator: np.random.Generator) -> list[Mapping[str, Any]]:
         rows = generator.choice(np.flatnonzero(self.free), num)
@@ -141,9 +141,13 @@ class TableProposals(RandomProposer):
     NUM_NEAR = 10
 
 
+class TableSampler(TableProposals, OptunaProposer):
+    """The same, with group TPE for what the rule leaves to a sampler: as in a real search."""
+
+
 def freeze_thaw(**options: Any) -> Callable[[CurveTable, int], Contender]:
     def contender(table: CurveTable, seed: int) -> Contender:
-        proposals = TableProposals(table, seed)
+        proposals = TableSampler(table, build_tpe(seed, is_group=True))
         rule = FreezeThaw(proposals, max_epochs=table.max_epochs, seed=seed, settings=Settings(**options))
         return rule, proposals
 

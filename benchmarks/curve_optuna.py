@@ -11,7 +11,7 @@ import optuna
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, TPESampler
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from benchmarks.curve_tables import CurveTable
 from search.core.decisions import Verdict
@@ -32,7 +32,7 @@ class TableSpace:
         parents = [name for name in everywhere if isinstance(self.distributions[name], CategoricalDistribution)]
         self.always = everywhere
         self.wanted: dict[str, tuple[str, frozenset[Any]]] = {}
-        for name in names.keys() - set(everywhere):
+        for name in (name for name in names if name not in everywhere):
             self.wanted[name] = self._parent_of(name, parents, table)
 
     def _parent_of(self, name: str, parents: list[str], table: CurveTable) -> tuple[str, frozenset[Any]]:
@@ -104,14 +104,15 @@ class OptunaProposer:
         pruner: optuna.pruners.BasePruner | None = None,
     ) -> None:
         self.free: NDArray[np.bool_] = np.ones(len(table.params), dtype=bool)
-        self.space = TableSpace(table)
+        self.table, self.space = table, TableSpace(table)
         self.sampler = _Snapped(sampler, self.space, table)
         self.storage = optuna.storages.InMemoryStorage()
         self.study = optuna.create_study(
-            storage=self.storage, sampler=self.sampler, direction="maximize", pruner=pruner
+            study_name="curves", storage=self.storage, sampler=self.sampler, direction="maximize", pruner=pruner
         )
         self.tells = tells
         self.trials: dict[int, Trial] = {}
+        self.numbers: dict[int, int] = {}  # a trial's number in the study
         self.last: dict[int, float] = {}
         self.is_told: set[int] = set()
 
@@ -122,15 +123,25 @@ class OptunaProposer:
         for name in [*self.space.always, *self.space.wanted]:
             if self.space.active(name, params):
                 params[name] = trial._suggest(name, self.space.distributions[name])
-        self.trials[number] = trial
+        self.trials[number], self.numbers[number] = trial, trial.number
         return self.sampler.row
+
+    def adopt(self, number: int, row: int) -> None:
+        params = dict(self.table.params[row])
+        distributions = {name: self.space.distributions[name] for name in params}
+        self.numbers[number] = len(self.study.get_trials(deepcopy=False))
+        self.study.add_trial(create_trial(state=TrialState.RUNNING, params=params, distributions=distributions))
+
+    def _frozen(self, number: int) -> FrozenTrial:
+        return self.storage._get_trial(
+            self.storage.get_trial_id_from_study_id_trial_number(self.study._study_id, self.numbers[number])
+        )
 
     def report(self, number: int, epoch: int, value: float) -> None:
         if not np.isfinite(value):
             return
         self.last[number] = value
-        frozen = self.storage._get_trial(self.trials[number]._trial_id)
-        frozen.intermediate_values[epoch] = value  # of a paused trial too, which Optuna thinks has ended
+        self._frozen(number).intermediate_values[epoch] = value  # of a paused trial too, which Optuna thinks has ended
 
     def pause(self, number: int) -> None:
         """A paused trial counts as pruned until it goes on: what it shows later is added to its values."""
@@ -141,15 +152,14 @@ class OptunaProposer:
         self._tell(number, TrialState.COMPLETE if is_complete else TrialState.PRUNED)
 
     def _tell(self, number: int, state: TrialState) -> None:
-        trial = self.trials[number]
         if number not in self.last:
             state = TrialState.FAIL if state is TrialState.COMPLETE else state
         value = self.last.get(number)
         if number not in self.is_told:
             self.is_told.add(number)
-            self.study.tell(trial, value if state is TrialState.COMPLETE else None, state=state)
+            self.study.tell(self.numbers[number], value if state is TrialState.COMPLETE else None, state=state)
         elif state is TrialState.COMPLETE:
-            frozen = self.storage._get_trial(trial._trial_id)
+            frozen = self._frozen(number)
             frozen.state, frozen.values = state, [value]
 
 

@@ -295,6 +295,7 @@ def run(session: Session) -> StopReason:
         num_trials=session.plan.num_trials,
         step_plans=session.step_plans,
         read_best=partial(read_best, session.task.trials_uri),
+        timeout_s=session.plan.config.trial_timeout_s,
     )
     with closing_on_error(session.tracking), runtime.stop.heeded(), session.display.show():
         reason = run_here(plan, session) if runtime.is_local else run_on_ray(plan, session)

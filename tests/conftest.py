@@ -19,6 +19,8 @@ from mlflow.entities import Run
 from mlflow_server.serve import ServerHandle, ensure_server
 from search.core.config import SearchConfig
 from search.engine.cluster import Cluster, connect
+from tests import needs
+from tests.tiers import mark_quick
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -40,9 +42,7 @@ def _fixed_seeds() -> None:
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real CT slices and weights, read where they lie."""
-    if not SHARED_DATA.is_dir():
-        pytest.skip("shared/data is not here")
-    return SHARED_DATA
+    return needs.shared(SHARED_DATA)
 
 
 @pytest.fixture(scope="session")
@@ -122,6 +122,11 @@ def finished_search(
         parent=parent,
         children=list(children),
     )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    mark_quick(items)
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from tests import needs
+
 DATABASE_PASSWORD = "p@ss/w%rd 'of' the:database"
 
 
@@ -41,8 +43,7 @@ def run_here(*command: str) -> None:
 @contextmanager
 def start_postgres(port: int, run: Callable[..., object] = run_here) -> Iterator[Postgres]:
     """In a temporary folder, as a user who is not root: it refuses to run as one. `run` starts and ends it."""
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    assert programs, "the server tests need Debian's postgresql (.ci/packages.txt)"
+    programs = needs.postgres()
     folder = Path(tempfile.mkdtemp(prefix="ctsearch-pg-"))
     user = "nobody" if os.getuid() == 0 else getpass.getuser()
     as_user = ["runuser", "-u", user, "--", "env", f"--chdir={folder}"] if os.getuid() == 0 else []
@@ -53,8 +54,8 @@ def start_postgres(port: int, run: Callable[..., object] = run_here) -> Iterator
     data = folder / "data"
     initdb = ["--no-sync", "--auth=scram-sha-256", "--username=mlflow", f"--pwfile={folder / 'password'}"]
     options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off -c shared_buffers=16MB"
-    pg_ctl = [*as_user, str(programs[-1] / "pg_ctl"), "--pgdata", str(data), "--wait"]
-    run_here(*as_user, str(programs[-1] / "initdb"), "--pgdata", str(data), *initdb)
+    pg_ctl = [*as_user, str(programs / "pg_ctl"), "--pgdata", str(data), "--wait"]
+    run_here(*as_user, str(programs / "initdb"), "--pgdata", str(data), *initdb)
     run(*pg_ctl, "--log", str(folder / "log"), "--options", options, "start")
     try:
         yield Postgres(folder=folder, port=port, user="mlflow")

@@ -40,6 +40,7 @@ def name_of(path: Path) -> str:
 
 LIBRARIES = {"ray", "optuna", "mlflow", "rich"}
 PIXELS = {"torch", "torchvision", "PIL"}
+OPTUNA_FILES = {"search/engine/searcher.py", "search/engine/sampling.py"}
 MAY_TOUCH = {
     "search/core": set[str](),
     "search/preparation": {"ray"},
@@ -49,7 +50,7 @@ MAY_TOUCH = {
     "search/commands": {"ray", "mlflow", "rich"},
     "search": LIBRARIES - {"optuna"},
 }
-"""The libraries of a search's rooms; optuna is known to `searcher.py` alone."""
+"""The libraries of a search's rooms; optuna is known to two files alone."""
 ROOMS_TOUCH = {
     "search/core": set[str](),
     "search/engine": {"core"},
@@ -67,7 +68,7 @@ def room_of(name: str) -> str:
 def forbidden(name: str) -> tuple[set[str], set[str]]:
     """Libraries that a file may import nowhere, and those it may import inside functions only."""
     if name.startswith("search/"):
-        may = MAY_TOUCH[room_of(name)] | ({"optuna"} if name == "search/engine/searcher.py" else set())
+        may = MAY_TOUCH[room_of(name)] | ({"optuna"} if name in OPTUNA_FILES else set())
         return (LIBRARIES | PIXELS) - may, set()
     if name.startswith("mlflow_server/"):
         return {"trainable", "search", "ray", "optuna", "torch"}, set()

@@ -72,15 +72,12 @@ class Board:
         self.num_averaged = num_averaged
         self.trials: dict[int, Standing] = {}
         self.num_reports = 0
+        self.waiting: dict[int, float] = {}  # who could go on, with its last score
         self._not_begun: set[int] = set()
 
     @property
     def max_epochs(self) -> int:
         return self.levels[-1]
-
-    def next_level(self, epoch: int) -> int:
-        """The first level after `epoch`; `max_epochs` after the last."""
-        return self.levels[min(bisect_right(self.levels, epoch), len(self.levels) - 1)]
 
     def begin(self, number: int, params: Mapping[str, Any]) -> Standing:
         if number in self.trials:
@@ -106,10 +103,11 @@ class Board:
                 trial.score(epoch, self.previous[epoch], self.num_averaged)
         if epoch >= self.max_epochs:
             trial.is_running = trial.can_go_on = False
+            self.waiting.pop(number, None)
             return Verdict.STOP
         if epoch < trial.until:
             return Verdict.CONTINUE
-        trial.is_running = False
+        self._set_free(trial)
         return Verdict.PAUSE
 
     def end(self, number: int, outcome: str) -> None:
@@ -117,22 +115,24 @@ class Board:
         if outcome not in OUTCOMES:
             raise ValueError(f"trial {number} ended as {outcome!r}; it must be one of {', '.join(OUTCOMES)}")
         trial = self._trial(number)
-        trial.is_running = False
+        self._set_free(trial)
         if outcome == "interrupted":
             if trial.epoch < self.levels[0]:
                 self._not_begun.add(number)
             return
-        trial.can_go_on = False
+        self.forget(number)
         if outcome == "failed":
-            trial.scores.setdefault(self.next_level(trial.epoch), WORST)
+            trial.scores.setdefault(next_level(self.levels, trial.epoch), WORST)
 
     def forget(self, number: int) -> None:
         self._trial(number).can_go_on = False
+        self.waiting.pop(number, None)
 
-    def resume(self, trial: Standing) -> Resume:
-        """Hand a waiting trial to a worker, until its next level."""
+    def resume(self, trial: Standing, levels: Sequence[int] = ()) -> Resume:
+        """Hand a waiting trial to a worker, until its next level, or the next of these levels."""
         self._not_begun.discard(trial.number)
-        trial.is_running, trial.until = True, self.next_level(trial.epoch)
+        self.waiting.pop(trial.number, None)
+        trial.is_running, trial.until = True, next_level(levels or self.levels, trial.epoch)
         return Resume(trial.number, trial.until)
 
     def new(self, params: Mapping[str, Any] | None = None) -> New:
@@ -143,10 +143,20 @@ class Board:
         waiting = [trial for number in sorted(self._not_begun) if (trial := self.trials[number]).is_waiting]
         return waiting[0] if waiting else None
 
+    def _set_free(self, trial: Standing) -> None:
+        trial.is_running = False
+        if trial.can_go_on:
+            self.waiting[trial.number] = trial.last_score
+
     def _trial(self, number: int) -> Standing:
         if number not in self.trials:
             raise ValueError(f"trial {number} has not begun; `begin` must come before all that is said of it")
         return self.trials[number]
+
+
+def next_level(levels: Sequence[int], epoch: int) -> int:
+    """The first level after `epoch`; the last where there is none."""
+    return levels[min(bisect_right(levels, epoch), len(levels) - 1)]
 
 
 def check_levels(levels: Iterable[int]) -> tuple[int, ...]:
@@ -168,6 +178,11 @@ def geometric_levels(max_epochs: int, *, first: int = 1, factor: float = 3) -> t
         levels.add(round(exact))
         exact *= factor
     return tuple(sorted(levels))
+
+
+def nearest_levels(levels: Sequence[int], wanted: Iterable[int]) -> tuple[int, ...]:
+    """Those of `levels` that are nearest to the wanted ones, by their ratio."""
+    return tuple(sorted({min(levels, key=lambda level: abs(math.log(level / at))) for at in wanted}))
 
 
 def dense_levels(max_epochs: int) -> Sequence[int]:

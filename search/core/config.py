@@ -30,7 +30,7 @@ from trainable.config import METRICS
 from trainable.recipes import RECIPES, find_recipe
 
 SAMPLERS = ("tpe", "random")
-SCHEDULERS = ("freeze-thaw", "promotion", "asha")
+SCHEDULERS = ("promotion", "freeze-thaw", "asha")
 BAD_NODES = ("refuse", "leave-out")
 
 
@@ -189,8 +189,8 @@ class SchedulingOptions:
     max_epochs: int = option("--max-epochs", "of one trial (default: 27)", default=27, read=whole)
     scheduler: str = option(
         "--scheduler",
-        "who goes on: by a model of the curves, by promotion at rungs, or stopped at rungs (default: freeze-thaw)",
-        default="freeze-thaw",
+        "who goes on: by promotion at rungs, by a model of the curves, or stopped at rungs (default: promotion)",
+        default="promotion",
         choices=SCHEDULERS,
     )
     first_rung: int = option("--first-rung", "ASHA's first rung (default: 1)", default=1, metavar="EPOCHS", read=whole)

@@ -41,8 +41,9 @@ class CurveData:
 
     def normal_scores(self) -> Array:
         """Each value's rank as a standard normal quantile: no scale, no outliers."""
-        order = np.argsort(np.argsort(self.values, kind="stable"), kind="stable")
-        return ndtri((order + 0.5) / len(self.values))
+        scores = np.empty(len(self.values))
+        scores[np.argsort(self.values, kind="stable")] = ndtri((np.arange(len(scores)) + 0.5) / len(scores))
+        return scores
 
     def standardised(self) -> tuple[Array, float, float]:
         """Values less their median, over their spread; and both. None is further below than the best is above."""
@@ -78,11 +79,9 @@ class CurveData:
         return data, ordered
 
 
-def choose_points(values: Array, at_most: int, share_best: float, generator: np.random.Generator) -> Ints:
-    """Indices of at most so many values: a share the best, the rest drawn."""
-    if len(values) <= at_most:
-        return np.arange(len(values))
-    order = np.argsort(-values, kind="stable")
+def choose_points(order: Ints, at_most: int, share_best: float, generator: np.random.Generator) -> Ints:
+    """At most so many of the indices `order`, which go from the best value down: a share the best, the rest drawn."""
+    if len(order) <= at_most:
+        return order
     num_best = int(at_most * share_best)
-    rest = generator.choice(order[num_best:], at_most - num_best, replace=False)
-    return np.concatenate([order[:num_best], rest])
+    return np.concatenate([order[:num_best], generator.choice(order[num_best:], at_most - num_best, replace=False)])

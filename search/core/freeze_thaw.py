@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from heapq import nlargest
-from operator import attrgetter
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 
-from search.core.board import WORST, Board, Standing, dense_levels, geometric_levels
+from search.core.board import WORST, Board, Standing, dense_levels, geometric_levels, nearest_levels
 from search.core.curve_data import CurveData, choose_points
-from search.core.curve_model import Array, CurveModel, CurvePoints, Parameters
+from search.core.curve_model import Array, CurveModel, CurvePoints, Ints, Parameters
 from search.core.decisions import Decision, Verdict
 from search.core.encoding import Encoder
 from search.core.epoch_cost import EpochCost
@@ -33,18 +32,19 @@ NOISE_OF_RANKS, NOISE_OF_VALUES = 1e-3, 1e-2
 class Settings:
     """What the rule was measured with (benchmarks/LOG.md).
 
-    Up to `scores_below` of relative noise the model sees normal scores and the best value there is; above it values
-    and the best it believes in; from `promotes_from` on trials are promoted without a model.
+    Below `promotes_from` of relative noise the model chooses; from there on trials go on by promotion with `factor`,
+    and new ones are the sampler's. The model sees `num_points` values at most, `share_best` of them the best, and
+    judges `num_paused` paused trials and `num_new` new configurations, `share_near` of them near the best
+    `num_parents` trials; its target is 10 ** U(targets) of the way from the median to the best above the best.
     """
 
     num_points: int = 160
     share_best: float = 2 / 3
     num_paused: int = 40
-    num_new: int = 150
-    share_near: float = 0.0
+    num_new: int = 120
+    share_near: float = 0.25
     num_parents: int = 5
-    scores_below: float = 0.02
-    promotes_from: float = 0.08
+    promotes_from: float = 0.03
     growth: float = 1.5
     min_trials: int = 4
     targets: tuple[float, float] = (-3.0, -1.0)
@@ -53,13 +53,14 @@ class Settings:
 
 @dataclass(frozen=True)
 class View:
-    """A model of `values` (all that were seen), their median, and the best that it believes in, in the values' unit.
+    """A model of what was seen, the best that it believes in and the median, in the unit of what it was fitted to.
 
-    What is standardised is middle + spread * value in the metric's unit; of normal scores neither means anything.
+    `order` has the values' indices from the best down. What was standardised is middle + spread * value in the metric's
+    unit; of normal scores neither means anything.
     """
 
     model: CurveModel
-    values: Array
+    order: Ints
     best: float
     median: float
     middle: float
@@ -85,7 +86,7 @@ class FreezeThaw:
         self.settings = settings or Settings()
         self.proposals, self.seed = proposals, seed
         self.board = Board(dense_levels(max_epochs), higher_is_better=higher_is_better)
-        self.rungs = geometric_levels(max_epochs, factor=self.settings.factor)
+        self.rungs = nearest_levels(self.board.levels, geometric_levels(max_epochs, factor=self.settings.factor))
         self.encode = Encoder(proposals.draw(512, np.random.default_rng((seed, 1))))
         self.noise = NoiseEstimate()
         self.data = CurveData()
@@ -130,23 +131,21 @@ class FreezeThaw:
             return board.resume(trial)
         if len(self.data.judged) < s.min_trials and may_begin:
             return board.new()
-        noise = self.noise.relative()
-        is_ranked = noise < s.scores_below
-        if may_begin and noise < s.promotes_from:
-            return self._choose(self.paused(), is_ranked=is_ranked)
+        if may_begin and self.noise.relative() < s.promotes_from:
+            return self._choose()
         trial = find_promotion(board, self.rungs, factor=s.factor, at_least=0 if may_begin else 1)
         if trial is not None:
-            return board.resume(trial)
-        return self._choose((), is_ranked=is_ranked) if may_begin else None
+            return board.resume(trial, self.rungs)
+        return board.new() if may_begin else None
 
-    def _choose(self, paused: Sequence[Standing], *, is_ranked: bool) -> Decision:
+    def _choose(self) -> Decision:
         """What is likeliest to pass a target within a time of a worker, both drawn."""
         s, board = self.settings, self.board
         generator = self.generator()
-        view = self.view(generator, is_ranked=is_ranked)
+        view = self.view(generator, is_ranked=True)
         target = view.best + 10 ** generator.uniform(*s.targets) * (view.best - view.median)
         seconds = self.cost.typical() * board.max_epochs ** generator.uniform()
-        fresh = self.fresh(generator, view.values)
+        paused, fresh = self.paused(), self.fresh(generator, view.order)
         at, _ = self.after(seconds, paused, fresh)
         mean, deviation = view.model.predict(at)
         winner = int(np.argmax((mean - target) / deviation))
@@ -162,25 +161,25 @@ class FreezeThaw:
         """What the model makes of all that was seen, in normal scores or in values."""
         s = self.settings
         values, middle, spread = (self.data.normal_scores(), 0.0, 1.0) if is_ranked else self.data.standardised()
-        chosen = choose_points(values, s.num_points, s.share_best, generator)
+        order = np.argsort(-values, kind="stable")
+        chosen = choose_points(order, s.num_points, s.share_best, generator)
         data, chosen = self.data.select(chosen, self.points)
         model = self._fit(data, values[chosen], len(values), is_ranked)
         best = float(model.predict(data)[0].max())
-        return View(model, values, best, float(np.median(values)), middle, spread)
+        return View(model, order, best, float(np.median(values)), middle, spread)
 
     def paused(self) -> list[Standing]:
         """The best of the trials that could go on."""
-        waiting = [trial for trial in self.board.trials.values() if trial.can_go_on and not trial.is_running]
-        best = nlargest(self.settings.num_paused, waiting, key=attrgetter("last_score"))
-        return [trial for trial in best if trial.last_score > WORST]
+        waiting = ((score, -number) for number, score in self.board.waiting.items() if score > WORST)
+        return [self.board.trials[-number] for _, number in nlargest(self.settings.num_paused, waiting)]
 
-    def fresh(self, generator: np.random.Generator, values: Array) -> list[Params]:
-        """New configurations: draws of the space, and some near the trials with the best `values` of the data."""
+    def fresh(self, generator: np.random.Generator, order: Ints) -> list[Params]:
+        """New configurations: draws of the space, and some near the trials that come first in `order`, of values."""
         s = self.settings
         num_near = round(s.num_new * s.share_near)
         fresh = self.proposals.draw(s.num_new - num_near, generator)
-        order = np.argsort(-values, kind="stable")[: 10 * s.num_parents].tolist()
-        parents = list(dict.fromkeys(self.data.trials[index] for index in order))[: s.num_parents]
+        best = order[: 10 * s.num_parents].tolist()
+        parents = list(dict.fromkeys(self.data.trials[index] for index in best))[: s.num_parents]
         for number in parents if num_near else []:
             fresh.extend(self.proposals.near(self.board.trials[number].params, num_near // len(parents), generator))
         return fresh

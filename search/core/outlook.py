@@ -36,7 +36,7 @@ def look_ahead(rule: FreezeThaw) -> Outlook | None:
         return None
     generator = rule.generator()
     view = rule.view(generator, is_ranked=False)
-    paused, fresh = rule.paused(), rule.fresh(generator, view.values)
+    paused, fresh = rule.paused(), rule.fresh(generator, view.order)
     at, cost = rule.after(np.inf, paused, fresh)
     mean, deviation = view.model.predict(at)
     above = (mean - view.best) / deviation

@@ -34,6 +34,7 @@ class TuneEvents(tune.Callback):
         self.scheduler = scheduler
         self.levels: Sequence[int] = ()
         self.read_best = read_best
+        self.blamed: dict[int, str] = {}  # trials whose worker was ended for what they did, and why
 
     def on_trial_result(
         self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, result: dict[str, Any], **info: Any
@@ -48,9 +49,14 @@ class TuneEvents(tune.Callback):
         self.ledger.recover(trial.config["number"])
 
     def on_trial_error(self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        why = f"its worker died again and again, last: {last_line(trial.error_file)}"
-        self.ledger.fail(trial.config["number"], TrialFailure(error=why))
-        self.end(trial.config["number"], Outcome.FAILED)
+        number = trial.config["number"]
+        died = f"its worker died again and again, last: {last_line(trial.error_file)}"
+        self.ledger.fail(number, TrialFailure(error=self.blamed.get(number, died)))
+        self.end(number, Outcome.FAILED)
+
+    def blame(self, number: int, why: str) -> None:
+        """A trial's worker is about to be ended: the trial has then failed, for this reason."""
+        self.blamed[number] = why
 
     def on_step_end(self, iteration: int, trials: Sequence[TuneTrial], **info: Any) -> None:
         self.ledger.pass_time()

@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from search.engine.callback import ReadBest, TuneEvents
 from search.engine.cluster import Cluster
 from search.engine.scheduler import Scheduler
 from search.engine.searcher import OptunaSearcher, Study
+from search.engine.trial_clock import TrialClock
 from trainable.report import Outcome
 
 MAX_LOST_WORKERS = 3
@@ -33,7 +35,8 @@ class TrialPlan:
 
     `rule` decides who goes on; `levels` are the epochs at which it compares trials. `num_trials` of None has no end.
     `step_plans` are those measured so far, by key: every trial is handed them. `read_best(number)` gives the facts of a
-    trial's best checkpoint, None without one.
+    trial's best checkpoint, None without one. A trial that holds a worker for longer than `timeout_s` seconds and a
+    grace has failed.
     """
 
     trainable: Any
@@ -45,6 +48,7 @@ class TrialPlan:
     levels: Sequence[int] = ()
     step_plans: dict[str, dict[str, str]] = field(default_factory=dict)
     read_best: ReadBest = lambda number: None
+    timeout_s: float | None = None
 
 
 class StopWhenOver(tune.Stopper):
@@ -84,9 +88,11 @@ def run_trials(
         plan.study, plan.space, ledger, plan.rule, num_slots=cluster.num_slots, num_trials=plan.num_trials
     )
     searcher.step_plans = plan.step_plans
+    searcher.exhausted = partial(plan.budget.stop.ask, StopReason.ALL_TRIALS)
     scheduler = Scheduler(ledger, searcher, cluster.place_trial)
     events = TuneEvents(ledger, plan.budget, scheduler, plan.read_best)
     events.levels = plan.levels
+    clocks = [TrialClock(plan.timeout_s, events.blame)] if plan.timeout_s is not None else []
     shutil.rmtree(folder / "tune", ignore_errors=True)
     tuner = tune.Tuner(
         tune.with_resources(plan.trainable, cluster.place_trial()),
@@ -102,7 +108,7 @@ def run_trials(
             name="tune",
             storage_path=str(folder),
             stop=StopWhenOver(plan.budget),
-            callbacks=[events, *(watch(searcher) for watch in watches)],
+            callbacks=[events, *clocks, *(watch(searcher) for watch in watches)],
             failure_config=tune.FailureConfig(max_failures=MAX_LOST_WORKERS),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             verbose=0,

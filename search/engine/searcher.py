@@ -1,4 +1,4 @@
-"""The only room that knows Optuna: the study as the record of a search, and Tune's searcher over it.
+"""With `sampling.py` the only file that knows Optuna: the study as the record of a search, and Tune's searcher over it.
 
 Ray's own `OptunaSearch` tells a stopped trial as complete and leaves a failed one running; this one does neither
 (see DESIGN.md, "Four outcomes").
@@ -7,9 +7,8 @@ Ray's own `OptunaSearch` tells a stopped trial as complete and leaves a failed o
 from __future__ import annotations
 
 import json
-import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from search.core.decisions import New, PastTrial, Resume, Rule
 from search.core.events import Observer
 from search.core.ledger import Ledger, TrialEntry
 from search.core.space import Space, configuration_of
+from search.engine.sampling import build_sampler
 from trainable.config import TrialConfig
 from trainable.report import Direction, Outcome, TrialReport
 
@@ -50,15 +50,6 @@ def is_begun(trial: FrozenTrial) -> bool:
     return "params" in trial.user_attrs
 
 
-def build_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
-    """`tpe`: multivariate TPE over groups of hyperparameters that occur together; `random`: independent draws."""
-    if name == "random":
-        return optuna.samplers.RandomSampler(seed=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
-
-
 class Study(Observer):
     """The study in its journal file: what was tried, epoch by epoch, over all sessions of a search.
 
@@ -76,7 +67,7 @@ class Study(Observer):
         self.live: dict[int, Trial] = {}
         self.paused: dict[int, Trial] = {}
         trials = self.trials()
-        self.study.sampler = build_sampler(sampler, seed + len(trials))
+        self.study.sampler = build_sampler(sampler, seed + len(trials), self.paused)
         for trial in trials:
             if is_begun(trial) and trial.state == TrialState.WAITING:
                 self.storage.set_trial_state_values(trial._trial_id, state=TrialState.RUNNING)
@@ -219,7 +210,8 @@ class OptunaSearcher(Searcher):
 
     At most `num_slots` trials hold a worker, so that a decision is made when it can be carried out, with all that is
     known by then. `num_trials` may begin in all; None has no end. `step_plans` go to every trial. A trial that was
-    paused in this session is known to Tune: its number is put into `to_resume`, for the scheduler.
+    paused in this session is known to Tune: its number is put into `to_resume`, for the scheduler. `exhausted` is
+    called when nothing runs and nothing is left to do, be it that paused trials wait for ever.
     """
 
     def __init__(
@@ -233,6 +225,7 @@ class OptunaSearcher(Searcher):
         self.num_slots = num_slots
         self.num_trials = num_trials
         self.step_plans: dict[str, dict[str, str]] = {}
+        self.exhausted: Callable[[], object] = lambda: None
         self.to_resume: set[int] = set()
         self.decided: list[New | Resume] = []
         self._known: set[int] = set()
@@ -249,7 +242,10 @@ class OptunaSearcher(Searcher):
             return None
         decision = self.decided.pop(0) if self.decided else self.decide()
         if decision is None:
-            return None if self.study.live else Searcher.FINISHED
+            if self.study.live:
+                return None
+            self.exhausted()
+            return Searcher.FINISHED
         if isinstance(decision, Resume):
             begun = self.study.resume(decision.number)
             if begun.number in self._known:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +13,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from tests import needs
 
 NAMES = ("head", "worker1", "worker2")
 IPS = dict(zip((*NAMES, "laptop"), ("10.99.0.1", "10.99.0.2", "10.99.0.3", "10.99.0.254"), strict=True))
@@ -156,8 +157,7 @@ def run(*command: str) -> None:
 @contextmanager
 def start_hosts(folder: Path) -> Iterator[Hosts]:
     """The hosts, up and answering; gone afterwards with all their processes."""
-    for tool in ("ip", "rsync", "ssh-keygen", "/usr/sbin/sshd"):
-        assert shutil.which(tool), f"{tool} is missing: install what .ci/packages.txt names"
+    needs.programs(["ip", "rsync", "ssh-keygen", "sshd"])
     root = Path(__file__).resolve().parents[2]
     hosts = Hosts(folder, [root, Path(sys.prefix), Path(sys.base_prefix)])
     try:

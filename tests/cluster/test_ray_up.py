@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from tests import needs
 from tests.cluster.conftest import ROOT, S3_KEYS
 from tests.cluster.hosts import IPS, NAMES, Hosts, start_hosts
 from tests.postgres import Postgres, start_postgres
@@ -167,8 +168,7 @@ except urllib.error.HTTPError as error:
 def test_hosts_of_ones_own_from_ray_up_to_ray_down(
     tmp_path: Path, made_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if os.geteuid() != 0:
-        pytest.fail("this test makes network namespaces: run it as root")
+    needs.root("it makes network namespaces")
     monkeypatch.chdir(ROOT)  # the paths of clusters/local.yaml are those of the checkout
     with start_hosts(tmp_path) as hosts, start_postgres(5432, partial(hosts.on, "head")) as postgres:
         s3 = furnish(hosts, made_folder)

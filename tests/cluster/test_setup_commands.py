@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import shutil
@@ -13,6 +12,7 @@ import pytest
 import yaml
 
 from search.commands.submit import stage_code
+from tests import needs
 from tests.cluster.bare_root import make_bare_root
 from tests.cluster.conftest import ROOT
 
@@ -26,8 +26,7 @@ print(json.dumps({found.metadata["Name"].lower().replace("_", "-"): found.versio
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_the_setup_commands_make_a_bare_root_a_head_that_searches(tmp_path: Path, made_folder: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.fail("this test mounts a root of its own: run it as root")
+    needs.root("it mounts a root of its own")
     config = yaml.safe_load((ROOT / "cluster.yaml").read_text())
     with make_bare_root(tmp_path / "root") as root:
         for there, here in config["file_mounts"].items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import shutil
 import subprocess
 import time
 import urllib.request
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
+
+from tests import needs
 
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"),
@@ -25,9 +26,7 @@ class Browser:
     """A page of a browser with a fresh profile in `folder`; from one thread, within a `with`."""
 
     def __init__(self, folder: Path) -> None:
-        program = shutil.which("chromium")
-        assert program is not None, "the UI tests need Debian's chromium (.ci/packages.txt)"
-        self._command = [program, *FLAGS, f"--user-data-dir={folder / 'profile'}", "about:blank"]
+        self._command = [needs.program("chromium"), *FLAGS, f"--user-data-dir={folder / 'profile'}", "about:blank"]
         self._port_file = folder / "profile" / "DevToolsActivePort"
         self._loop = asyncio.new_event_loop()
         self._number = 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
 import ssl
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import yaml
 from mlflow import MlflowClient
 
 from mlflow_server.cli import build_parser
+from tests import needs
 from tests.mlflow_server.conftest import ROOT, TeamServer, free_port
 from tests.mlflow_server.test_team import EXPERIMENT
 
@@ -29,11 +29,10 @@ NAME = "mlflow.example.org"
 @pytest.fixture
 def proxy(team: TeamServer, tmp_path: Path) -> Iterator[tuple[int, int, Path]]:
     """A real nginx with the shipped configuration: the ports of https and http, and its certificate."""
-    nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-    assert nginx is not None, "the proxy test needs Debian's nginx-light (.ci/packages.txt)"
+    nginx, openssl = needs.program("nginx"), needs.program("openssl")
     certificate, key = tmp_path / "fullchain.pem", tmp_path / "privkey.pem"
     subject = ["-subj", f"/CN={NAME}", "-addext", f"subjectAltName=DNS:{NAME},DNS:localhost"]
-    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject]
+    made = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject]
     subprocess.run([*made, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
     https, http = free_port(), free_port()
     shipped = (SHIPPED / "nginx.conf").read_text()
@@ -118,8 +117,7 @@ def test_systemd_takes_the_unit_and_its_command_is_one_of_ours(tmp_path: Path) -
     unit = tmp_path / "ctsearch-mlflow.service"
     here = text.replace(words[0], str(Path(sys.executable).with_name("ctsearch"))).replace("User=ctsearch", "User=root")
     unit.write_text(here)
-    analyze = shutil.which("systemd-analyze")
-    assert analyze is not None, "the unit's test needs Debian's systemd (.ci/packages.txt)"
+    analyze = needs.program("systemd-analyze")
     done = subprocess.run([analyze, "verify", "--man=no", str(unit)], capture_output=True, text=True)
     complaints = [line for line in done.stderr.splitlines() if unit.name in line]
     assert (done.returncode, complaints) == (0, [])
@@ -129,8 +127,7 @@ def test_systemd_takes_the_unit_and_its_command_is_one_of_ours(tmp_path: Path) -
 
 
 def test_the_containers_are_described_as_compose_wants_it_and_show_the_proxy_alone(tmp_path: Path) -> None:
-    compose = shutil.which("docker-compose")
-    assert compose is not None, "the compose file's test needs Debian's docker-compose (.ci/packages.txt)"
+    compose = needs.program("docker-compose")
     (tmp_path / "mlflow.env").write_text("SERVER_NAME=team.example.org\nPGPASSWORD=made-up\n")
     (tmp_path / "mlflow_server").mkdir()
     text = (SHIPPED / "compose.yaml").read_text()

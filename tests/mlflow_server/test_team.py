@@ -12,6 +12,7 @@ import pytest
 
 from mlflow_server.cli import build_parser, main
 from search.cli import main as ctsearch
+from tests import needs
 from tests.mlflow_server.conftest import TeamServer, free_port, server_command, team_server
 from tests.postgres import DATABASE_PASSWORD, Postgres
 
@@ -69,7 +70,8 @@ def test_passwords_are_told_once_and_kept_for_their_owner_alone(team: TeamServer
     for secret in secrets:
         assert secret not in team.output.read_text() + config + (team.folder / "server.json").read_text()
     assert team.admin_password not in config
-    lines = subprocess.run(["ps", "-ww", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    command = [needs.program("ps"), "-ww", "-eo", "args"]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert not any(secret in lines for secret in (*secrets, team.admin_password))
 
 

@@ -32,7 +32,7 @@ if verb == "resume":
 ranges = {"cnn_filters": "8", "cnn_depth": "2", "cnn_kernel": "3", "batch_size": "8"}
 sys.exit(run(SearchConfig(
     name=name, home=Path(home), data=Path(data), tracking_uri=uri, architectures=("small_cnn",), ranges=ranges,
-    num_trials=7, max_epochs=12, trial_cpus=1, image_size=64, deterministic=True, checkpoint_interval_s=0,
+    num_trials=7, max_epochs=12, scheduler="asha", trial_cpus=1, image_size=64, deterministic=True, checkpoint_interval_s=0,
 )))
 """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -35,7 +36,8 @@ from trainable.task import locate_trial, read_best
 
 
 class Toy(tune.Trainable):
-    """Its value rises with the epochs towards `height`; `fails_at`, `dies_at` and so on do what they say.
+    """Its value rises with the epochs towards `height`; `fails_at`, `dies_at`, `hangs_at` and so on do what
+    they say.
 
     With `trials_uri` every epoch is its best checkpoint there; that of `hides_at` is written, and never reported.
     """
@@ -59,6 +61,11 @@ class Toy(tune.Trainable):
         self.epoch = (self.epoch or self.go_on()) + 1
         if self.epoch == params.get("dies_at"):
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.epoch == params.get("hangs_at"):
+            Path(params["hung_file"]).touch()
+            if params.get("stops"):
+                os.kill(os.getpid(), signal.SIGSTOP)
+            threading.Event().wait()
         time.sleep(params.get("sleep_s", 0))
         if self.epoch == params.get("fails_at"):
             return TrialFailure(error=f"the loss is nan at epoch {self.epoch}", traceback="Traceback").to_result()
@@ -171,6 +178,7 @@ def play_in(tmp_path: Path, cluster: Cluster) -> Play:
         kept_bytes: float = math.inf,
         observers: Callable[[Ledger], list[Observer]] = lambda ledger: [],
         place_trial: Callable[[], tune.PlacementGroupFactory] | None = None,
+        timeout_s: float | None = None,
         **limits: Any,
     ) -> Played:
         folder = reopen_search(tmp_path, "toy") if folders else create_search(tmp_path, "toy", {})
@@ -198,6 +206,7 @@ def play_in(tmp_path: Path, cluster: Cluster) -> Play:
             budget=budget,
             num_trials=num_trials,
             read_best=partial(read_best, str(folder.trials)),
+            timeout_s=timeout_s,
         )
         own = replace(cluster, num_slots=slots) if place_trial is None else Placed(cluster, slots, place_trial)
         reason = run_trials(plan, ledger, own, folder.folder)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from mlflow import MlflowClient
 
+from tests import needs
 from trainable.run_log import RunLog, is_lost_connection, send_missing
 
 if TYPE_CHECKING:
@@ -42,9 +43,10 @@ def spool(tmp_path: Path) -> Path:
 def outage(server: ServerHandle) -> Iterator[None]:
     """The server is killed, and stays away until the end of the block; then its supervisor starts it again."""
     supervisor = json.loads((server.folder / "server.json").read_text())["pid"]
+    ps = needs.program("ps")
     os.kill(supervisor, signal.SIGSTOP)
     try:
-        children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(supervisor)], capture_output=True, text=True)
+        children = subprocess.run([ps, "-o", "pid=", "--ppid", str(supervisor)], capture_output=True, text=True)
         for child in children.stdout.split():
             os.killpg(int(child), signal.SIGKILL)
         yield

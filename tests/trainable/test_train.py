@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests import needs
 from tests.trainable.squares import make_squares
 from trainable.checkpoint import CheckpointStore
 from trainable.checkpoint_writer import CheckpointWriter
@@ -204,6 +205,7 @@ def test_a_lower_loss_is_better(data: TrainingData) -> None:
 
 @pytest.mark.slow
 def test_a_compiled_net_trains_as_the_plain_one_does(data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs.program("g++")
     calls = 0
     original = torch.compile
 

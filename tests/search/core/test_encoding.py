@@ -81,8 +81,21 @@ def test_the_default_space_is_encoded_with_its_inactive_entries() -> None:
 
 def test_recorded_conditional_configurations_are_encoded(shared_data: Path) -> None:
     with (shared_data / "curves" / "medquicktune" / "config.csv").open(newline="") as text:
-        rows = [{name: value for name, value in row.items() if name and value} for row in csv.DictReader(text)]
+        rows = [
+            {name: number_or(value) for name, value in row.items() if name and value} for row in csv.DictReader(text)
+        ]
     encode = Encoder(rows)
     points = encode(rows)
     assert points.shape == (505, encode.num_columns)
     assert len(np.unique(points, axis=0)) == 505
+    resnets = [row for row in rows if row["model"] == "resnet"]
+    only_densenets = np.isin(encode.owners, [encode.names.index(name) for name in ("bn_size", "growth_rate")])
+    assert np.count_nonzero(only_densenets) == 4
+    assert not encode(resnets)[:, only_densenets].any()
+
+
+def number_or(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text

@@ -254,7 +254,7 @@ def promote(ledger: Ledger) -> Promotion:
 
 
 def test_trials_pause_and_the_best_are_promoted_on_warm_workers(play: Play, tmp_path: Path) -> None:
-    """Trial n is the better the later it comes: it is promoted where three have come to its rung."""
+    """The first trial is the best: it pauses, and is promoted when three have come to its rung."""
     seen: list[tuple[str, int]] = []
 
     class Listener(Observer):
@@ -265,15 +265,15 @@ def test_trials_pause_and_the_best_are_promoted_on_warm_workers(play: Play, tmp_
             seen.append(("resumed", entry.number))
 
     def space(trial: Any) -> dict[str, Any]:
-        return {"height": 1.0 + trial.number, "trials_uri": str(tmp_path / "searches/toy/trials"), "goes_on": True}
+        return {"height": 20.0 - trial.number, "trials_uri": str(tmp_path / "searches/toy/trials"), "goes_on": True}
 
     played = play(space, num_trials=9, build_rule=promote, observers=lambda ledger: [Listener()])
     entries = played.ledger.entries
     assert {entry.num_epochs for entry in entries.values()} == {1, 3, 9}
-    assert entries[8].outcome == "completed"
-    assert {entries[number].outcome for number in range(8)} <= {"completed", "stopped"}
+    assert entries[0].outcome == "completed"
+    assert {entries[number].outcome for number in range(1, 9)} <= {"completed", "stopped"}
     assert ("paused", 0) in seen
-    assert any(what == "resumed" for what, _ in seen)
+    assert seen.index(("paused", 0)) < seen.index(("resumed", 0))
     for entry in entries.values():
         assert sorted(entry.values) == list(range(1, entry.num_epochs + 1)), "each epoch once, in order"
         assert played.memory.heard[entry.number] == sorted(entry.values)

@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 
 from search.observers.mlflow_runs import STATUSES
 from search.observers.outbox import TrackingError
+from tests import needs
 from tests.search.driven import Driven
 from trainable.report import Outcome
 from trainable.run_log import RunLog
@@ -48,9 +49,10 @@ def tracking(mlflow_server: ServerHandle, name: str) -> Driven:
 def outage(server: ServerHandle) -> Iterator[None]:
     """The server is killed, and stays away until the end of the block; then its supervisor starts it again."""
     supervisor = json.loads((server.folder / "server.json").read_text())["pid"]
+    ps = needs.program("ps")
     os.kill(supervisor, signal.SIGSTOP)
     try:
-        children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(supervisor)], capture_output=True, text=True)
+        children = subprocess.run([ps, "-o", "pid=", "--ppid", str(supervisor)], capture_output=True, text=True)
         for child in children.stdout.split():
             os.killpg(int(child), signal.SIGKILL)
         yield
