@@ -70,7 +70,9 @@ def expand_volumes(
                 for number in chosen
             ]
     num_slices = sum(len(chosen) for chosen in found.values() if not isinstance(chosen, Exception))
-    notes = [f"volumes: {len(found) - len(bad)} were read as {num_slices} slices, by the rule {rule}"]
+    notes = [f"volumes: {len(found) - len(bad)} were read as {num_slices} slices, by the rule {rule}"] * (
+        num_slices > 0
+    )
     if bad and keep_bad_volumes:
         notes.append(f"volumes: {len(bad)} of {len(found)} cannot be used, the first: {next(iter(bad.values()))}")
     if num_alone := sum(row.patient is None for row in rows if is_volume(row.path)):

@@ -13,6 +13,7 @@ import pytest
 
 from tests import needs
 from tests.conftest import ROOT
+from trainable.images.audit_data import audit_data
 from trainable.images.explain_data import explain_data
 from trainable.images.prepare import PreparedData, prepare_data
 from trainable.images.splits import read_splits
@@ -68,6 +69,12 @@ TAKEN = {
     "dicom_all_PatientID_anonymous": Taken(
         counts=HALVES, says=("PatientID in the DICOM headers is the same in all files",)
     ),
+    "deep_tcia_tree": Taken(
+        counts={"COVID": 4, "Normal": 4},
+        patients=8,
+        says=(r"layout +CLASS/PATIENT/\.\.\./slice", "8, from the folders"),
+    ),
+    "all_black_slices": Taken(counts={"COVID": 8, "NonCOVID": 8}),  # 4 are blank: see below
     "mac_icon_file": Taken(counts={"COVID": 6, "NonCOVID": 6}),
     "csv_semicolon": Taken(counts=HALVES, says=("semicolon-separated",)),
     "csv_windows_backslashes": Taken(counts=HALVES, says=("backslashes in its paths separate folders",)),
@@ -94,15 +101,9 @@ REFUSED = {
 
 # Read as what they are, before any image is decoded: what else must hold of these is tested where that is done.
 READ_ONLY = {
-    "deep_tcia_tree": Taken(  # all its files show one image, so that nothing is left to train on
-        counts={"COVID": 4, "Normal": 4},
-        patients=8,
-        says=(r"layout +CLASS/PATIENT/\.\.\./slice", "8, from the folders"),
-    ),
-    "nifti_volumes": Taken(  # how volumes become slices: docs/data.md
+    "nifti_volumes": Taken(  # its files are cut behind the header: what becomes of whole ones is in test_channels.py
         counts={"CT-0": 4, "CT-1": 4}, patients=8, says=("layout +CLASS/volume",)
     ),
-    "all_black_slices": Taken(counts={"COVID": 8, "NonCOVID": 8}),  # counted and named by the audit
 }
 
 
@@ -159,6 +160,24 @@ def test_it_is_refused_in_one_line(name: str, cases: Path, tmp_path: Path) -> No
     with pytest.raises(ValueError, match=REFUSED[name]) as caught:
         prepare(find_data(cases, name), tmp_path)
     assert str(caught.value).isprintable()
+
+
+def test_blank_slices_are_counted_and_named_and_a_class_of_nothing_else_is_an_error(
+    cases: Path, tmp_path: Path
+) -> None:
+    data = find_data(cases, "all_black_slices")
+    said = "4 of 16 slices are blank: one grey level and nothing else (COVID/blank0.png, "
+    assert sum(said in line for line in prepare(data, tmp_path).audit.lines()) == 1
+    assert sum(said in line for line in audit_data(data, cache_dir=tmp_path).lines()) == 1
+    for path in (data / "COVID").glob("COV*.png"):
+        path.unlink()
+    with pytest.raises(ValueError, match=r"every slice of class COVID is blank .*remove the class"):
+        prepare(data, tmp_path / "again")
+
+
+def test_volumes_that_are_cut_are_refused_in_one_line(cases: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"study_0000\.nii\.gz: its header is not .*8 of 8 volumes cannot be used"):
+        prepare(find_data(cases, "nifti_volumes"), tmp_path)
 
 
 @pytest.mark.parametrize("name", READ_ONLY)

@@ -6,8 +6,10 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from tests.trainable.images.phantoms import save_nifti
 from tests.trainable.images.sets import fill
 from tests.trainable.images.test_patients import write_header
 from trainable.images.explain_data import explain_data
@@ -51,6 +53,8 @@ def test_an_example_of_the_page_is_read_as_it_shows(number: int, tmp_path: Path)
         name, _, patient = line.partition(" PatientID=")
         if patient:
             write_header(root / name, {"PatientID": patient})
+        elif name.endswith(".nii.gz"):
+            save_nifti(root / name, np.zeros((8, 8, 30), np.int16))
         else:
             fill(root, name)
     for name, text in example.tables.items():
