@@ -228,7 +228,11 @@ def fit_wish(space: Space, params: Mapping[str, Any]) -> dict[str, Any]:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 trial = probe.ask()
-                configuration = configuration_of(space(trial), trial.params)
+                try:
+                    configuration = configuration_of(space(trial), trial.params)
+                except ValueError as error:
+                    told = ", ".join(f"{name}={value!r}" for name, value in wished.items())
+                    raise ValueError(f"{told} is not in the space of this search: {error}") from error
             drawn, limits = trial.params, trial.distributions
             seen |= limits
             for name in [name for name in wished if name not in drawn and name in configuration]:
@@ -240,7 +244,6 @@ def fit_wish(space: Space, params: Mapping[str, Any]) -> dict[str, Any]:
             if drawn[name] != wished[name] or not limits[name]._contains(limits[name].to_internal_repr(wished[name])):
                 raise ValueError(f"{name} is {wished[name]!r}; this search draws it from {limits[name]}")
         if wished.keys() <= drawn.keys():
-            TrialConfig.from_params(configuration)
             chosen = {name: drawn[name] for name, kind in limits.items() if isinstance(kind, CategoricalDistribution)}
             return {**chosen, **wished} if i else wished
     never = next(name for name in wished if name not in drawn)

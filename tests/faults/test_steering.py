@@ -204,7 +204,7 @@ def test_a_wish_is_fitted_to_the_space() -> None:
         "optimizer": "sgd",
     }
     for wrong, said in {
-        "architecture": "architecture is 'resnet19'; this search draws it from",
+        "architecture": "architecture='resnet19' is not in the space of this search",
         "learning_rte": "did you mean 'learning_rate'?",
     }.items():
         with pytest.raises(ValueError) as caught:
