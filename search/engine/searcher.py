@@ -33,7 +33,7 @@ from trainable.suggest import did_you_mean
 STUDY_NAME = "ctsearch"
 WISHED = "wished"
 """Marks a point that a person asked for."""
-NUM_PROBES = 50
+NUM_PROBES, NUM_DRAWN_ALWAYS = 50, 10
 OUTCOMES = {
     TrialState.COMPLETE: Outcome.COMPLETED,
     TrialState.PRUNED: Outcome.STOPPED,
@@ -221,6 +221,7 @@ def fit_wish(space: Space, params: Mapping[str, Any]) -> dict[str, Any]:
     """
     probe = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     seen: dict[str, Any] = {}
+    fitting: list[dict[str, Any]] = []
     for i in range(NUM_PROBES):
         wished = dict(params)
         for _ in range(2):  # the second time by the space's own names, such as learning_rate_sgd
@@ -245,7 +246,9 @@ def fit_wish(space: Space, params: Mapping[str, Any]) -> dict[str, Any]:
                 raise ValueError(f"{name} is {wished[name]!r}; this search draws it from {limits[name]}")
         if wished.keys() <= drawn.keys():
             chosen = {name: drawn[name] for name, kind in limits.items() if isinstance(kind, CategoricalDistribution)}
-            return {**chosen, **wished} if i else wished
+            fitting.append({**chosen, **wished})
+        if fitting and i >= NUM_DRAWN_ALWAYS - 1:
+            return {name: fitting[0][name] for name in fitting[0] if name in wished or len(fitting) <= i}
     never = next(name for name in wished if name not in drawn)
     raise ValueError(f"{never} is not drawn here{did_you_mean(never, seen)}; drawn are {', '.join(sorted(seen))}")
 
