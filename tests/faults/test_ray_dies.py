@@ -36,7 +36,7 @@ def statuses(folder: Path, uri: str) -> set[str]:
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("part", ["raylet", "gcs_server"])
+@pytest.mark.parametrize("part", ["raylet"])
 def test_a_search_whose_ray_dies_says_so_in_one_line_and_closes_its_runs(
     command: Callable[[str], list[str]], tmp_path: Path, mlflow_server: ServerHandle, part: str
 ) -> None:

@@ -226,7 +226,7 @@ def test_a_search_that_does_not_run_cannot_be_steered_and_its_status_is_told(tmp
         ctsearch.stop("still", home=tmp_path)
     assert ctsearch.status("still", home=tmp_path)["is_running"]
     folder.release()
-    with pytest.raises(ValueError, match=r"is not running; .*--resume still"):
+    with pytest.raises(ValueError, match=r"is not running; .*resume still"):
         ctsearch.extend("still", home=tmp_path, num_trials=5)
     with pytest.raises(ValueError, match="there is no search 'other'"):
         ctsearch.status("other", home=tmp_path)
