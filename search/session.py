@@ -392,8 +392,25 @@ def run_on_ray(plan: TrialPlan, session: Session) -> StopReason:
         note=partial(note_budget, session.folder),
         say=session.progress.say,
     )
-    watches = [steered, watch if cluster.is_joined else lambda searcher: RayWatch(session.folder.name)]
-    return run_trials(plan, session.ledger, cluster, session.folder.folder, watches)
+    if cluster.is_joined:
+        return run_trials(plan, session.ledger, cluster, session.folder.folder, [steered, watch])
+    with watch_ray(session) as ray_watch:
+        return run_trials(plan, session.ledger, cluster, session.folder.folder, [steered, lambda searcher: ray_watch])
+
+
+@contextmanager
+def watch_ray(session: Session) -> Iterator[RayWatch]:
+    """What tells that our own Ray has died, and closes the runs where nothing else can any more."""
+
+    def give_up(line: str) -> None:
+        session.runtime.say(f"ctsearch: {line}")
+        session.tracking.close_search(Outcome.INTERRUPTED, timeout_s=20)
+
+    ray_watch = RayWatch(session.folder.name, give_up)
+    try:
+        yield ray_watch
+    finally:
+        ray_watch.is_over.set()
 
 
 def run_here(plan: TrialPlan, session: Session) -> StopReason:

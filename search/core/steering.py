@@ -68,7 +68,7 @@ def read_requests(folder: Path) -> Iterator[Request]:
         try:
             content = json.loads(file.read_text())
             verb = content.pop("verb")
-        except (OSError, ValueError, KeyError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             answer(file, Answer(done=False, text=f"the request cannot be read: {error}"))
             continue
         yield Request(file=file, verb=verb, content=content)

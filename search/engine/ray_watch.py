@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -12,7 +12,7 @@ from ray import tune
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial as TuneTrial
 
-LOOK_S = 2.0
+LOOK_S, PATIENCE_S = 2.0, 10.0
 PARTS = {"raylet": "raylet", "gcs_server": "head (gcs_server)"}
 """Processes below the driver without which no trial can run; Ray itself waits for them for ever, or ends the driver."""
 
@@ -22,23 +22,37 @@ class RayDiedError(OSError):
 
 
 class RayWatch(tune.Callback):
-    """Looks at the processes of a Ray of our own every few seconds. Raises RayDiedError out of Tune's loop."""
+    """Looks at the processes of a Ray of our own every few seconds, from a thread. Raises RayDiedError out of Tune's
+    loop; where that is held fast in a call to Ray, which then ends this process in its own time, `give_up(line)` is
+    called from the thread. Set `is_over` where nobody needs Ray any more.
+    """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, give_up: Callable[[str], object]) -> None:
         self.name = name
+        self.give_up = give_up
         self.parts = find_parts()
-        self.next_look_s = time.monotonic() + LOOK_S
+        self.fault = ""
+        self.is_raised = threading.Event()
+        self.is_over = threading.Event()
+        threading.Thread(target=self._watch, name="ray-watch", daemon=True).start()
 
     def on_step_end(self, iteration: int, trials: Sequence[TuneTrial], **info: Any) -> None:
-        if time.monotonic() < self.next_look_s:
-            return
-        self.next_look_s = time.monotonic() + LOOK_S
-        for what, process in self.parts.items():
-            if not is_alive(process):
-                raise RayDiedError(
+        if self.fault:
+            self.is_raised.set()
+            raise RayDiedError(self.fault)
+
+    def _watch(self) -> None:
+        while not self.is_over.wait(LOOK_S):
+            for what, process in self.parts.items():
+                if is_alive(process) or self.is_over.is_set():
+                    continue
+                self.fault = (
                     f"Ray's {what} on this machine (process {process.pid}) has died, killed by somebody or for want of "
                     f"memory; nothing that was reported is lost: go on with ctsearch search --resume {self.name}"
                 )
+                if not self.is_raised.wait(PATIENCE_S):
+                    self.give_up(self.fault)
+                return
 
     def __reduce__(self) -> tuple[type[object], tuple[()]]:
         return object, ()

@@ -33,7 +33,7 @@ from trainable.suggest import did_you_mean
 STUDY_NAME = "ctsearch"
 WISHED = "wished"
 """Marks a point that a person asked for."""
-NUM_PROBES = 50
+NUM_PROBES, NUM_DRAWN_ALWAYS = 50, 10
 OUTCOMES = {
     TrialState.COMPLETE: Outcome.COMPLETED,
     TrialState.PRUNED: Outcome.STOPPED,
@@ -221,6 +221,7 @@ def fit_wish(space: Space, params: Mapping[str, Any]) -> dict[str, Any]:
     """
     probe = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     seen: dict[str, Any] = {}
+    fitting: list[dict[str, Any]] = []
     for i in range(NUM_PROBES):
         wished = dict(params)
         for _ in range(2):  # the second time by the space's own names, such as learning_rate_sgd
@@ -228,7 +229,11 @@ def fit_wish(space: Space, params: Mapping[str, Any]) -> dict[str, Any]:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 trial = probe.ask()
-                configuration = configuration_of(space(trial), trial.params)
+                try:
+                    configuration = configuration_of(space(trial), trial.params)
+                except ValueError as error:
+                    told = ", ".join(f"{name}={value!r}" for name, value in wished.items())
+                    raise ValueError(f"{told} is not in the space of this search: {error}") from error
             drawn, limits = trial.params, trial.distributions
             seen |= limits
             for name in [name for name in wished if name not in drawn and name in configuration]:
@@ -240,9 +245,10 @@ def fit_wish(space: Space, params: Mapping[str, Any]) -> dict[str, Any]:
             if drawn[name] != wished[name] or not limits[name]._contains(limits[name].to_internal_repr(wished[name])):
                 raise ValueError(f"{name} is {wished[name]!r}; this search draws it from {limits[name]}")
         if wished.keys() <= drawn.keys():
-            TrialConfig.from_params(configuration)
             chosen = {name: drawn[name] for name, kind in limits.items() if isinstance(kind, CategoricalDistribution)}
-            return {**chosen, **wished} if i else wished
+            fitting.append({**chosen, **wished})
+        if fitting and i >= NUM_DRAWN_ALWAYS - 1:
+            return {name: fitting[0][name] for name in fitting[0] if name in wished or len(fitting) <= i}
     never = next(name for name in wished if name not in drawn)
     raise ValueError(f"{never} is not drawn here{did_you_mean(never, seen)}; drawn are {', '.join(sorted(seen))}")
 
