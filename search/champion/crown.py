@@ -104,7 +104,7 @@ def crown(candidate: Candidate, finish: Finish) -> Champion:
     notes = [*finish.warnings, *candidate.warnings, *check_value(model, candidate, finish)]
 
     opening = record_opening(folder.folder, search=folder.name, champion=entry.number, data_hash=data.data_hash)
-    sealed = open_sealed_test(folder.splits_file, cache_dir=folder.cache, image_size=data.image_size)
+    sealed = open_sealed_test(folder.splits_file, cache_dir=folder.cache, image_size=data.image_size, form=data.form)
     resampling = {"seed": settings.seed, "num_resamples": finish.num_resamples}
     score = score_sealed_test(model, sealed, data, folder=folder.folder, **resampling)
     notes.extend(score.warnings)
@@ -167,6 +167,7 @@ def describe_model(candidate: Candidate, finish: Finish, score: SealedScore, not
         classes=data.classes,
         positive=data.positive,
         image_size=data.image_size,
+        form=data.form,
         data_hash=data.data_hash,
         search=finish.folder.name,
         trial=number,
