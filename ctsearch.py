@@ -25,21 +25,11 @@ if TYPE_CHECKING:
     from search.core.events import Observer as Observer
     from search.result import ChampionResult as ChampionResult
     from search.result import SearchResult as SearchResult
+    from trainable.images.audit_data import DataAudit as DataAudit
 
 __all__ = [
-    "ChampionResult",
-    "Observer",
-    "SearchConfig",
-    "SearchResult",
-    "enqueue",
-    "extend",
-    "load",
-    "open",
-    "resume",
-    "search",
-    "status",
-    "stop",
-    "submit",
+    *("ChampionResult", "DataAudit", "Observer", "SearchConfig", "SearchResult"),
+    *("audit", "enqueue", "extend", "load", "open", "resume", "search", "status", "stop", "submit"),
 ]
 
 _HOMES = {
@@ -47,6 +37,7 @@ _HOMES = {
     "Observer": "search.core.events",
     "SearchResult": "search.result",
     "ChampionResult": "search.result",
+    "DataAudit": "trainable.images.audit_data",
 }
 
 
@@ -77,6 +68,32 @@ def search(
             raise TypeError("config holds all options: give it alone, or data and options without it")
         begin = session.search_or_resume if auto_resume else session.search
         return begin(config, observers=observers, caller=_caller(progress))
+
+
+def audit(
+    data: str | Path,
+    *,
+    out: str | Path | None = None,
+    home: str | Path | None = None,
+    patient_from: str | None = None,
+    positive: str | None = None,
+    slices: str = "all",
+) -> DataAudit:
+    """What is in a data set and what is wrong with it: `.lines()`, `.findings`, `.exit_code`; nothing is trained.
+
+    With `out`, `audit.html` and `audit.json` are written into that folder.
+    """
+    from search.commands.audit import audit as audit_set
+
+    with _in_keywords():
+        return audit_set(
+            Path(data).expanduser().absolute(),
+            home=_home(home),
+            patient_from=patient_from,
+            positive=positive,
+            slices=slices,
+            out=None if out is None else Path(out),
+        )
 
 
 def resume(

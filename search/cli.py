@@ -27,6 +27,7 @@ EXAMPLES = """examples:
   ctsearch status first                                    and stop, try, extend: steer it from another shell
   ctsearch submit cluster.yaml -- --data slices/           on the cluster that `ray up cluster.yaml` made
   ctsearch ui                                              compare runs in the MLflow UI
+  ctsearch audit --data slices/ --out audit/               what is wrong with a set, before anything is trained
   ctsearch train --recipe vgg16-covidct --data slices/     one published configuration, without a search
   ctsearch classify slices/new/ --csv found.csv            by the champion
   ctsearch classify slices/new/ --explain                  and show which parts of each picture spoke for its class
@@ -66,6 +67,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     classify.add_argument("--home", type=Path, help="default: $CTSEARCH_HOME, else ~/.ctsearch")
     classify.add_argument("--tracking-uri", help="default: $MLFLOW_TRACKING_URI, else a server of our own")
+    audit = commands.add_parser("audit", help="what is in a data set and what is wrong with it; nothing is trained")
+    audit.add_argument("--out", type=Path, metavar="FOLDER", help="write audit.html and audit.json there as well")
+    add_arguments(audit, OPTIONS.items(), only=AUDIT_FIELDS)
     export = commands.add_parser("export", help="write the champion, or another model, as one ONNX file")
     export.add_argument("--onnx", type=Path, required=True, metavar="FILE", help="what to write")
     export.add_argument(
@@ -119,8 +123,10 @@ TITLES = {
 }
 TRAIN_FIELDS = (
     *("data", "weights", "name", "home", "model_name", "positive", "patient_from", "skip_bad_images", "image_size"),
+    *("window", "colour", "slices", "neighbours", "neighbour_mm"),
     *("max_epochs", "patience", "metric", "tracking_uri", "seed", "deterministic"),
 )
+AUDIT_FIELDS = ("data", "home", "positive", "patient_from", "slices")
 
 
 def add_search_options(parser: argparse.ArgumentParser) -> None:
@@ -136,6 +142,9 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
         "--auto-resume", action="store_true", default=None, help="with --name: go on where it exists, else begin"
     )
     beside.add_argument("--preflight", action="store_true", default=None, help="only look at every node, and end")
+    beside.add_argument(
+        "--explain-data", action="store_true", default=None, help="only show how the data is read, and end"
+    )
     beside.add_argument("--config", type=Path, metavar="FILE.yaml", help="options from a file; those given here win")
     beside.add_argument(
         "--print-config", action="store_true", default=None, help="write the options as such a file, and end"
@@ -213,6 +222,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 json_file=args.json,
                 explain=args.explain,
             )
+        if args.command == "audit":
+            return run_audit(args)
         if args.command == "export":
             from search.commands.classify import export_onnx
 
@@ -246,6 +257,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("ctsearch: interrupted", file=sys.stderr)
         return 130
+
+
+def run_audit(args: argparse.Namespace) -> int:
+    """Print the audit; the exit status says how bad the worst finding is."""
+    from search.commands.audit import audit
+
+    given = {"home": default_home(), **read_arguments(args, OPTIONS)}
+    if "data" not in given:
+        raise ValueError("`ctsearch audit` needs --data: a folder, an archive, a table or a .npz of MedMNIST")
+    found = audit(given.pop("data"), out=args.out, **given)
+    print("\n".join(found.lines()))
+    if args.out is not None:
+        print(f"Written      {args.out}/audit.html, {args.out}/audit.json")
+    return found.exit_code
 
 
 def run_train(args: argparse.Namespace) -> int:
@@ -287,6 +312,10 @@ def run_search(args: argparse.Namespace) -> int:
         raise ValueError("--accept-changes goes with --resume NAME")
     if args.print_config:
         return print_config(read_config(args))
+    if args.explain_data:
+        from search.commands.audit import explain
+
+        return explain(read_config(args))
     if args.preflight:
         from search.commands.preflight import preflight
 

@@ -32,8 +32,7 @@ class Interrupted(KeyboardInterrupt):
 class Caller:
     """Who called for a search: where its lines go, how it may ask for the end, and when it called (Unix time).
 
-    With `handles_signals` (main thread only) Ctrl-C and SIGTERM end a search cleanly, a second one at once; a closed
-    terminal (SIGHUP) is as SIGTERM.
+    With `handles_signals` (main thread only) Ctrl-C and SIGTERM end a search cleanly, a second one at once.
     """
 
     console: Console = field(default_factory=lambda: Console(quiet=True))
@@ -43,50 +42,22 @@ class Caller:
 
     @contextmanager
     def signals(self) -> Iterator[None]:
-        """Handlers for these signals, as they were before at the end."""
+        """Handlers for both signals, as they were before at the end."""
         if not self.handles_signals:
             yield
             return
 
         def end(number: int, frame: FrameType | None) -> None:
-            if number == signal.SIGHUP:
-                drop_terminal()
             reason = StopReason.CTRL_C if number == signal.SIGINT else StopReason.TERMINATED
             if not self.stop.is_heeded or not self.stop.ask(reason):
                 raise Interrupted(reason)
 
-        handled = [signal.SIGINT, signal.SIGTERM]
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup sets it: the search shall live on
-            handled.append(signal.SIGHUP)
-        before = {number: signal.signal(number, end) for number in handled}
+        before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def drop_terminal() -> None:
-    """A terminal that has been closed takes no more lines: what is written to it goes nowhere instead of failing."""
-    for stream in (1, 2):
-        if os.isatty(stream):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, stream)
-            os.close(nowhere)
-
-
-@contextmanager
-def shielding(number: int) -> Iterator[None]:
-    """Processes started meanwhile never get this signal; this one gets it afterwards.
-
-    A terminal that is closed signals every process that was started from it, Ray's as well, which the search still
-    needs to end in order.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @dataclass(kw_only=True)
@@ -128,7 +99,7 @@ def open_runtime(
 
             if not ray.is_initialized():
                 stack.callback(ray.shutdown)
-            with timings.part("Ray"), shielding(signal.SIGHUP):
+            with timings.part("Ray"):
                 cluster = connect(config.ray_address, trial_cpus=config.trial_cpus, trial_gpus=config.trial_gpus)
         stack.enter_context(caller.signals())  # Ray has handlers of its own by now
         yield Runtime(

@@ -15,27 +15,30 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from trainable.architectures import build_model
 from trainable.config import TrialConfig
-from trainable.normalisation import to_input
+from trainable.normalisation import pixel_shape, to_input
 
 BATCH = 4
 
 
-def check_own_model(architecture: str, source: str, *, num_classes: int, image_size: int) -> list[str]:
+def check_own_model(
+    architecture: str, source: str, *, num_classes: int, image_size: int, num_channels: int = 1
+) -> list[str]:
     """Build the model of "FILE.py:FUNCTION", train it one step and evaluate it; what a user should hear of it.
 
-    `source` is the file's text. Images are noise, uint8 (4, S, S), as a trial gives them. Draws from no generator that
-    a search uses. The warnings: a softmax or sigmoid at the end, parameters that get no gradient, outputs that depend
-    on the other images of a batch. Raises ValueError, one line with the user's file and line, for all that a trial
-    would fail on.
+    `source` is the file's text. Images are noise, uint8 (4, S, S[, C]), as a trial gives them. Draws from no generator
+    that a search uses. The warnings: a softmax or sigmoid at the end, parameters that get no gradient, outputs that
+    depend on the other images of a batch. Raises ValueError, one line with the user's file and line, for all that a
+    trial would fail on.
     """
     file = architecture.rpartition(":")[0]
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the user's code
         torch.manual_seed(0)
         with _blaming(file, f"building it by {architecture.rpartition(':')[2]}({num_classes})"):
-            model = build_model(TrialConfig(architecture=architecture), num_classes, source=source)
+            config = TrialConfig(architecture=architecture)
+            model = build_model(config, num_classes, num_channels=num_channels, source=source)
         _refuse_lazy_layers(model)
-        images = to_input(torch.randint(0, 256, (BATCH, image_size, image_size), dtype=torch.uint8))
+        images = to_input(torch.randint(0, 256, (BATCH, *pixel_shape(image_size, num_channels)), dtype=torch.uint8))
         labels = torch.arange(BATCH) % num_classes
         told = _train_one_step(model, images, labels, num_classes, file)
         return told + _evaluate(model, images, num_classes, file)

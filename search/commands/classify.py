@@ -21,7 +21,8 @@ from search.observers.outbox import explain_refusal
 from search.observers.surroundings import QUIET_MLFLOW
 from trainable.images.faults import show_name, show_text, write_name
 from trainable.images.folders import list_folder
-from trainable.images.likeness import NOT_CHEST_CT
+from trainable.images.likeness import NOT_CHEST_CT, Likeness
+from trainable.images.windows import format_windows
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -211,7 +212,7 @@ def classify(
         if overlays is not None and num_bad + num_doubted < len(files):
             say(f"Explained    {overlays}/")
     if num_doubted:
-        say(f"Doubted      {num_doubted} of {len(files)} files may be no chest CT")
+        say(f"Doubted      {num_doubted} of {len(files)} files: {name_doubt(classifier.likeness)}")
     if num_bad:
         print(f"ctsearch: {num_bad} of {len(files)} files could not be used", file=sys.stderr)
     return 1 if num_bad else 0
@@ -219,19 +220,30 @@ def classify(
 
 def export_onnx(file: Path, *, model: str | None, home: Path, tracking_uri: str | None = None) -> None:
     """Write a model as ONNX and say how near to torch it is. Raises ValueError in the user's words."""
+    from trainable.normalisation import pixel_shape
     from trainable.to_onnx import write_onnx
 
     with ExitStack() as stack:
         classifier = load(model, home, tracking_uri, stack)
         difference = write_onnx(classifier, file)
     size, classes = classifier.image_size, ", ".join(classifier.classes)
+    shape = ", ".join(map(str, ("N", *pixel_shape(size, classifier.form.num_channels))))
     for line in (
         f"Model        {classifier.label}",
         f"Written      {file}, {file.stat().st_size / 1e6:.1f} MB, at most {difference:.0e} from torch",
-        f"Input        pixels, uint8 (N, {size}, {size}): grey pictures, squeezed to {size} x {size}",
+        f"Input        pixels, uint8 ({shape}): {describe_pixels(classifier)}, squeezed to {size} x {size}",
         f"Output       probabilities, float32 (N, {len(classifier.classes)}): {classes}",
     ):
         print(line)
+
+
+def describe_pixels(classifier: Classifier) -> str:
+    """What the channels of a model's input are."""
+    form = classifier.form
+    if form.colour:
+        return "red, green and blue"
+    windows = format_windows(form.windows)
+    return "grey pictures" if form.num_channels == 1 else f"the windows {windows} of {1 + 2 * form.neighbours} slices"
 
 
 def describe(file: Path, answer: Answer, classifier: Classifier) -> dict[str, Any]:
@@ -241,13 +253,18 @@ def describe(file: Path, answer: Answer, classifier: Classifier) -> dict[str, An
     best = int(call_best(answer.probabilities[None], classifier.positive, classifier.threshold)[0])
     return {
         "path": write_name(file),
-        "class": NOT_CHEST_CT if answer.doubt else classifier.classes[best],
+        "class": name_doubt(classifier.likeness) if answer.doubt else classifier.classes[best],
         "probability": None if answer.doubt else float(answer.probabilities[best]),
         "doubt": answer.doubt,
         **{f"probability_{name}": float(p) for name, p in zip(classifier.classes, answer.probabilities, strict=True)},
         "model": classifier.label,
         "error": "",
     }
+
+
+def name_doubt(likeness: Likeness | None) -> str:
+    """What an image is called that is doubted: by what the model was trained on."""
+    return NOT_CHEST_CT if likeness is None else likeness.verdict
 
 
 def describe_bad(file: Path, error: Exception, classifier: Classifier) -> dict[str, Any]:

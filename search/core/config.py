@@ -26,6 +26,9 @@ from search.core.options import (
     truth,
     whole,
 )
+from trainable.images.pixel_format import PixelFormat
+from trainable.images.slice_rule import SliceRule
+from trainable.images.windows import parse_windows
 from trainable.objectives import parse_objective
 from trainable.recipes import RECIPES, find_recipe
 
@@ -116,11 +119,55 @@ class DataOptions:
         read=whole,
     )
 
+    window: str = option(
+        "--window",
+        "of CT: lung, mediastinum, bone or CENTRE,WIDTH; several are channels (default: lung)",
+        default="lung",
+        metavar="WINDOW",
+        read=text,
+    )
+    colour: bool = option("--colour", "keep red, green and blue", default=False, is_flag=True, read=truth)
+    slices: str = option(
+        "--slices",
+        "which slices of a volume: all, middle, every:N or lung (default: all)",
+        default="all",
+        metavar="RULE",
+        read=text,
+    )
+    neighbours: int = option(
+        "--neighbours",
+        "slices on each side that are channels beside a volume's slice (default: 0)",
+        default=0,
+        metavar="N",
+        read=whole,
+    )
+    neighbour_mm: float | None = option(
+        "--neighbour-mm", "how far apart those are (default: the next ones)", metavar="MM", read=real
+    )
+
+    @property
+    def form(self) -> PixelFormat:
+        """What an image becomes. Raises ValueError for what cannot be had together."""
+        return PixelFormat(
+            windows=parse_windows(self.window),
+            colour=self.colour,
+            neighbours=self.neighbours,
+            neighbour_mm=self.neighbour_mm,
+        )
+
+    @property
+    def slice_rule(self) -> SliceRule:
+        """Which slices of a volume are taken. Raises ValueError."""
+        return SliceRule.parse(self.slices)
+
     def check_data(self) -> None:
         if self.data is not None and not self.data.exists():
             raise OptionError("data", f"is {self.data}; there is no such folder, archive or manifest")
         size = self.image_size
         _require("image_size", size, size is None or 32 <= size <= 1024, "between 32 and 1024 pixels")
+        if self.neighbour_mm is not None and not self.neighbours:
+            raise OptionError("neighbour_mm", f"is {self.neighbour_mm:g}; it needs --neighbours, of which there are 0")
+        _ = self.form, self.slice_rule
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -86,6 +86,7 @@ def train_here(entry: TrialEntry, task: TrialTask) -> Iterator[TrialReport]:
             device=pick_device(),
             num_threads=settings.num_threads,
             cache_file=node_dir / "step_plans.json",
+            num_channels=settings.num_channels,
             source=task.sources.get(config.architecture),
         )
     described = {"precision": plan.precision, "memory_format": plan.memory_format}

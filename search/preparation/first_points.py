@@ -15,6 +15,7 @@ from trainable.report import Outcome
 if TYPE_CHECKING:
     from search.core.ledger import Ledger, TrialEntry
     from search.engine.cluster import Cluster
+    from trainable.images.prepare import TrainingData
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,19 +56,19 @@ class ChosenRecipes:
         return lines
 
 
-def choose_recipes(config: SearchConfig, home: SearchFolder, cluster: Cluster, image_size: int) -> ChosenRecipes:
+def choose_recipes(config: SearchConfig, home: SearchFolder, cluster: Cluster, data: TrainingData) -> ChosenRecipes:
     """The recipes asked for that a worker can train; decided once, and read by a resumed search."""
     if not config.recipes:
         return ChosenRecipes()
     left_out = home.read_record().get("recipes_left_out")
     if left_out is None:
-        left_out = find_obstacles([RECIPES[name] for name in config.recipes], image_size, cluster)
+        left_out = find_obstacles([RECIPES[name] for name in config.recipes], data, cluster)
         home.update_record(recipes_left_out=left_out)
     able = tuple(RECIPES[name] for name in config.recipes if name not in left_out)
     return ChosenRecipes(recipes=able, left_out=left_out)
 
 
-def find_obstacles(recipes: Sequence[Recipe], image_size: int, cluster: Cluster) -> dict[str, str]:
+def find_obstacles(recipes: Sequence[Recipe], data: TrainingData, cluster: Cluster) -> dict[str, str]:
     """Why a worker cannot train some of the recipes, by name. One after another: the check itself may break one."""
     import ray
 
@@ -78,7 +79,9 @@ def find_obstacles(recipes: Sequence[Recipe], image_size: int, cluster: Cluster)
     num_at_once = -(-cluster.num_slots // cluster.num_nodes)
     obstacles = {}
     for recipe in recipes:
-        asked = check.remote(recipe.config, image_size=image_size, num_at_once=num_at_once)
+        asked = check.remote(
+            recipe.config, image_size=data.image_size, num_at_once=num_at_once, num_channels=data.num_channels
+        )
         try:
             obstacle = ray.get(asked)
         except ray.exceptions.RayError as error:

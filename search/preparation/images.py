@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from search.core.config import SearchConfig
@@ -11,15 +12,25 @@ from trainable.records import keep_copy, restore_record
 if TYPE_CHECKING:
     from search.engine.cluster import Cluster
     from trainable.images.prepare import PreparedData
+    from trainable.images.reading import Reading
 
 MADE_SET = "ctsearch-demo"
 MADE_SIZE, CPU_SIZE, GPU_SIZE = 64, 128, 224
 
 
-def prepare_images(config: SearchConfig, home: SearchFolder, cluster: Cluster) -> PreparedData:
-    """Find, check, split and decode the images; the made set where none are given."""
+def prepare_images(
+    config: SearchConfig, home: SearchFolder, cluster: Cluster, say: Callable[..., None]
+) -> PreparedData:
+    """Find, check, split and decode the images; the made set where none are given.
+
+    How a user's data was read is said as soon as it is known, so that it is seen also where a check fails later.
+    """
     from trainable.images.made import make_set
     from trainable.images.prepare import prepare_data
+
+    def show(reading: Reading) -> None:
+        if config.data is not None:
+            say(*reading.lines())
 
     restore_record(home.splits_file)
     data = config.data or make_set(home.cache / MADE_SET, seed=0)
@@ -36,6 +47,9 @@ def prepare_images(config: SearchConfig, home: SearchFolder, cluster: Cluster) -
         positive=config.positive,
         skip_bad_images=config.skip_bad_images,
         num_workers=2,
+        form=config.form,
+        slice_rule=config.slice_rule,
+        on_reading=show,
     )
     known, found = home.read_record().get("data_hash"), prepared.training.data_hash
     if known is not None and known != found:
@@ -45,6 +59,7 @@ def prepare_images(config: SearchConfig, home: SearchFolder, cluster: Cluster) -
             "under another --name"
         )
     keep_copy(home.splits_file)
+    home.update_record(form=prepared.training.form.to_dict())
     return prepared
 
 
@@ -52,7 +67,8 @@ def describe_data(config: SearchConfig, prepared: PreparedData) -> str:
     """One line: what the images are, how large, and which class counts as positive."""
     training = prepared.training
     source = "a made set: procedural slices, not patients" if config.data is None else str(config.data)
-    parts = [f"{training.name}, {source}, read as {training.image_size} px"]
+    channels = f" in {training.num_channels} channels" if training.num_channels > 1 else ""
+    parts = [f"{training.name}, {source}, read as {training.image_size} px{channels}"]
     if len(training.classes) == 2:
         guessed = " (guessed; --positive changes it)" if prepared.positive_was_guessed else ""
         parts.append(f"positive is {training.classes[training.positive]}{guessed}")

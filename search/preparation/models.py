@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search.core.checks import parse_python
-from trainable.config import CPU_ARCHITECTURES, GPU_ARCHITECTURES, TrialConfig, is_own_net
+from trainable.config import CPU_ARCHITECTURES, GPU_ARCHITECTURES, TrialConfig, is_own_net, is_timm
 from trainable.files import open_regular_file, read_text_file
 from trainable.suggest import did_you_mean
 
@@ -46,20 +46,23 @@ def choose_nets(
     sources: Mapping[str, str] | None = None,
     of_recipes: Sequence[str] = (),
     forgone: Collection[str] = (),
+    num_channels: int = 1,
 ) -> Nets:
     """What the user asked for, else all that this machine can train, with the weights given for them; and `of_recipes`.
 
     Weights of a `forgone` net, of a recipe that the device cannot train, are passed over where nothing else takes them.
-    `sources` holds own nets as an earlier session read them. Raises ValueError for an unknown name, an own net
-    that is not there, and weights that do not fit their net.
+    `sources` holds own nets as an earlier session read them; images have `num_channels`. Raises ValueError for an
+    unknown name, an own net that is not there, timm's without timm, and weights that do not fit their net.
     """
     known = sources or {}
     sources = {name: known.get(name) or read_own_net(name) for name in asked if is_own_net(name)}
     for name in asked:
-        if name not in KNOWN and name not in sources:
+        if is_timm(name):
+            check_timm(name)
+        elif name not in KNOWN and name not in sources:
             raise ValueError(
-                f"unknown architecture {name!r}{did_you_mean(name, KNOWN)}; it must be one of {', '.join(KNOWN)}, or "
-                "your own net as FILE.py:FUNCTION"
+                f"unknown architecture {name!r}{did_you_mean(name, KNOWN)}; it must be one of {', '.join(KNOWN)}, "
+                "timm:NAME, or your own net as FILE.py:FUNCTION"
             )
     own = tuple(asked) or (KNOWN if has_gpu else CPU_ARCHITECTURES)
     architectures = tuple(dict.fromkeys([*own, *of_recipes]))
@@ -68,10 +71,17 @@ def choose_nets(
     return Nets(
         architectures=architectures,
         left_out=left_out,
-        weights=read_weights(architectures, weights, sources),
+        weights=read_weights(architectures, weights, sources, num_channels=num_channels),
         sources=sources,
         joined=tuple(name for name in architectures if name not in own),
     )
+
+
+def check_timm(name: str) -> None:
+    """Raise ValueError, with the nearest names, for one that timm lacks, or where timm is not installed."""
+    from trainable.timm_models import check_timm_name
+
+    check_timm_name(name)
 
 
 def read_own_net(name: str) -> str:
@@ -89,7 +99,9 @@ def read_own_net(name: str) -> str:
     return text
 
 
-def check_own_nets(sources: Mapping[str, str], *, num_classes: int, image_size: int) -> list[str]:
+def check_own_nets(
+    sources: Mapping[str, str], *, num_classes: int, image_size: int, num_channels: int = 1
+) -> list[str]:
     """Train each own net one step, evaluate it and export it, at the door; warnings that name it.
 
     Raises ValueError for a net that a trial would fail on, or that could not be registered once it has won.
@@ -103,19 +115,24 @@ def check_own_nets(sources: Mapping[str, str], *, num_classes: int, image_size: 
     warnings = []
     for name, source in sources.items():
         try:
-            told = check_own_model(name, source, num_classes=num_classes, image_size=image_size)
+            told = check_own_model(
+                name, source, num_classes=num_classes, image_size=image_size, num_channels=num_channels
+            )
             warnings += [f"--arch {name}: {line}" for line in told]
-            net = build_model(TrialConfig(architecture=name), num_classes, source=source)
-            check_exportable(net, image_size=image_size)
+            net = build_model(TrialConfig(architecture=name), num_classes, num_channels=num_channels, source=source)
+            check_exportable(net, image_size=image_size, num_channels=num_channels)
         except ValueError as error:
             raise ValueError(f"--arch is {name!r}: {error}") from error
     return warnings
 
 
 def read_weights(
-    architectures: Sequence[str], weights: Mapping[str, str], sources: Mapping[str, str]
+    architectures: Sequence[str], weights: Mapping[str, str], sources: Mapping[str, str], *, num_channels: int = 1
 ) -> dict[str, np.ndarray]:
-    """Load and check each weights file here, once: workers need neither the file nor the internet."""
+    """Load and check each weights file here, once: workers need neither the file nor the internet.
+
+    `imagenet` stands for torchvision's own: timm's architectures are passed over, their weights come from files.
+    """
     if not weights:
         return {}
     import numpy as np
@@ -124,7 +141,8 @@ def read_weights(
     from trainable.weights import download_imagenet
 
     if "imagenet" in weights:
-        ready = [name for name in architectures if name not in weights and name not in sources and name != "small_cnn"]
+        have_none = {*weights, *sources, "small_cnn"}
+        ready = [name for name in architectures if name not in have_none and not is_timm(name)]
         loaded = {name: np.frombuffer(download_imagenet(name), dtype=np.uint8) for name in ready}
     else:
         loaded = {}
@@ -135,7 +153,7 @@ def read_weights(
             hint = did_you_mean(name, architectures)
             raise ValueError(f"--weights names {name!r}{hint}; the search tries only: {', '.join(architectures)}")
         path = Path(file).expanduser()
-        check_weights(name, path, source=sources.get(name))
+        check_weights(name, path, num_channels=num_channels, source=sources.get(name))
         with open_regular_file(path, f"--weights {name}") as content:
             loaded[name] = np.frombuffer(content.read(), dtype=np.uint8)
     return loaded

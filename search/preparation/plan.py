@@ -65,7 +65,7 @@ def prepare(config: SearchConfig, folder: SearchFolder, runtime: Runtime) -> Sea
     if config.model_name is not None:
         runtime.server.check_registry(config.model_name)
     with runtime.timings.part("images"):
-        data = prepare_images(config, folder, cluster)
+        data = prepare_images(config, folder, cluster, runtime.say)
     training = data.training
     if config.model_name is None:
         runtime.server.check_registry(training.name)
@@ -75,7 +75,7 @@ def prepare(config: SearchConfig, folder: SearchFolder, runtime: Runtime) -> Sea
         runtime.say(f"Warning      {warning}")
     runtime.say(f"Cluster      {cluster.description}")
     with runtime.timings.part("models and weights"):
-        recipes = choose_recipes(config, folder, cluster, training.image_size)
+        recipes = choose_recipes(config, folder, cluster, training)
         models = prepare_nets(config, folder, cluster, training, recipes)
     for line in recipes.lines(joined=models.joined, pretrained=models.weights, max_epochs=config.max_epochs):
         runtime.say(f"Recipes      {line}")
@@ -108,7 +108,7 @@ def prepare_recipe(recipe: Recipe, config: SearchConfig, folder: SearchFolder, r
     """The plan of one trial: a recipe, on this machine."""
     runtime.say(f"ctsearch     {folder.name} in {folder.folder}")
     runtime.say(f"Recipe       {recipe.name}: {recipe.summary}", *(f"             {note}" for note in recipe.notes))
-    data = prepare_images(config, folder, runtime.cluster)
+    data = prepare_images(config, folder, runtime.cluster, runtime.say)
     runtime.say(f"Data         {describe_data(config, data)}", *data.audit.lines())
     runtime.say(f"Machine      {runtime.cluster.description}")
     check_goals(config, data.training.classes)
@@ -169,6 +169,7 @@ def settle_trials(config: SearchConfig, home: SearchFolder, prepared: PreparedDa
         classes=training.classes,
         positive=training.positive,
         image_size=training.image_size,
+        form=training.form,
         max_epochs=config.max_epochs,
         seed=config.seed,
         patience=config.patience,

@@ -14,7 +14,7 @@ from trainable.sharing import COUNTS, choose_count, measure_sharing, pick_extrem
 
 if TYPE_CHECKING:
     from search.engine.cluster import Cluster
-    from trainable.images.prepare import PreparedData
+    from trainable.images.prepare import PreparedData, TrainingData
 
 
 def share_gpus(
@@ -30,7 +30,7 @@ def share_gpus(
     configs = [TrialConfig(architecture=name, batch_size=64) for name in nets.architectures if name not in nets.sources]
     rates = home.read_record().get("sharing")
     if rates is None:
-        rates = measure_on_gpu(configs, prepared.training.image_size, cluster, home) if configs else {}
+        rates = measure_on_gpu(configs, prepared.training, cluster, home) if configs else {}
         home.update_record(sharing=rates)
     measured = {int(count): found for count, found in rates.items()}
     count = choose_count(measured) if measured else 1
@@ -41,15 +41,22 @@ def share_gpus(
 
 
 def measure_on_gpu(
-    configs: Sequence[TrialConfig], image_size: int, cluster: Cluster, home: SearchFolder
+    configs: Sequence[TrialConfig], data: TrainingData, cluster: Cluster, home: SearchFolder
 ) -> dict[int, list[float]]:
     """`measure_sharing` on a node with a GPU; nothing where it fails: sharing is a gain, not a need."""
     import ray
 
     num_threads, file = max(1, cluster.num_threads // max(COUNTS)), home.cache / "sharing.json"
+    image_size, num_channels = data.image_size, data.num_channels
 
     def measure() -> dict[int, list[float]]:
-        return measure_sharing(pick_extremes(configs), image_size=image_size, num_threads=num_threads, cache_file=file)
+        return measure_sharing(
+            pick_extremes(configs),
+            image_size=image_size,
+            num_threads=num_threads,
+            cache_file=file,
+            num_channels=num_channels,
+        )
 
     try:
         return ray.get(ray.remote(measure).options(num_gpus=1, num_cpus=cluster.trial_cpus).remote())

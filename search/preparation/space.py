@@ -36,9 +36,15 @@ def prepare_nets(
         sources=kept.get("sources", {}),
         of_recipes=recipes.nets,
         forgone=recipes.forgone_nets,
+        num_channels=data.num_channels,
     )
     if not kept:
-        check_own_nets(nets.sources, num_classes=len(data.classes), image_size=data.image_size)
+        check_own_nets(
+            nets.sources,
+            num_classes=len(data.classes),
+            image_size=data.image_size,
+            num_channels=data.num_channels,
+        )
     return nets
 
 

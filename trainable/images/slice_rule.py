@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainable.images.volumes import Volume
+if TYPE_CHECKING:
+    from trainable.images.volumes import Volume
 
 LEAST_LUNG_SHARE = 0.1
 """Of the body's area in a slice: below it are abdomen and throat, where only bowel and windpipe hold air."""

@@ -12,11 +12,15 @@ from search.cli import build_parser, main, read_config
 from search.core.config import OPTIONS as FIELDS
 from search.core.config import SearchConfig
 from search.core.options import OptionError, parse_bytes, parse_duration_s, to_arguments
+from trainable.images.pixel_format import GREY, PixelFormat
+from trainable.images.slice_rule import SliceRule
+from trainable.images.windows import LUNG, Window
 from trainable.recipes import RECIPES
 
 OPTIONS = {
     *("--name", "--home", "--resume", "--model-name"),
     *("--data", "--positive", "--patient-from", "--skip-bad-images", "--image-size"),
+    *("--window", "--colour", "--slices", "--neighbours", "--neighbour-mm", "--explain-data"),
     *("--arch", "--lr", "--range", "--space", "--recipes", "--weights", "--sampler"),
     *("--num-trials", "--time-budget", "--gpu-hours", "--max-epochs", "--first-rung", "--reduction-factor"),
     "--scheduler",
@@ -55,6 +59,28 @@ def test_options_become_configuration(tmp_path: Path) -> None:
     assert (config.time_budget_s, config.device_hours, config.trial_timeout_s) == (5400, 4, 3600)
     assert config.weights == {"resnet18": str(Path("w.pth").absolute())}
     assert (config.trial_gpus, config.deterministic) == (0.5, True)
+
+
+def test_what_an_image_becomes_is_read_at_the_door(tmp_path: Path) -> None:
+    config = parse("--window", "lung,40,400", "--neighbours", "1", "--neighbour-mm", "5", "--slices", "every:3")
+    assert config.form == PixelFormat(windows=(LUNG, Window(centre=40, width=400)), neighbours=1, neighbour_mm=5.0)
+    assert (config.form.num_channels, config.slice_rule) == (6, SliceRule(kind="every", step=3))
+    assert SearchConfig.from_record(config.to_record()) == config
+    assert SearchConfig().form == GREY and SearchConfig(colour=True).form.num_channels == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"window": "liver"}, "--window 'liver' holds 'liver'; give lung"),
+        ({"slices": "some"}, "the rule for slices is 'some'; it must be all, middle"),
+        ({"colour": True, "neighbours": 1}, "colour came with several windows or neighbours"),
+        ({"neighbour_mm": 5.0}, "neighbour_mm is 5; it needs --neighbours"),
+    ],
+)
+def test_images_that_cannot_become_so_are_refused(options: dict[str, Any], word: str) -> None:
+    with pytest.raises(ValueError, match=word):
+        SearchConfig(**options)
 
 
 def test_imagenet_weights_need_no_file() -> None:

@@ -31,6 +31,15 @@ def test_an_unknown_net_lists_the_known() -> None:
         choose_nets(("resnet19",), {}, has_gpu=False)
 
 
+def test_timms_models_are_known_by_timm_and_take_no_weights_of_torchvision() -> None:
+    pytest.importorskip("timm")
+    name = "timm:efficientnet_lite0"
+    nets = choose_nets((name,), {"imagenet": ""}, has_gpu=False)
+    assert (nets.architectures, nets.weights) == ((name,), {})
+    with pytest.raises(ValueError, match=r"has no model 'efficientnet_lite'; near are timm:"):
+        choose_nets(("timm:efficientnet_lite",), {}, has_gpu=False)
+
+
 def test_a_net_of_ones_own_is_read_as_text(tmp_path: Path) -> None:
     file = tmp_path / "my_net.py"
     file.write_text("def build(num_classes):\n    ...\n")
