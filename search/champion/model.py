@@ -124,7 +124,7 @@ def choose_point(
 
 
 def measure_cost(folder: Path, served: Any, shape: Sequence[int]) -> tuple[int, float]:
-    """Bytes of the saved pixel model, and milliseconds of one image of this `shape` on this machine's CPU: the fastest of five."""
+    """Bytes of the saved pixel model, and milliseconds of one image of `shape` on this CPU: the fastest of five."""
     import torch
 
     num_bytes = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
