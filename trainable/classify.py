@@ -266,6 +266,15 @@ def _naming_fault(what: str) -> Iterator[None]:
         raise ValueError(f"{what}: {reason}") from error
 
 
+def predict_pixels(classifier: Classifier, pixels: np.ndarray, *, batch_size: int = 64) -> np.ndarray:
+    """Probabilities float32 (N, C) for uint8 pixels (N, S, S) or (N, S, S, channels)."""
+    import torch
+
+    with torch.inference_mode():
+        parts = [classifier.predict(part).numpy() for part in torch.from_numpy(np.array(pixels)).split(batch_size)]
+    return np.concatenate(parts)
+
+
 def build_explainer(classifier: Classifier) -> Explainer:
     """Raises ValueError for a net that cannot be explained, with the reason."""
     from torch.fx import GraphModule

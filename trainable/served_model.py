@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from trainable.objectives import parse_objective
 from trainable.step_plan import pick_device
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from trainable.images.prepare import TrainingData
 
@@ -59,6 +60,18 @@ def score_validation(net: nn.Module, data: TrainingData, metric: str) -> float:
     labels = data.labels[data.is_val]
     loss, probabilities = predict(net, pixels, labels)
     return parse_objective(metric).value(labels, probabilities, data.positive, loss=loss)
+
+
+def time_images(served: Any, shape: Sequence[int], *, num_times: int = 5) -> list[float]:
+    """Seconds for one blank image of this `shape` on the CPU, so many times, after one that warms up."""
+    pixels = torch.zeros((1, *shape), dtype=torch.uint8)
+    seconds = []
+    with torch.inference_mode():
+        for _ in range(1 + num_times):
+            began_s = time.perf_counter()
+            served(pixels)
+            seconds.append(time.perf_counter() - began_s)
+    return seconds[1:]
 
 
 def check_exportable(net: nn.Module, *, image_size: int, num_channels: int = 1) -> None:

@@ -92,10 +92,7 @@ def predict_registered(tracking_uri: str, uri: str, pixels: Any, *, classes: tup
 
     Raises ValueError for a model of other pixels or classes, or one that cannot be loaded.
     """
-    import numpy as np
-    import torch
-
-    from trainable.classify import load_registered
+    from trainable.classify import load_registered, predict_pixels
 
     with _tracking_at(tracking_uri):
         classifier = load_registered(uri)
@@ -104,9 +101,7 @@ def predict_registered(tracking_uri: str, uri: str, pixels: Any, *, classes: tup
             f"it takes {classifier.image_size} px and knows {', '.join(classifier.classes)}; this search has "
             f"{pixels.shape[1]} px and {', '.join(classes)}"
         )
-    with torch.inference_mode():
-        parts = [classifier.predict(part).numpy() for part in torch.from_numpy(np.array(pixels)).split(64)]
-    return np.concatenate(parts)
+    return predict_pixels(classifier, pixels)
 
 
 @contextmanager

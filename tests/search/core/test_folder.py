@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from search.core.folder import Phase, create_search, default_home, list_searches, make_name, reopen_search, write_json
+from trainable.records import write_record
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -56,13 +57,13 @@ def test_a_search_has_a_phase_and_one_of_version_1_has_that_of_its_files(tmp_pat
     phases = [folder.phase]
     folder.enter(Phase.CONCLUDING)
     phases.append(folder.phase)
-    write_json(folder.record_file, {"seed": 3})
+    write_record(folder.record_file, {"seed": 3})
     phases.append(folder.phase)
     folder.journal_file.touch()
     phases.append(folder.phase)
     folder.sealed_test_file.touch()
     phases.append(folder.phase)
-    write_json(folder.record_file, {"champion": 3})
+    write_record(folder.record_file, {"champion": 3})
     phases.append(folder.phase)
     assert phases == [Phase.PREPARING, Phase.CONCLUDING, *Phase]
 
