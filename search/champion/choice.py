@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -44,9 +45,10 @@ def choose_members(
 ) -> list[Candidate]:
     """The trials whose mean is the champion, best first: at most `size` of `rank_finalists`, or one, or none.
 
-    One that cannot be read gives way to the next, with a warning. Where fewer than two can be read it is the best
-    single trial (`choose_champion`). `opened_for` are the trials for which the sealed test was opened before: they are
-    the members, whatever has become better since.
+    A trial below the median of the search is no member: in a small search it may have learnt nothing. One that cannot
+    be read gives way to the next, with a warning. Where fewer than two are left it is the best single trial
+    (`choose_champion`). `opened_for` are the trials for which the sealed test was opened before: they are the members,
+    whatever has become better since.
     """
     if len(opened_for) == 1 or (size < LEAST_MEMBERS and not opened_for):
         return _choose_one(ledger, task, opened_for)
@@ -54,6 +56,8 @@ def choose_members(
     if opened_for:
         size = len(opened_for)
         finalists.sort(key=lambda entry: entry.number not in opened_for)
+    else:
+        finalists = [entry for entry in finalists if _is_no_worse_than_median(entry, ledger)]
     members: list[Candidate] = []
     warnings: list[str] = []
     for entry in finalists:
@@ -114,6 +118,11 @@ def load_candidate(entry: TrialEntry, task: TrialTask) -> Candidate | None:
 def _choose_one(ledger: Ledger, task: TrialTask, opened_for: Sequence[int]) -> list[Candidate]:
     candidate = choose_champion(ledger, task, opened_for=opened_for[0] if opened_for else None)
     return [] if candidate is None else [candidate]
+
+
+def _is_no_worse_than_median(entry: TrialEntry, ledger: Ledger) -> bool:
+    scores = [ledger.direction.score(other.best_value) for other in ledger.ranked()]
+    return ledger.direction.score(entry.best_value) >= statistics.median_low(scores)
 
 
 def _describe_lost(entry: TrialEntry) -> str:

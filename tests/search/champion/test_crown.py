@@ -535,6 +535,8 @@ class TestChoice:
         for number, value in ((1, 0.6), (2, 0.9), (3, 0.8), (4, 0.7), (5, 0.99)):
             self.enter(ledger, task, number, value, saved=number != 2)
             ledger.entries[number].outcome = Outcome.STOPPED if number == 5 else Outcome.COMPLETED
+        for number in (6, 7, 8):
+            self.enter(ledger, task, number, 0.1, saved=False)
         members = choose_members(ledger, task, size=2)
         assert [member.entry.number for member in members] == [3, 4]
         assert members[0].warnings[0].startswith("the best epoch of trial 2, 0.9000, cannot be read")
@@ -542,6 +544,13 @@ class TestChoice:
         again = choose_members(ledger, task, size=5, opened_for=(1, 3))
         assert {member.entry.number for member in again} == {1, 3}, "the test is open for these"
         assert [member.entry.number for member in choose_members(ledger, task, size=5, opened_for=(4,))] == [4]
+
+    def test_a_trial_below_the_median_is_no_member(self, task: TrialTask) -> None:
+        ledger = Ledger()
+        for number, value in ((0, 0.92), (1, 0.9), (2, 0.5)):
+            self.enter(ledger, task, number, value)
+            ledger.entries[number].outcome = Outcome.COMPLETED
+        assert [member.entry.number for member in choose_members(ledger, task, size=5)] == [0, 1]
 
     def test_with_fewer_than_two_members_the_best_single_trial_is_chosen(self, task: TrialTask) -> None:
         ledger = Ledger()
