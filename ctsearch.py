@@ -66,8 +66,9 @@ def search(
             config = SearchConfig.of(**({} if data is None else {"data": data}), **options)
         elif data is not None or options:
             raise TypeError("config holds all options: give it alone, or data and options without it")
-        begin = session.search_or_resume if auto_resume else session.search
-        return begin(config, observers=observers, caller=_caller(progress))
+        if auto_resume:
+            return session.search_or_resume(config, observers=observers, caller=_caller(progress))
+        return session.search(config, observers=observers, caller=_caller(progress))
 
 
 def audit(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from search.result import SearchResult
 
 EXAMPLES = """examples:
-  ctsearch search                                          the made set, on this machine
+  ctsearch search                                          the synthetic set, on this machine
   ctsearch search --data slices/ --name first              a folder with one subfolder per class
   ctsearch search --data slices/ --time-budget 2h --arch resnet18,resnet50 --lr 1e-5:1e-3
   ctsearch search --resume first                           go on where a killed search stood
@@ -30,9 +30,9 @@ EXAMPLES = """examples:
   ctsearch audit --data slices/ --out audit/               what is wrong with a set, before anything is trained
   ctsearch train --recipe vgg16-covidct --data slices/     one published configuration, without a search
   ctsearch classify slices/new/ --csv found.csv            by the champion
-  ctsearch classify slices/new/ --explain                  and show which parts of each picture spoke for its class
+  ctsearch classify slices/new/ --explain                  and show which parts of each image spoke for its class
   ctsearch export --onnx champion.onnx                     the champion for ONNX Runtime
-  ctsearch models                                          what each net costs on this machine
+  ctsearch models                                          what each architecture costs on this machine
 """
 
 

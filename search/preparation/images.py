@@ -66,7 +66,7 @@ def prepare_images(
 def describe_data(config: SearchConfig, prepared: PreparedData) -> str:
     """One line: what the images are, how large, and which class counts as positive."""
     training = prepared.training
-    source = "a made set: procedural slices, not patients" if config.data is None else str(config.data)
+    source = "a synthetic set: procedural slices, not patients" if config.data is None else str(config.data)
     channels = f" in {training.num_channels} channels" if training.num_channels > 1 else ""
     parts = [f"{training.name}, {source}, read as {training.image_size} px{channels}"]
     if len(training.classes) == 2:

@@ -218,7 +218,7 @@ def test_the_default_search_finds_a_champion_well_above_the_median(tmp_path: Pat
     assert result["outcomes"]["stopped"] >= result["num_trials"] / 3
     assert result["validation_value"] >= result["median_value"] + 0.1
     assert (result["model_name"], result["alias"]) == ("ctsearch-demo", "champion")
-    for word in ("Sealed test", "95 % intervals", "ctsearch ui", "ctsearch search --data FOLDER", "made"):
+    for word in ("Sealed test", "95 % intervals", "ctsearch ui", "ctsearch search --data FOLDER", "synthetic"):
         assert word in done.stdout, done.stdout
     assert done.stderr == ""
 

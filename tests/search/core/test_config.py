@@ -28,7 +28,8 @@ OPTIONS = {
     *("--trial-cpus", "--trial-gpus", "--ray-address", "--tracking-uri", "--seed", "--deterministic"),
     *("--compile", "--checkpoint-budget", "--timings"),
     *("--storage", "--preflight", "--bad-nodes"),
-    *("--config", "--print-config"),
+    *("--ensemble", "--raw-probabilities", "--min-sensitivity", "--min-specificity", "--cost-ratio", "--promote"),
+    *("--accept-changes", "--auto-resume", "--config", "--print-config"),
 }
 
 
