@@ -24,6 +24,7 @@ from search.core.describe import format_duration
 from search.core.events import Observer
 from search.core.extension import BUDGETS, enlarge, extend, find_differences, note_budget
 from search.core.finalists import choose_finalists, find_last_rung, rank_finalists
+from search.core.finishing import KEPT_SHARE
 from search.core.folder import (
     Phase,
     SearchFolder,
@@ -271,7 +272,7 @@ def open_session(plan: SearchPlan, folder: SearchFolder, runtime: Runtime, obser
     if config.timings:
         runtime.timings.started = progress.say
     step_plans = folder.read_record().get("plans", {})
-    rule, levels = build_rule(config, plan.space, direction)
+    rule, levels = build_rule(config, plan.space, direction, partial(budget.is_kept, KEPT_SHARE))
     keeper = CheckpointKeeper(
         ledger, partial(delete_checkpoint, task.trials_uri), kept_bytes=plan.settings.checkpoint_bytes
     )
@@ -350,6 +351,9 @@ def run(session: Session) -> StopReason:
     """Run the trials until the search ends; a search that was killed in its conclusion has run them already."""
     folder, runtime = session.folder, session.runtime
     runtime.say(f"MLflow       {session.tracking.search_url()}")
+    if (size := session.plan.config.ensemble) > 1 and session.plan.config.scheduler != "asha" and not runtime.is_local:
+        kept = f"; {KEPT_SHARE:.0%} of the budget are kept for it" if session.budget.is_limited else ""
+        runtime.say(f"Finalists    the best {size} trials are trained to their last epoch{kept}")
     runtime.copy_records()
     if folder.phase is Phase.CONCLUDING:
         return StopReason[folder.read_record().get("stop", StopReason.ALL_TRIALS.name)]

@@ -37,6 +37,10 @@ class Budget:
         self.saved_s = 0.0
 
     @property
+    def is_limited(self) -> bool:
+        return self.time_budget_s is not None or self.device_hours is not None
+
+    @property
     def wall_s(self) -> float:
         return self.earlier_s + time.monotonic() - self.began_s
 
@@ -49,6 +53,12 @@ class Budget:
     def save(self) -> None:
         self.saved_s = time.monotonic()
         write_record(self.spent_file, {"wall_s": self.wall_s, "device_s": self.device_s})
+
+    def is_kept(self, share: float) -> bool:
+        """Whether no more than this share of the time or of the device-hours is left."""
+        return (self.time_budget_s is not None and self.wall_s >= (1 - share) * self.time_budget_s) or (
+            self.device_hours is not None and self.device_s >= (1 - share) * self.device_hours * 3600
+        )
 
     def is_over(self) -> bool:
         """Whether the search ends, for whatever reason."""

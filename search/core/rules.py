@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from search.core.board import geometric_levels
 from search.core.config import SearchConfig
 from search.core.decisions import Rule
+from search.core.finishing import Finishing
 from search.core.freeze_thaw import FreezeThaw
 from search.core.promotion import Promotion
 from search.core.proposals import SpaceProposals
@@ -16,17 +17,25 @@ from search.core.stopping import Stopping
 from trainable.report import Direction
 
 
-def build_rule(config: SearchConfig, space: Space, direction: Direction) -> tuple[Rule, Sequence[int]]:
-    """The rule that a search asked for, and the epochs at which it compares trials."""
+def build_rule(
+    config: SearchConfig, space: Space, direction: Direction, is_time: Callable[[], bool] = lambda: False
+) -> tuple[Rule, Sequence[int]]:
+    """The rule that a search asked for, and the epochs at which it compares trials.
+
+    Where the champion is a mean, its members are trained to the end when `is_time`, or nothing else is left to do.
+    """
     first, factor = config.first_rung, config.reduction_factor
     higher_is_better = direction is Direction.MAXIMIZE
     if config.scheduler == "asha":
         rungs = rung_levels(config.max_epochs, first=first, reduction_factor=factor)
         return Stopping(Rungs(rungs, reduction_factor=factor, direction=direction), config.max_epochs), rungs
-    levels = geometric_levels(config.max_epochs, first=min(first, config.max_epochs), factor=factor)
+    rule: Promotion | FreezeThaw
     if config.scheduler == "promotion":
-        return Promotion(levels, factor=factor, higher_is_better=higher_is_better), levels
-    rule = FreezeThaw(
-        SpaceProposals(space), max_epochs=config.max_epochs, seed=config.seed, higher_is_better=higher_is_better
-    )
-    return rule, rule.board.levels
+        levels = geometric_levels(config.max_epochs, first=min(first, config.max_epochs), factor=factor)
+        rule = Promotion(levels, factor=factor, higher_is_better=higher_is_better)
+    else:
+        rule = FreezeThaw(
+            SpaceProposals(space), max_epochs=config.max_epochs, seed=config.seed, higher_is_better=higher_is_better
+        )
+    levels = rule.board.levels
+    return (Finishing(rule, config.ensemble, is_time) if config.ensemble > 1 else rule), levels
