@@ -19,18 +19,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from trainable.images import decode
 from trainable.images.cache import decode_pixels
 from trainable.images.faults import show_text
 from trainable.images.likeness import LIKENESS_FILE, NOT_CHEST_CT, Likeness
+from trainable.images.members import resize_channels
 from trainable.images.pixel_format import GREY, PixelFormat
+from trainable.images.volumes import is_volume
 from trainable.normalisation import pixel_shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
-    from PIL import Image
 
     from trainable.explain import Explainer
 
@@ -65,9 +66,8 @@ def decode_cells(cells: Iterable[object], image_size: int, form: PixelFormat = G
     colours: list[float] = []
     for row, cell in enumerate(cells):
         try:
-            content = read_image_cell(cell)
-            grey, colour = decode.decode_with_colour(content)
-            pixels.append(_to_pixels(grey, content, image_size, form))
+            _, shown, colour = _see(read_image_cell(cell), image_size, form)
+            pixels.append(shown)
         except ValueError as error:
             raise ValueError(f"image in row {row}: {error}") from error
         colours.append(colour)
@@ -75,8 +75,21 @@ def decode_cells(cells: Iterable[object], image_size: int, form: PixelFormat = G
     return np.stack(pixels) if pixels else np.empty((0, *shape), np.uint8), colours
 
 
-def _to_pixels(grey: Image.Image, source: Path | bytes, image_size: int, form: PixelFormat) -> np.ndarray:
-    return decode.resize_grey(grey, image_size) if form == GREY else decode_pixels(source, image_size, form)
+def _see(source: Path | bytes, image_size: int, form: PixelFormat) -> tuple[Image.Image, np.ndarray, float]:
+    """An image in grey, its pixels as the cache has them, and how coloured it is (of a model in colour 0: see there).
+
+    Raises BadImageError and OSError.
+    """
+    if isinstance(source, Path) and is_volume(source):
+        raise decode.BadImageError(
+            f"{source}: a volume; single slices are classified: write those that are meant as DICOM or PNG files"
+        )
+    if form.colour:  # also of files that are refused in grey, such as DICOM in RGB
+        shown = decode.decode(source, colour=True)
+        return Image.fromarray(shown).convert("L"), resize_channels(shown, image_size), 0.0
+    grey, colour = decode.decode_with_colour(source)
+    pixels = decode.resize_grey(grey, image_size) if form == GREY else decode_pixels(source, image_size, form)
+    return grey, pixels, colour
 
 
 def call_best(probabilities: np.ndarray, positive: int, threshold: float | None) -> np.ndarray:
@@ -304,8 +317,7 @@ def classify_files(
 
     def look(file: Path) -> Seen | Exception:
         try:
-            grey, colour = decode.decode_with_colour(file)
-            pixels = _to_pixels(grey, file, classifier.image_size, classifier.form)
+            grey, pixels, colour = _see(file, classifier.image_size, classifier.form)
         except (decode.BadImageError, OSError) as error:
             return error
         return None if explainer is None else _shrink(grey), pixels, colour

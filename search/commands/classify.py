@@ -21,7 +21,7 @@ from search.observers.outbox import explain_refusal
 from search.observers.surroundings import QUIET_MLFLOW
 from trainable.images.faults import show_name, show_text, write_name
 from trainable.images.folders import list_folder
-from trainable.images.likeness import NOT_CHEST_CT, Likeness
+from trainable.images.likeness import NOT_CHEST_CT, UNLIKE_TRAINING, Likeness
 from trainable.images.windows import format_windows
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ def classify(
         if overlays is not None and num_bad + num_doubted < len(files):
             say(f"Explained    {overlays}/")
     if num_doubted:
-        say(f"Doubted      {num_doubted} of {len(files)} files: {name_doubt(classifier.likeness)}")
+        say(f"Doubted      {num_doubted} of {len(files)} files {name_doubts(classifier.likeness)}")
     if num_bad:
         print(f"ctsearch: {num_bad} of {len(files)} files could not be used", file=sys.stderr)
     return 1 if num_bad else 0
@@ -265,6 +265,11 @@ def describe(file: Path, answer: Answer, classifier: Classifier) -> dict[str, An
 def name_doubt(likeness: Likeness | None) -> str:
     """What an image is called that is doubted: by what the model was trained on."""
     return NOT_CHEST_CT if likeness is None else likeness.verdict
+
+
+def name_doubts(likeness: Likeness | None) -> str:
+    """The same of several images, as a sentence goes on."""
+    return "may be no chest CT" if name_doubt(likeness) == NOT_CHEST_CT else f"seem {UNLIKE_TRAINING}"
 
 
 def describe_bad(file: Path, error: Exception, classifier: Classifier) -> dict[str, Any]:

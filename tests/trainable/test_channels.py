@@ -12,16 +12,17 @@ import onnxruntime
 import pytest
 import torch
 
+from tests.trainable.images.dicom_files import build, save
 from tests.trainable.squares import make_squares
 from trainable.architectures import build_model
 from trainable.augment import augment
 from trainable.checkpoint import CheckpointStore
 from trainable.checkpoint_writer import CheckpointWriter
-from trainable.classify import Classifier, build_explainer, classify_cells, load_checkpoint
+from trainable.classify import Answer, Classifier, build_explainer, classify_cells, classify_files, load_checkpoint
 from trainable.config import TrialConfig, TrialSettings
 from trainable.export import ModelFacts, save_pixel_model
 from trainable.images.batches import draw_batches, fetch_batches, take_rows
-from trainable.images.decode import decode_slice
+from trainable.images.decode import BadImageError, decode_slice
 from trainable.images.pixel_format import PixelFormat
 from trainable.images.prepare import TrainingData
 from trainable.model_facts import summarise_layers
@@ -139,6 +140,27 @@ def test_an_image_file_is_classified_by_its_colours(tmp_path: Path) -> None:
     with torch.inference_mode():
         expected = net(torch.from_numpy(decode_slice(content, SIZE, colour=True))[None])
     assert table["probability_square"][0] == pytest.approx(float(expected[0, 1]))
+
+
+def test_colour_dicom_is_classified_in_colour_and_a_volume_gets_its_reason(tmp_path: Path) -> None:
+    shown = np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8)
+    dicom = build(shown, bits=8, Rows=40, Columns=48, SamplesPerPixel=3, PhotometricInterpretation="RGB")
+    dicom.PlanarConfiguration = 0
+    (rgb := tmp_path / "rgb.dcm").write_bytes(save(dicom))
+    (volume := tmp_path / "a.nii.gz").write_bytes(b"x")
+    classifier = Classifier(
+        label="",
+        classes=SETTINGS.classes,
+        image_size=SIZE,
+        form=COLOUR,
+        predict=ServedModel(build_model(CONFIG, 2, num_channels=3)),
+    )
+    (_, answer), (_, fault) = classify_files([rgb, volume], classifier)
+    with torch.inference_mode():
+        expected = classifier.predict(torch.from_numpy(decode_slice(rgb, SIZE, colour=True))[None])
+    assert isinstance(answer, Answer)
+    np.testing.assert_allclose(answer.probabilities, expected[0].numpy(), rtol=1e-5)
+    assert isinstance(fault, BadImageError) and "a.nii.gz: a volume; single slices are classified" in str(fault)
 
 
 def test_step_plans_and_layers_are_those_of_the_channels() -> None:
