@@ -447,8 +447,9 @@ def conclude(session: Session, reason: StopReason) -> None:
         return
     folder.enter(Phase.CONCLUDING)
     with closing_on_error(tracking):
-        tracking.flush()
+        is_reachable = tracking.flush()
         finish = Finish(
+            is_reachable=is_reachable,
             folder=folder,
             task=session.task,
             model_name=plan.model_name,

@@ -45,7 +45,7 @@ def report_search(
     strength = entry.params.get("augmentation") if entry else None
     metric = tracking.metric.removeprefix("val_")
     figures = list(champion.score.pictures) if champion else []
-    if entry is not None and entry.run_id is not None:
+    if entry is not None and entry.run_id is not None and not tracking.is_away:
         try:
             figures.append(draw_champion(MlflowClient(tracking.uri), entry, folder.folder, metric=metric))
         except Exception as error:  # the report is worth more than this figure

@@ -73,6 +73,7 @@ class Finish:
     """What the end of a search needs to know of it. `warnings` are what a user of the model must know, `group_name`
     what the groups of the data are. `ensemble` is the most trials in the mean, `last_rung` how far those that have not
     completed must have come; `goals` that of the operating point by name; `promote` is one of if-better, always, never.
+    Where MLflow is known not to be reachable it is not asked: its client would try for minutes.
     """
 
     folder: SearchFolder
@@ -88,6 +89,7 @@ class Finish:
     calibrates: bool = True
     goals: Mapping[str, float] = field(default_factory=dict)
     promote: str = "if-better"
+    is_reachable: bool = True
 
 
 def crown_champion(ledger: Ledger, finish: Finish) -> Champion | None:
@@ -222,8 +224,8 @@ def register(
 
     client = MlflowClient(finish.tracking_uri)
     try:
-        if run_id is None:  # MLflow was away when the trial began, and has been ever since
-            raise ConnectionError("the champion's run was never opened")
+        if run_id is None or not finish.is_reachable:
+            raise ConnectionError("MLflow is away, or was when the trial began and has been ever since")
         log_score(client, (run_id, finish.parent_run_id), champion.score, opening)
         versions = register_models(champion.models, facts, client=client, run_id=run_id)
         named = {facts.name: versions.version, images_name(facts.name): versions.images_version}

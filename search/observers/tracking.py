@@ -109,6 +109,11 @@ class Tracking(Observer):
         return cls(uri, runs, metric=metric, direction=Direction.of(metric.removeprefix("val_")))
 
     @property
+    def is_away(self) -> bool:
+        """Whether the server did not answer the last call."""
+        return self._outbox.is_away
+
+    @property
     def parent_run_id(self) -> str:
         return self.runs.parent_run_id
 

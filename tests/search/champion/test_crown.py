@@ -473,7 +473,7 @@ def test_a_champion_lies_in_the_searchs_folder_where_mlflow_stays_away_and_is_re
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     parent, child = runs
-    away = trained.finish("away", "away-test", "http://127.0.0.1:9", parent)
+    away = replace(trained.finish("away", "away-test", "http://127.0.0.1:9", parent), is_reachable=False)
     champion = crown_champion(trained.ledger(child), away)
     assert champion is not None
     assert (champion.version, champion.alias) == ("", "unregistered")
