@@ -116,12 +116,12 @@ def test_what_became_of_each_recipe_is_told() -> None:
     ledger.report(4, report(1, 0.9))
     chosen = ChosenRecipes(recipes=recipes[:5], left_out={CNN.name: "no room"})
     assert describe_standing(ledger, chosen, metric="auc", champion=4) == [
-        "the champion, trial 4, has validation auc 0.9000; the best recipe, resnet50-split-702010, 0.5600",
-        "resnet152-pretrained: trial 0, 0.5300 at epoch 3; stopped by ASHA after epoch 3: how far it would have come "
+        "the champion, trial 4, has validation auc 0.9000; the best recipe, resnet50-split-702010, 0.5550",
+        "resnet152-pretrained: trial 0, 0.5250 at epoch 3; stopped by ASHA after epoch 3: how far it would have come "
         "is not known",
         "resnet50-frozen: trial 1, failed: the loss is nan",
-        "resnet50-finetune: trial 2, 0.5500 at epoch 3; completed 3 of its 80 epochs",
-        "resnet50-split-702010: trial 3, 0.5600 at epoch 3; interrupted after epoch 3",
+        "resnet50-finetune: trial 2, 0.5450 at epoch 3; completed 3 of its 80 epochs",
+        "resnet50-split-702010: trial 3, 0.5550 at epoch 3; interrupted after epoch 3",
         "vgg16-covidct: not tried, the budget ended before it",
         "cnn-rmsprop: left out, no room",
     ]
