@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 WINDOW = 3
@@ -39,6 +40,8 @@ def is_best_epoch(
     """
     if epoch <= window:
         return epoch > best_epoch
+    if math.isnan(best_value):
+        return not math.isnan(value)
     return value > best_value if higher_is_better else value < best_value
 
 

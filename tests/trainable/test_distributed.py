@@ -30,7 +30,7 @@ from tests.trainable.test_train import data as data  # the fixture
 from trainable.config import TrialConfig
 from trainable.distributed import Rank, wait_for_failures
 from trainable.images.prepare import TrainingData
-from trainable.report import TrialReport
+from trainable.report import TrialFailure, TrialReport
 from trainable.task import TrialTask
 from trainable.train import train
 from trainable.trial import Trial
@@ -93,11 +93,15 @@ def worker(cluster: Cluster, data: TrainingData, tmp_path: Path) -> Iterator[Any
     remove_placement_group(group)
 
 
-def train_to_end(worker: Any) -> list[dict[str, Any]]:
-    results = [ray.get(worker.step.remote())]
-    while "error" not in results[-1] and not results[-1]["finished"]:
-        results.append(ray.get(worker.step.remote()))
-    return results
+def step(worker: Any) -> TrialReport | TrialFailure:
+    return TrialReport.from_result(ray.get(worker.step.remote()))
+
+
+def train_to_end(worker: Any) -> list[Any]:
+    reports = [step(worker)]
+    while isinstance(reports[-1], TrialReport) and not reports[-1].finished:
+        reports.append(step(worker))
+    return reports
 
 
 def test_a_worker_and_its_ranks_serve_trial_after_trial_with_the_numbers_of_one_process(
@@ -109,19 +113,19 @@ def test_a_worker_and_its_ranks_serve_trial_after_trial_with_the_numbers_of_one_
 
     expected = [report.value for report in train(CONFIG, replace(TWO, num_ranks=1), data)]
     first = train_to_end(worker)
-    assert [result["value"] for result in first] == pytest.approx(expected, rel=1e-3)
-    assert first[0]["device"].startswith("2 x ")
+    assert [report.value for report in first] == pytest.approx(expected, rel=1e-3)
+    assert first[0].device.startswith("2 x ")
     ((pid, group),) = ray.get(worker.ask_ranks.remote(tell_process))
     assert group == ray.get(worker.__ray_call__.remote(lambda _: ray.get_runtime_context().get_placement_group_id()))
 
     # They stay warm from trial to trial.
     assert begin(1) == [(pid, group)]
-    assert [result["value"] for result in train_to_end(worker)] == pytest.approx(expected, rel=1e-3)
+    assert [report.value for report in train_to_end(worker)] == pytest.approx(expected, rel=1e-3)
 
     def fail(rank: int) -> None:
         (failed,) = train_to_end(worker)
-        assert failed["error"] == f"ValueError: rank {rank} has had enough"
-        assert "in forward" in failed["traceback"]
+        assert failed.error == f"ValueError: rank {rank} has had enough"
+        assert "in forward" in failed.traceback
 
     # A rank's error is its trial's, also where rank 0 waits for it in the middle of a step; the next trial is well.
     process = psutil.Process(pid)
@@ -129,7 +133,7 @@ def test_a_worker_and_its_ranks_serve_trial_after_trial_with_the_numbers_of_one_
     fail(1)
     assert psutil.wait_procs([process], timeout=30) == ([process], [])
     assert begin(3) == [], "new ones come with the next trial"
-    assert [result["value"] for result in train_to_end(worker)] == pytest.approx(expected, rel=1e-3)
+    assert [report.value for report in train_to_end(worker)] == pytest.approx(expected, rel=1e-3)
 
     # One whose memory does not come back is replaced; one that waits for rank 0, which has failed, ends.
     ray.get(worker.ask_ranks.remote(forget_first_size))
@@ -188,6 +192,7 @@ def test_a_search_of_two_processes_a_trial_stops_trials_and_outlives_a_killed_pr
         model_name="pairs-model",
         architectures=("small_cnn",),
         ranges={"cnn_filters": "8", "cnn_depth": "2", "batch_size": "16"},
+        scheduler="asha",
         num_trials=5,
         max_epochs=4,
         image_size=64,

@@ -47,3 +47,7 @@ def test_nan_never_is_better() -> None:
     values = by_epoch(0.5, 0.5, 0.5, math.nan, 0.4)
     assert find_best(values, higher_is_better=True)[0] == 3
     assert not is_best_epoch(4, math.nan, best_epoch=3, best_value=0.5, higher_is_better=False)
+
+
+def test_a_nan_among_the_first_epochs_gives_way_to_any_number() -> None:
+    assert find_best({1: 0.5, 2: math.nan, 3: 0.4, 4: 0.6}, higher_is_better=False) == (4, pytest.approx(0.5))

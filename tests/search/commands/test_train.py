@@ -18,6 +18,7 @@ from search.cli import main
 PICTURES = {
     *("counts.png", "samples.png", "augmentation.png", "champion_training.png", "learning_curves.png"),
     *("confusion_matrix.png", "roc_curve.png", "precision_recall.png", "mistakes.png"),
+    *("reliability.png", "decision_curve.png"),
 }
 ROOT = Path(__file__).resolve().parents[3]
 

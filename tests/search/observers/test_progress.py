@@ -50,7 +50,7 @@ def test_the_table_shows_budget_counts_the_five_best_and_mlflow(ledger: Ledger, 
     console.file.close()
     for part in ("first", "6 of 20 trials", "2 h 00 min", "1.00 of 4 GPU-hours", "2 running", "6 stopped"):
         assert part in text
-    for part in ("0.8800", "resnet18", "adamw, lr 0.0012", "http://x/#/e"):
+    for part in ("0.8750", "resnet18", "adamw, lr 0.0012", "http://x/#/e"):
         assert part in text
     rows = [line.split()[0] for line in text.splitlines() if "resnet18" in line]
     assert rows == ["7", "6", "5", "4", "3"]
