@@ -50,4 +50,6 @@ def test_nan_never_is_better() -> None:
 
 
 def test_a_nan_among_the_first_epochs_gives_way_to_any_number() -> None:
-    assert find_best({1: 0.5, 2: math.nan, 3: 0.4, 4: 0.6}, higher_is_better=False) == (4, pytest.approx(0.5))
+    epoch, value = find_best({1: 0.5, 2: math.nan, 3: 0.4, 4: 0.6}, higher_is_better=False)
+    assert epoch == 4
+    assert value == pytest.approx(0.5)
