@@ -207,7 +207,7 @@ def test_weights_from_a_file_travel_to_the_trials(search: Search, shared_data: P
         search("other", weights={"squeezenet1_1": file})
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 def test_the_default_search_finds_a_champion_well_above_the_median(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "search/run.py"), "--home", str(tmp_path), "--name", "default"]
     own = {name: value for name, value in os.environ.items() if name not in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS")}
