@@ -88,7 +88,8 @@ def test_the_rehearsal_registers_and_leaves_nothing(mlflow_server: ServerHandle)
     assert not [model.name for model in client.search_registered_models() if "rehearsal" in model.name]
     assert not client.search_logged_models([experiment.experiment_id])
     assert not client.search_runs([experiment.experiment_id], run_view_type=ViewType.ALL)
-    assert not list((mlflow_server.folder / "artifacts").rglob("*/models/*/artifacts/MLmodel"))
+    own = mlflow_server.folder / "artifacts" / experiment.experiment_id
+    assert not list(own.rglob("models/*/artifacts/MLmodel"))
 
 
 def test_the_version_of_a_server_is_read(mlflow_server: ServerHandle) -> None:
