@@ -82,6 +82,7 @@ class CheckpointKeeper(Observer):
     def search_ended(self, reason: StopReason) -> None:
         """No worker writes any more."""
         self.at_work.clear()
+        self.unneeded |= {(number, "newest") for number in self.ledger.ended()}
         self._delete_unneeded()
 
     def _delete_unneeded(self) -> None:
