@@ -61,6 +61,7 @@ def extend(folder: SearchFolder, config: SearchConfig, accepted: tuple[str, ...]
     folder.update_record(
         config=config.to_record(),
         extensions=[*record.get("extensions", ()), entry],
+        confirmation=None,
         phase=Phase.SEARCHING.value if record.get("phase") != Phase.PREPARING else Phase.PREPARING.value,
     )
 
