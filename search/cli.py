@@ -321,7 +321,7 @@ def run_search(args: argparse.Namespace) -> int:
 
         return preflight(read_config(args))
     if args.auto_resume:
-        from search.session import search_or_resume
+        from search.resuming import search_or_resume
 
         return follow(partial(search_or_resume, read_config(args)), began_at_s)
     return run(read_config(args), began_at_s=began_at_s)
@@ -336,9 +336,9 @@ def run(config: SearchConfig, *, began_at_s: float | None = None) -> int:
 
 def resume(name: str, *, began_at_s: float | None = None, **options: Any) -> int:
     """Go on with a search in this terminal; its exit status."""
-    from search import session
+    from search import resuming
 
-    return follow(partial(session.resume, name, **options), began_at_s)
+    return follow(partial(resuming.resume, name, **options), began_at_s)
 
 
 def follow(start: Callable[..., SearchResult], began_at_s: float | None) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
@@ -21,7 +22,7 @@ from trainable.report import Direction, Outcome, TrialReport
 from trainable.run_log import is_lost_connection, send_missing, send_spool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from search.core.ledger import TrialEntry
@@ -233,6 +234,15 @@ class Tracking(Observer):
             "the end of the search", lambda: self.runs.end(self.parent_run_id, outcome, all_tags, summary, now_ms)
         )
         return self._outbox.empty(timeout_s)
+
+    @contextmanager
+    def closing_on_error(self) -> Iterator[None]:
+        """Whatever ends a search around its trials, a second Ctrl-C included: no run stays RUNNING."""
+        try:
+            yield
+        except BaseException:
+            self.close_search(Outcome.INTERRUPTED, timeout_s=5)
+            raise
 
     def flush(self, timeout_s: float = 60.0) -> bool:
         """Return when MLflow knows all that it was sent; False, after a warning, when it stayed away."""
