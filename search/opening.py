@@ -37,6 +37,7 @@ def open_tracking(plan: SearchPlan, folder: SearchFolder, runtime: Runtime, ledg
     if folder.resumed:
         tracking.send_spools(folder.list_spools(), ledger.entries)
         tracking.fix(ledger.ended(), keep=ledger.interrupted())
+    tracking.log_dataset(training.name, training.data_hash, str(plan.config.data or training.name))
     tracking.log_dict("audit.json", plan.data.audit.to_dict())
     tracking.log_dict("space.json", plan.space_facts)
     return tracking
