@@ -38,6 +38,7 @@ from search.core.ledger import Ledger
 from search.core.rules import build_rule
 from search.core.stop import StopReason
 from search.core.version import code_version
+from search.engine.first_epoch import FirstEpoch
 from search.engine.fit import TrialPlan, run_trials
 from search.engine.local import run_trials_here
 from search.engine.nodes import NodeWatch
@@ -55,14 +56,16 @@ from search.preparation.changes import accept_changes, refuse_changes
 from search.preparation.choices import check_choices
 from search.preparation.first_points import describe_standing, record_standing
 from search.preparation.plan import SearchPlan, prepare, prepare_recipe
+from search.preparation.space import try_space
 from search.result import SearchResult
 from search.runtime import Caller, Runtime, open_runtime
 from trainable.node import serve_file
+from trainable.pace import read_pace
 from trainable.recipes import Recipe
 from trainable.records import repair_journal
 from trainable.report import Outcome
 from trainable.storage import join
-from trainable.task import TrialTask, delete_checkpoint, read_best
+from trainable.task import TrialTask, delete_checkpoint, locate_trial, read_best
 from trainable.trial import Trial
 
 Prepare = Callable[[SearchConfig, SearchFolder, Runtime], SearchPlan]
@@ -74,6 +77,7 @@ def search(config: SearchConfig, *, observers: Sequence[Observer] = (), caller: 
     `observers` hear of every event after our own; `caller` says where lines go and may ask for the end.
     """
     check_choices(config)
+    try_space(config)
     if config.name and config.storage and holds(config.storage, config.name):
         raise ValueError(
             f"the search {config.name!r} exists in {config.storage}; go on with it by --resume {config.name}, or "
@@ -380,7 +384,7 @@ def run(session: Session) -> StopReason:
 
 def run_on_ray(plan: TrialPlan, session: Session) -> StopReason:
     """The trials on the cluster's workers."""
-    cluster, config = session.plan.cluster, session.plan.config
+    cluster, config, trials_uri = session.plan.cluster, session.plan.config, session.task.trials_uri
     watch = partial(
         NodeWatch,
         cluster,
@@ -396,10 +400,12 @@ def run_on_ray(plan: TrialPlan, session: Session) -> StopReason:
         note=partial(note_budget, session.folder),
         say=session.progress.say,
     )
+    pace = FirstEpoch(session.ledger, session.budget, lambda number: read_pace(locate_trial(trials_uri, number)))
+    watches = [steered, lambda searcher: pace]
     if cluster.is_joined:
-        return run_trials(plan, session.ledger, cluster, session.folder.folder, [steered, watch])
+        return run_trials(plan, session.ledger, cluster, session.folder.folder, [*watches, watch])
     with watch_ray(session) as ray_watch:
-        return run_trials(plan, session.ledger, cluster, session.folder.folder, [steered, lambda searcher: ray_watch])
+        return run_trials(plan, session.ledger, cluster, session.folder.folder, [*watches, lambda searcher: ray_watch])
 
 
 @contextmanager
@@ -494,7 +500,8 @@ def conclude(session: Session, reason: StopReason) -> None:
         delivered = tracking.close_search(Outcome.FAILED if champion is None else reason.outcome)
     if champion is None:
         folder.enter(Phase.SEARCHING)  # a resume may try on
-        runtime.say("No champion  no trial finished an epoch; the runs in MLflow say why")
+        why = session.budget.stop if reason is StopReason.NO_EPOCH else "the runs in MLflow say why"
+        runtime.say(f"No champion  no trial finished an epoch; {why}")
         return
     folder.update_record(champion=champion.number)
     if delivered and champion.version:
