@@ -176,9 +176,9 @@ class Terminal:
     def start(self, command: list[str]) -> subprocess.Popen[str]:
         """A process of this terminal, as a shell starts one in the foreground: a closed terminal signals its group."""
         begin = f"import fcntl, os, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv({command[0]!r}, {command})"
-        streams = dict.fromkeys(("stdin", "stdout", "stderr"), self.theirs)
+        theirs, begin_command = self.theirs, [sys.executable, "-c", begin]
         process = subprocess.Popen(
-            [sys.executable, "-c", begin], cwd=ROOT, text=True, start_new_session=True, **streams
+            begin_command, cwd=ROOT, text=True, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
         )
         os.close(self.theirs)
         return process
