@@ -74,6 +74,7 @@ class Chaos:
         self.caused: Counter[str] = Counter()
         self.seconds: defaultdict[str, list[float]] = defaultdict(list)
         self.known: dict[int, dict[int, float]] = {}
+        self.lost: list[str] = []
         self.log = (home / f"{name}.log").open("w")
         self.driver = self.start()
 
@@ -290,12 +291,13 @@ def cause_faults(home: Path, server: str, *, seed: int, num_faults: int, quick: 
                 break
         chaos.finish()
         uri = find_server(home, server)
-        return report([chaos]) | {"lost": find_losses(chaos, uri), "goodput": round(measure_goodput(chaos, uri), 3)}
+        chaos.lost = find_losses(chaos, uri)
+        return report([chaos]) | {"lost": chaos.lost, "goodput": round(measure_goodput(chaos, uri), 3)}
 
 
 def kill_drivers(home: Path, server: str, *, seed: int, num_kills: int) -> dict[str, Any]:
     """Searches one after another whose drivers are killed at random moments, until there were so many kills."""
-    searches, lost = list[Chaos](), list[str]()
+    searches = list[Chaos]()
     while sum(sum(chaos.caused.values()) for chaos in searches) < num_kills:
         chaos = Chaos(home, f"kills-{len(searches)}", num_trials=4, max_epochs=6, seed=seed + len(searches))
         searches.append(chaos)
@@ -305,7 +307,8 @@ def kill_drivers(home: Path, server: str, *, seed: int, num_kills: int) -> dict[
                 if sum(chaos.caused.values()) > 12 or not chaos.cause(fault):
                     break
             chaos.finish()
-            lost += find_losses(chaos, find_server(home, server), num_openings=len(searches))
+            chaos.lost = find_losses(chaos, find_server(home, server), num_openings=len(searches))
+    lost = [what for chaos in searches for what in chaos.lost]
     return report(searches) | {"searches": len(searches), "lost": lost}
 
 
@@ -325,12 +328,15 @@ def find_server(home: Path, uri: str) -> str:
 
 @contextmanager
 def shown_on_error(chaos: Chaos) -> Iterator[None]:
-    """The last lines of a search where something here fails; its driver is ended in any case."""
+    """What a search has said where something was lost or fails here; its driver is ended in any case."""
     try:
         yield
     except BaseException:
-        sys.stderr.write(Path(chaos.log.name).read_text()[-4000:])
+        sys.stderr.write(Path(chaos.log.name).read_text())
         raise
+    else:
+        if chaos.lost:
+            sys.stderr.write(Path(chaos.log.name).read_text())
     finally:
         if chaos.driver.poll() is None:
             chaos.driver.kill()

@@ -27,10 +27,6 @@ QUIET = {
 NO_IDLE_WORKERS = {"RAY_prestart_worker_first_driver": "0"}
 """Ray would start one idle worker a core and then give none of them to a trial (benchmarks/LOG.md)."""
 
-PATIENT = {"RAY_health_check_failure_threshold": "100"}
-"""Of five checks that are missed Ray would declare the only node dead, and all trials with it: a busy machine misses
-them. A raylet that has died is seen by `RayWatch`."""
-
 FEW_ARENAS = {"MALLOC_ARENA_MAX": "2"}
 """glibc would give each thread of a warm worker the next of many heaps, and each keeps what a checkpoint once took."""
 
@@ -99,9 +95,9 @@ def connect(address: str | None, *, trial_cpus: float | None = None, trial_gpus:
 
     Raises ConnectionError for a cluster that does not answer or refuses our token, ValueError where not one trial fits.
     """
-    address = choose_address(address)
-    for name, value in (QUIET | NO_IDLE_WORKERS | FEW_ARENAS | ({} if address else PATIENT)).items():
+    for name, value in (QUIET | NO_IDLE_WORKERS | FEW_ARENAS).items():
         os.environ.setdefault(name, value)
+    address = choose_address(address)
     bypass_proxies([address] if address else [])
     # Workers started here import this code and no other checkout that may be installed.
     paths = [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]

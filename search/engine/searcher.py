@@ -27,6 +27,8 @@ from search.core.ledger import Ledger, TrialEntry
 from search.core.own_space import OwnSpace, check_own_space
 from search.core.space import Space, configuration_of
 from search.engine.sampling import build_sampler
+from trainable.images.faults import show_text
+from trainable.records import RecordError
 from trainable.report import Direction, Outcome, TrialReport
 from trainable.suggest import did_you_mean
 
@@ -66,10 +68,17 @@ class Study(Observer):
 
     def __init__(self, journal: Path, *, sampler: str, seed: int, direction: Direction) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.storage = JournalStorage(JournalFileBackend(str(journal)))
-        self.study = optuna.create_study(
-            study_name=STUDY_NAME, storage=self.storage, direction=direction.value, load_if_exists=True
-        )
+        try:
+            self.storage = JournalStorage(JournalFileBackend(str(journal)))
+            self.study = optuna.create_study(
+                study_name=STUDY_NAME, storage=self.storage, direction=direction.value, load_if_exists=True
+            )
+        except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+            why = f"{type(error).__name__}: {show_text(str(error))}"
+            raise RecordError(
+                f"{journal} is damaged: what is in it makes no study ({why}); restore it, from --storage if the search "
+                "has one, or begin a new search"
+            ) from error
         self.live: dict[int, Trial] = {}
         self.paused: dict[int, Trial] = {}
         trials = self.trials()
