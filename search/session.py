@@ -419,7 +419,7 @@ def watch_ray(session: Session) -> Iterator[RayWatch]:
     try:
         yield ray_watch
     finally:
-        ray_watch.is_over.set()
+        ray_watch.close()
 
 
 def run_here(plan: TrialPlan, session: Session) -> StopReason:
