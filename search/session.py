@@ -17,8 +17,10 @@ from ray import tune
 
 from search.champion.conclude import describe_end, report_search, write_result
 from search.champion.crown import Finish, crown_champion
+from search.confirm import confirm, delete_folds, describe_folds, reserve
 from search.core.budget import Budget
 from search.core.config import SearchConfig
+from search.core.confirmation import Confirmation
 from search.core.decisions import Rule
 from search.core.describe import format_duration
 from search.core.events import Observer
@@ -217,7 +219,9 @@ def conduct(
             plan = prepare(config, folder, runtime)
             session = open_session(plan, folder, runtime, observers)
             reason = run(session)
-            conclude(session, reason)
+            with closing_on_error(session.tracking):
+                reason, confirmation = confirm(session, reason)
+            conclude(session, reason, confirmation)
             return SearchResult.read(folder)
     except KeyboardInterrupt:
         begun = folder.phase is not Phase.PREPARING or folder.resumed
@@ -275,18 +279,20 @@ def open_session(plan: SearchPlan, folder: SearchFolder, runtime: Runtime, obser
     if config.timings:
         runtime.timings.started = progress.say
     step_plans = folder.read_record().get("plans", {})
-    rule, levels = build_rule(config, plan.space, direction, partial(budget.is_kept, KEPT_SHARE))
+    max_epochs = plan.settings.max_epochs
+    rule, levels = build_rule(
+        config, plan.space, direction, max_epochs=max_epochs, is_time=partial(budget.is_kept, KEPT_SHARE)
+    )
     keeper = CheckpointKeeper(
         ledger, partial(delete_checkpoint, task.trials_uri), kept_bytes=plan.settings.checkpoint_bytes
     )
     keeper.paused_bytes = plan.settings.checkpoint_bytes * (plan.cluster.num_slots + 1)
     keeper.forget = rule.forget
     if config.ensemble > 1:
-        keeper.rank = partial(rank_finalists, ledger, find_last_rung(levels, config.max_epochs))
+        keeper.rank = partial(rank_finalists, ledger, find_last_rung(levels, max_epochs))
     records = RecordSync(folder, step_plans, runtime.copy_records)
-    display = EpochLines(runtime.console, config.max_epochs) if runtime.is_local else progress
-    ledger.observers = (study, tracking, display, runtime.timings, keeper, records, *observers)
-    return Session(
+    display = EpochLines(runtime.console, max_epochs) if runtime.is_local else progress
+    session = Session(
         plan=plan,
         folder=folder,
         runtime=runtime,
@@ -301,6 +307,9 @@ def open_session(plan: SearchPlan, folder: SearchFolder, runtime: Runtime, obser
         task=task,
         step_plans=step_plans,
     )
+    keeps = [found] if (found := reserve(session)) else []
+    ledger.observers = (study, tracking, display, runtime.timings, keeper, records, *keeps, *observers)
+    return session
 
 
 def open_tracking(plan: SearchPlan, folder: SearchFolder, runtime: Runtime, ledger: Ledger) -> Tracking:
@@ -358,7 +367,7 @@ def run(session: Session) -> StopReason:
         kept = f"; {KEPT_SHARE:.0%} of the budget are kept for it" if session.budget.is_limited else ""
         runtime.say(f"Finalists    the best {size} trials are trained to their last epoch{kept}")
     runtime.copy_records()
-    if folder.phase is Phase.CONCLUDING:
+    if folder.phase in (Phase.CONFIRMING, Phase.CONCLUDING):
         return StopReason[folder.read_record().get("stop", StopReason.ALL_TRIALS.name)]
     folder.enter(Phase.SEARCHING)
     plan = TrialPlan(
@@ -429,7 +438,7 @@ def run_here(plan: TrialPlan, session: Session) -> StopReason:
 
 def count_at_last(session: Session) -> int:
     """How many trials have reached the last epoch at which trials are compared."""
-    last = find_last_rung(session.levels, session.plan.config.max_epochs)
+    last = find_last_rung(session.levels, session.plan.settings.max_epochs)
     return sum(entry.num_epochs >= last > 0 for entry in session.ledger.entries.values())
 
 
@@ -443,7 +452,7 @@ def closing_on_error(tracking: Tracking) -> Iterator[None]:
         raise
 
 
-def conclude(session: Session, reason: StopReason) -> None:
+def conclude(session: Session, reason: StopReason, confirmation: Confirmation | None) -> None:
     """Choose, score, register and report the champion; after SIGTERM all that waits for a resume."""
     plan, folder, runtime, tracking = session.plan, session.folder, session.runtime, session.tracking
     if not reason.concludes:
@@ -462,14 +471,16 @@ def conclude(session: Session, reason: StopReason) -> None:
             parent_run_id=tracking.parent_run_id,
             warnings=plan.data.warnings,
             ensemble=plan.config.ensemble,
-            last_rung=find_last_rung(session.levels, plan.config.max_epochs),
+            last_rung=find_last_rung(session.levels, plan.settings.max_epochs),
             calibrates=not plan.config.raw_probabilities,
             goals=plan.config.goals,
             promote=plan.config.promote,
+            confirmation=confirmation,
+            fold_task=describe_folds(session, confirmation) if confirmation else None,
             group_name="patients" if plan.data.grouped_by == "patient" else "groups of neighbouring slices",
         )
         finalists = choose_finalists(session.ledger, size=finish.ensemble, last_rung=finish.last_rung)
-        if finish.ensemble > 1 and (short := finalists.describe()):
+        if finish.ensemble > 1 and confirmation is None and (short := finalists.describe()):
             runtime.say(f"Finalists    {short}")
         champion = crown_champion(session.ledger, finish)
         number = champion.number if champion else None
@@ -490,7 +501,7 @@ def conclude(session: Session, reason: StopReason) -> None:
         )
         facts = {
             "num_last_rung": count_at_last(session),
-            "stop_reason": str(session.budget.stop),
+            "stop_reason": folder.read_record().get("stop_reason") or str(reason.value),
             "pace": runtime.timings.to_record(),
             **record_standing(session.ledger, plan.recipes),
             **({"recipe": plan.tags["recipe"]} if runtime.is_local else {}),
@@ -505,5 +516,7 @@ def conclude(session: Session, reason: StopReason) -> None:
     folder.update_record(champion=champion.number)
     if delivered and champion.version:
         folder.enter(Phase.ENDED)
+        if confirmation is not None:
+            delete_folds(session, confirmation)
     runtime.say(*(f"Recipes      {line}" for line in standing))
     runtime.say(*describe_end(champion, folder, has_own_data=plan.config.data is not None))

@@ -212,7 +212,7 @@ def _report(epoch: int, metrics: dict[str, float], last: EpochReport | None, set
     recent = (*(last.recent_values if last else ()), value)[-WINDOW:]
     smoothed = smoothed_value(dict(enumerate(recent, epoch - len(recent) + 1)))
     best_value, best_epoch = (smoothed, epoch) if last is None else (last.best_value, last.best_epoch)
-    if is_best_epoch(
+    if settings.keeps_last or is_best_epoch(
         epoch,
         smoothed,
         best_epoch=best_epoch,

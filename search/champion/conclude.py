@@ -87,6 +87,7 @@ def write_result(
         result |= {"model_name": champion.model_name, "version": champion.version, "alias": champion.alias}
         result |= {"num_openings": champion.num_openings, "members": list(champion.members)}
         result |= {"best_trial_value": champion.best_trial_value, "promotion": champion.promotion}
+        result |= {"num_folds": champion.num_folds}
         result |= {"temperature": champion.temperature, "model_bytes": champion.model_bytes}
         result |= {"latency_ms": round(champion.latency_ms, 2)}
         result |= {"operating_point": champion.point.to_dict()} if champion.point else {}
@@ -124,7 +125,14 @@ def describe_end(champion: Champion, folder: SearchFolder, *, has_own_data: bool
     """The last lines: what came out, what to open, and what to type next."""
     ui = "ctsearch ui" + ("" if folder.home == default_home().expanduser().absolute() else f" --home {folder.home}")
     best = f"trial {champion.number}, {champion.params['architecture']}, {describe_params(champion.params)}"
-    if len(champion.members) == 1:
+    if champion.num_folds:
+        lines = [
+            "",
+            f"Champion     {name_trials(champion.members)} in {champion.num_folds} folds; the best of them {best}",
+        ]
+        values = f"{champion.best_trial_value:.4f} in the search, {champion.value:.4f} confirmed"
+        lines.append(f"Validation   {champion.metric} {values}")
+    elif len(champion.members) == 1:
         lines = ["", f"Champion     {best}"]
         lines.append(f"Validation   {champion.metric} {champion.value:.4f} at epoch {champion.epoch}")
     else:

@@ -138,7 +138,7 @@ def _require_trials(folder: SearchFolder) -> None:
     if phase is Phase.PREPARING:
         raise ValueError(f"the search {name!r} is still preparing its first trial; ask again in a moment")
     if phase is not Phase.SEARCHING:
-        raise ValueError(f"the search {name!r} is choosing its champion: no trial runs any more")
+        raise ValueError(f"the search {name!r} is choosing its champion: its trials have ended")
 
 
 def read_params(given: Sequence[str]) -> dict[str, Any]:

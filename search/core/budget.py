@@ -16,7 +16,8 @@ class Budget:
     """Asks for the search's end when it is spent.
 
     `devices_per_trial` is what one running trial occupies: GPUs, or cores where trials use no GPU. A limit of None does
-    not bind; `device_hours` counts GPU-hours, or core-hours where trials use no GPU.
+    not bind; `device_hours` counts GPU-hours, or core-hours where trials use no GPU. `kept_s` and `kept_device_s` of
+    them are kept for what comes after.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Budget:
         self.device_s = read_seconds(spent_file, spent, "device_s")
         self.began_s = time.monotonic()
         self.saved_s = 0.0
+        self.kept_s = self.kept_device_s = 0.0
 
     @property
     def is_limited(self) -> bool:
@@ -59,15 +61,16 @@ class Budget:
 
     def is_kept(self, share: float) -> bool:
         """Whether no more than this share of the time or of the device-hours is left."""
-        return (self.time_budget_s is not None and self.wall_s >= (1 - share) * self.time_budget_s) or (
-            self.device_hours is not None and self.device_s >= (1 - share) * self.device_hours * 3600
+        return (self.time_budget_s is not None and self.wall_s >= (1 - share) * self.time_budget_s - self.kept_s) or (
+            self.device_hours is not None
+            and self.device_s >= (1 - share) * self.device_hours * 3600 - self.kept_device_s
         )
 
     def is_over(self) -> bool:
         """Whether the search ends, for whatever reason."""
-        if self.time_budget_s is not None and self.wall_s >= self.time_budget_s:
+        if self.time_budget_s is not None and self.wall_s >= self.time_budget_s - self.kept_s:
             self.stop.ask(StopReason.TIME_BUDGET)
-        elif self.device_hours is not None and self.device_s >= self.device_hours * 3600:
+        elif self.device_hours is not None and self.device_s >= self.device_hours * 3600 - self.kept_device_s:
             self.stop.ask(StopReason.DEVICE_HOURS)
         return self.stop.is_asked
 

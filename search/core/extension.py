@@ -41,7 +41,7 @@ def enlarge(config: SearchConfig, given: Mapping[str, Any], record: Mapping[str,
     """The configuration with the budgets `given`, which hold for the search in all, earlier sessions included.
 
     `record` is the search's. Raises OptionError for a budget that is no larger than before, and for one that was not
-    given and is spent.
+    given and is spent: without any the search goes on to its champion.
     """
     for name, value in given.items():
         before = getattr(config, name)
@@ -52,7 +52,7 @@ def enlarge(config: SearchConfig, given: Mapping[str, Any], record: Mapping[str,
     larger = replace(config, **given)
     if record.get("phase") == Phase.ENDED and larger == config:
         raise ValueError(f"the search {record.get('name', '')!r} has ended with this budget; give a larger one")
-    for name, reason in _SPENT_BY.items():
+    for name, reason in _SPENT_BY.items() if given else ():
         limit = getattr(larger, name)
         if record.get("stop") == reason.name and limit is not None and limit == getattr(config, name):
             raise OptionError(
@@ -76,6 +76,7 @@ def extend(folder: SearchFolder, config: SearchConfig, accepted: tuple[str, ...]
     folder.update_record(
         config=config.to_record(),
         extensions=[*record.get("extensions", ()), entry],
+        confirmation=None,
         phase=Phase.SEARCHING.value if record.get("phase") != Phase.PREPARING else Phase.PREPARING.value,
     )
 

@@ -50,6 +50,7 @@ class Phase(StrEnum):
 
     PREPARING = "preparing"
     SEARCHING = "searching"
+    CONFIRMING = "confirming"
     CONCLUDING = "concluding"
     ENDED = "ended"
 
@@ -104,9 +105,9 @@ class SearchFolder:
     def trials(self) -> Path:
         return self.folder / "trials"
 
-    def list_spools(self) -> list[Path]:
+    def list_spools(self, kind: str = "") -> list[Path]:
         """What trials on this machine could not send to MLflow, a file a trial (trainable/run_log.py)."""
-        return sorted((self.cache / "spool" / self.name).glob("*.jsonl"))
+        return sorted((self.cache / "spool" / f"{self.name}{kind}").glob("*.jsonl"))
 
     def read_record(self) -> dict[str, Any]:
         return read_record(self.record_file)

@@ -21,7 +21,8 @@ class TrialEntry:
     epochs (trainable/smoothing.py), reached at `best_epoch`; both None before the first epoch. `outcome` is None while
     the trial runs or waits; `is_paused` says that it waits for a worker. `reports` are those of this session, until the
     trial has ended. `tags` are for its run, `best_bytes` is the size of its best checkpoint, `held_bytes` that of
-    all its checkpoints, as far as this session has heard; `traceback` belongs to `error`.
+    all its checkpoints, `epoch_s` the seconds of its last epoch, as far as this session has heard; `traceback` belongs
+    to `error`.
     """
 
     number: int
@@ -37,6 +38,7 @@ class TrialEntry:
     tags: dict[str, str] = field(default_factory=dict)
     best_bytes: int = 0
     held_bytes: int = 0
+    epoch_s: float | None = None
     reports: dict[int, TrialReport] = field(default_factory=dict)
 
     @property
@@ -82,6 +84,7 @@ class Ledger:
             return False
         entry.values[report.epoch] = report.value
         entry.reports[report.epoch] = report
+        entry.epoch_s = report.ended_at_s - report.began_at_s
         self._find_best(entry)
         for observer in self.observers:
             observer.epoch_reported(entry, report)

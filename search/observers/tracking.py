@@ -21,7 +21,7 @@ from trainable.report import Direction, Outcome, TrialReport
 from trainable.run_log import is_lost_connection, send_missing, send_spool
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from pathlib import Path
 
     from search.core.ledger import TrialEntry
@@ -49,6 +49,7 @@ class Tracking(Observer):
         self.direction = direction
         self.logs_for_trials = False
         """Whether the driver logs for all trials: those on other nodes cannot reach a server on 127.0.0.1."""
+        self.tag_trial: Callable[[TrialEntry], Mapping[str, str]] = _tag_recipe
         self._outbox = Outbox(uri)
         self._open: set[int] = set()
         self._logged_for: set[int] = set()  # trials that began without their run
@@ -92,9 +93,10 @@ class Tracking(Observer):
         return cls(uri, runs, metric=metric, direction=Direction.of(metric.removeprefix("val_")))
 
     @classmethod
-    def view(cls, uri: str, search_name: str, parent_run_id: str, *, metric: str) -> Self:
+    def view(cls, uri: str, search_name: str, parent_run_id: str, *, metric: str, numbered_by: str = "trial") -> Self:
         """The runs of a search that has ended or died, to complete them; the parent run stays as it is.
 
+        `numbered_by` is the tag of its children that holds their numbers.
         Raises TrackingError when the server does not answer, or does not know the run.
         """
         client = MlflowClient(uri)
@@ -105,6 +107,7 @@ class Tracking(Observer):
             parent_run_id=parent_run_id,
             search_name=search_name,
             is_resumed=True,
+            numbered_by=numbered_by,
         )
         return cls(uri, runs, metric=metric, direction=Direction.of(metric.removeprefix("val_")))
 
@@ -138,7 +141,7 @@ class Tracking(Observer):
 
         def open_run() -> None:
             try:
-                self._run_ids[number] = entry.run_id = self.runs.open_trial(number, entry.params, _tag_recipe(entry))
+                self._run_ids[number] = entry.run_id = self.runs.open_trial(number, entry.params, self.tag_trial(entry))
             except Exception as error:
                 if not is_lost_connection(error):
                     refused.append(error)

@@ -130,11 +130,11 @@ def test_a_search_killed_twice_keeps_its_trials_runs_rungs_and_budget(
         process = drive("resume")
     output = finish(process)
 
-    trials = {trial.number: trial for trial in read_trials(folder) if "params" in trial.user_attrs}
-    assert len(trials) == 7, "one whose driver died before it had its configuration is none"
-    assert {trial.state for trial in trials.values()} <= {TrialState.COMPLETE, TrialState.PRUNED}
+    ended = {trial.number: trial for trial in read_trials(folder) if "params" in trial.user_attrs}
+    assert len(ended) == 7, "one whose driver died before it had its configuration is none"
+    assert {trial.state for trial in ended.values()} <= {TrialState.COMPLETE, TrialState.PRUNED}
     for number, before in known.items():
-        after = trials[number]
+        after = ended[number]
         assert before["params"].items() <= after.params.items()
         assert before["values"].items() <= after.intermediate_values.items()
         if before["state"] in (TrialState.COMPLETE, TrialState.PRUNED):
@@ -146,9 +146,9 @@ def test_a_search_killed_twice_keeps_its_trials_runs_rungs_and_budget(
     parent = client.get_run(record["parent_run_id"])
     assert parent.info.status == "FINISHED"
     children = client.search_runs([parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
-    assert sorted(int(run.data.tags["trial"]) for run in children) == sorted(trials)
+    assert sorted(int(run.data.tags["trial"]) for run in children) == sorted(ended)
     for run in children:
-        trial = trials[int(run.data.tags["trial"])]
+        trial = ended[int(run.data.tags["trial"])]
         assert run.info.run_id == trial.user_attrs["run_id"]
         assert run.data.tags["outcome"] == {"COMPLETE": "completed", "PRUNED": "stopped"}[trial.state.name]
         history = client.get_metric_history(run.info.run_id, "val_auc")
