@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from search.core.config import GROUPS, OPTIONS, BudgetOptions, SearchConfig
 from search.core.extension import BUDGETS
@@ -342,17 +342,20 @@ def resume(name: str, *, began_at_s: float | None = None, **options: Any) -> int
 
 
 def follow(start: Callable[..., SearchResult], began_at_s: float | None) -> int:
-    """Call with this terminal as the caller: 0 with a champion, 1 without, 130 after Ctrl-C at once, 143 after SIGTERM.
+    """Call with this terminal as the caller: 0 with a champion, 1 without, 130 after Ctrl-C at once, 143 after SIGTERM
+    or where the terminal was closed.
 
     Signals are handled where this is the main thread.
     """
     from rich.console import Console
 
     from search.core.stop import StopReason
+    from search.observers.lasting_output import LastingOutput
     from search.runtime import Caller, Interrupted
 
     is_main = threading.current_thread() is threading.main_thread()
-    caller = Caller(console=Console(), began_at_s=began_at_s, handles_signals=is_main)
+    output = cast(TextIO, LastingOutput(sys.stdout))
+    caller = Caller(console=Console(file=output), began_at_s=began_at_s, handles_signals=is_main)
     try:
         result = start(caller=caller)
     except Interrupted as interrupted:

@@ -78,7 +78,8 @@ def conclude(session: Session, reason: StopReason, confirmation: Confirmation | 
         delivered = tracking.close_search(Outcome.FAILED if champion is None else reason.outcome)
     if champion is None:
         folder.enter(Phase.SEARCHING)  # a resume may try on
-        runtime.say("No champion  no trial finished an epoch; the runs in MLflow say why")
+        why = session.budget.stop if reason is StopReason.NO_EPOCH else "the runs in MLflow say why"
+        runtime.say(f"No champion  no trial finished an epoch; {why}")
         return
     folder.update_record(champion=champion.number)
     if delivered and champion.version:

@@ -9,7 +9,7 @@ from typing import Any
 
 from search.core.config import SearchConfig
 from search.core.events import Observer
-from search.core.extension import BUDGETS, enlarge, extend, find_differences
+from search.core.extension import BUDGETS, enlarge, extend, find_differences, read_recorded_config
 from search.core.folder import Phase, list_searches, reopen_search, view_search
 from search.observers.mirror import fetch, holds
 from search.preparation.changes import accept_changes, refuse_changes
@@ -35,8 +35,7 @@ def search_or_resume(
     if not exists and config.storage:
         fetch(config.storage, config.home / "searches" / config.name)
     folder = view_search(config.home, config.name)
-    record = folder.read_record()
-    began = SearchConfig.from_record(record["config"])
+    began = read_recorded_config(folder)
     if differences := find_differences(began, config):
         raise ValueError(
             f"the search {config.name!r} began with other options: {'; '.join(differences)}; give those, or another "
@@ -88,7 +87,7 @@ def resume(
                 "has been opened; go on with a larger budget (--num-trials, --time-budget or --gpu-hours, in all), "
                 "or begin a new search under another --name"
             )
-        config = replace(SearchConfig.from_record(record["config"]), home=folder.home)
+        config = replace(read_recorded_config(folder), home=folder.home)
         if not accepts_changes:
             refuse_changes(config, folder)
         larger = enlarge(config, budget or {}, {**record, "name": name, "phase": folder.phase})

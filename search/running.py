@@ -14,14 +14,16 @@ from search.core.extension import note_budget
 from search.core.finishing import KEPT_SHARE
 from search.core.folder import Phase
 from search.core.stop import StopReason
+from search.engine.first_epoch import FirstEpoch
 from search.engine.fit import TrialPlan, run_trials
 from search.engine.local import run_trials_here
 from search.engine.nodes import NodeWatch
 from search.engine.preflight import look
 from search.engine.ray_watch import RayWatch
 from search.engine.steered import Steered
+from trainable.pace import read_pace
 from trainable.report import Outcome
-from trainable.task import read_best
+from trainable.task import locate_trial, read_best
 from trainable.trial import Trial
 
 if TYPE_CHECKING:
@@ -61,7 +63,7 @@ def run(session: Session) -> StopReason:
 
 def run_on_ray(plan: TrialPlan, session: Session) -> StopReason:
     """The trials on the cluster's workers."""
-    cluster, config = session.plan.cluster, session.plan.config
+    cluster, config, trials_uri = session.plan.cluster, session.plan.config, session.task.trials_uri
     watch = partial(
         NodeWatch,
         cluster,
@@ -77,10 +79,12 @@ def run_on_ray(plan: TrialPlan, session: Session) -> StopReason:
         note=partial(note_budget, session.folder),
         say=session.progress.say,
     )
+    pace = FirstEpoch(session.ledger, session.budget, lambda number: read_pace(locate_trial(trials_uri, number)))
+    watches = [steered, lambda searcher: pace]
     if cluster.is_joined:
-        return run_trials(plan, session.ledger, cluster, session.folder.folder, [steered, watch])
+        return run_trials(plan, session.ledger, cluster, session.folder.folder, [*watches, watch])
     with watch_ray(session) as ray_watch:
-        return run_trials(plan, session.ledger, cluster, session.folder.folder, [steered, lambda searcher: ray_watch])
+        return run_trials(plan, session.ledger, cluster, session.folder.folder, [*watches, lambda searcher: ray_watch])
 
 
 @contextmanager
@@ -95,7 +99,7 @@ def watch_ray(session: Session) -> Iterator[RayWatch]:
     try:
         yield ray_watch
     finally:
-        ray_watch.is_over.set()
+        ray_watch.close()
 
 
 def run_here(plan: TrialPlan, session: Session) -> StopReason:

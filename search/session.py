@@ -37,6 +37,7 @@ from search.observers.tracking import Tracking
 from search.opening import describe_task, open_tracking
 from search.preparation.choices import check_choices
 from search.preparation.plan import SearchPlan, prepare, prepare_recipe
+from search.preparation.space import try_space
 from search.result import SearchResult
 from search.running import run
 from search.runtime import Caller, Runtime, open_runtime
@@ -53,6 +54,7 @@ def search(config: SearchConfig, *, observers: Sequence[Observer] = (), caller: 
     `observers` hear of every event after our own; `caller` says where lines go and may ask for the end.
     """
     check_choices(config)
+    try_space(config)
     if config.name and config.storage and holds(config.storage, config.name):
         raise ValueError(
             f"the search {config.name!r} exists in {config.storage}; go on with it by --resume {config.name}, or "

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from search.core.stop import StopReason, StopRequest
-from trainable.records import read_record, write_record
+from trainable.records import RecordError, read_record, write_record
 
 
 class Budget:
@@ -32,8 +35,8 @@ class Budget:
         self.device_hours = device_hours
         self.stop = stop or StopRequest()
         spent = read_record(spent_file) if spent_file.exists() else {}
-        self.earlier_s: float = spent.get("wall_s", 0.0)
-        self.device_s: float = spent.get("device_s", 0.0)
+        self.earlier_s = read_seconds(spent_file, spent, "wall_s")
+        self.device_s = read_seconds(spent_file, spent, "device_s")
         self.began_s = time.monotonic()
         self.saved_s = 0.0
         self.kept_s = self.kept_device_s = 0.0
@@ -70,3 +73,11 @@ class Budget:
         elif self.device_hours is not None and self.device_s >= self.device_hours * 3600 - self.kept_device_s:
             self.stop.ask(StopReason.DEVICE_HOURS)
         return self.stop.is_asked
+
+
+def read_seconds(file: Path, spent: Mapping[str, Any], name: str) -> float:
+    """A time of a record, 0 where it has none. Raises RecordError for what is no time."""
+    value = spent.get(name, 0.0)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise RecordError(f"{file} is damaged: {name} is {value!r}; it must be seconds")
+    return float(value)

@@ -10,6 +10,8 @@ from search.core.config import OPTIONS, BudgetOptions, SearchConfig
 from search.core.folder import Phase, SearchFolder
 from search.core.options import OptionError, list_options
 from search.core.stop import StopReason
+from trainable.images.faults import show_text
+from trainable.records import RecordError
 
 BUDGETS = tuple(name for name, _ in list_options(BudgetOptions))
 """The fields of a budget: what `--resume` takes beside a name."""
@@ -20,6 +22,19 @@ _SPENT_BY = {
     "device_hours": StopReason.DEVICE_HOURS,
 }
 _BEGAN_BESIDE = (*BUDGETS, "name", "home", "ray_address", "storage", "tracking_uri", "timings")
+
+
+def read_recorded_config(folder: SearchFolder) -> SearchConfig:
+    """The configuration of a search that began earlier. Raises ValueError naming its record where that is damaged."""
+    record = folder.read_record()
+    try:
+        return SearchConfig.from_record(record["config"])
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
+        what = f"it has no {error}" if isinstance(error, KeyError) else show_text(str(error))
+        raise RecordError(
+            f"{folder.record_file} is damaged: its config cannot be read ({what}); restore the file, from --storage if "
+            "the search has one, or begin a new search"
+        ) from error
 
 
 def enlarge(config: SearchConfig, given: Mapping[str, Any], record: Mapping[str, Any]) -> SearchConfig:
@@ -68,7 +83,7 @@ def extend(folder: SearchFolder, config: SearchConfig, accepted: tuple[str, ...]
 
 def note_budget(folder: SearchFolder, given: Mapping[str, Any]) -> None:
     """Write a larger budget of a running search into its record: a resume counts by it."""
-    config = SearchConfig.from_record(folder.read_record()["config"])
+    config = read_recorded_config(folder)
     folder.update_record(config=replace(config, **given).to_record())
 
 

@@ -80,6 +80,7 @@ def prepare(config: SearchConfig, folder: SearchFolder, runtime: Runtime) -> Sea
         models = prepare_nets(config, folder, cluster, training, recipes)
     if models.left_out and config.space is None:
         runtime.say(f"Left out     {', '.join(models.left_out)}: they want a GPU (--arch takes them all the same)")
+    runtime.say(*(f"Warning      {warning}" for warning in models.warnings))
     space = prepare_space(config, folder, models, recipes)
     cluster, sharing = share_gpus(config, folder, cluster, models, data)
     if sharing:
@@ -89,6 +90,7 @@ def prepare(config: SearchConfig, folder: SearchFolder, runtime: Runtime) -> Sea
         max_epochs = settle_epochs(config, folder, cluster, models, training, runtime.say)
     for line in recipes.lines(joined=models.joined, pretrained=models.weights, max_epochs=max_epochs):
         runtime.say(f"Recipes      {line}")
+    warnings = (*data.warnings, *models.warnings)
     return SearchPlan(
         config=config,
         data=data,
@@ -101,8 +103,8 @@ def prepare(config: SearchConfig, folder: SearchFolder, runtime: Runtime) -> Sea
         model_name=config.model_name or training.name,
         num_trials=limit_trials(config),
         tags=describe_origin(config, data),
-        search_tags=recipes.tags() | ({"warnings": "; ".join(data.warnings)} if data.warnings else {}),
-        description="\n".join(data.warnings),
+        search_tags=recipes.tags() | ({"warnings": "; ".join(warnings)} if warnings else {}),
+        description="\n".join(warnings),
         space_facts=describe_space(space, folder),
     )
 
@@ -116,6 +118,7 @@ def prepare_recipe(recipe: Recipe, config: SearchConfig, folder: SearchFolder, r
     runtime.say(f"Machine      {runtime.cluster.description}")
     check_goals(config, data.training.classes)
     models = prepare_nets(config, folder, runtime.cluster, data.training)
+    runtime.say(*(f"Warning      {warning}" for warning in models.warnings))
     if recipe.wants_weights and not models.weights:
         runtime.say(f"Weights      none: from scratch (--weights {recipe.config.architecture}=FILE gives some)")
     params = recipe.config.to_params()
@@ -133,7 +136,7 @@ def prepare_recipe(recipe: Recipe, config: SearchConfig, folder: SearchFolder, r
         num_trials=1,
         tags=describe_origin(config, data) | own,
         search_tags={},
-        description="\n".join([recipe.summary, *recipe.notes, *data.warnings]),
+        description="\n".join([recipe.summary, *recipe.notes, *data.warnings, *models.warnings]),
         space_facts={"recipe": recipe.name, **params},
     )
 
