@@ -139,6 +139,8 @@ def prepare_data(
     manifest, reading = found.manifest, found.reading
     if on_reading is not None:
         on_reading(reading)
+    if form.neighbours:
+        _check_neighbours(manifest, found.volumes)
     if splits_file.exists():
         rows = read_splits(splits_file)
         files, skipped, notes = _look([row.path for row in rows], num_workers)
@@ -159,6 +161,7 @@ def prepare_data(
     facts = [files[row.path].facts for row in rows]
     warnings = [
         *reading.warnings,
+        *count_left_out(found.left_out),
         *notes,
         *scale_warnings(Counter(fact.scale for fact in facts)),
         *_warn_of_blank(rows, _stack(rows, files)),
@@ -245,6 +248,15 @@ def _look(
             "or leave them out by --skip-bad-images"
         ) from error
     return files, [str(path) for path in bad], count_left_out(left_out)
+
+
+def _check_neighbours(manifest: Manifest, volumes: Mapping[Path, str]) -> None:
+    loose = [item.name for item in manifest.slices if item.path not in volumes]
+    if loose:
+        raise ValueError(
+            f"{len(loose)} of {len(manifest.slices)} images have no neighbours ({loose[0]}): those are a volume's or a "
+            "DICOM series'; leave out --neighbours, or take these images out of the set"
+        )
 
 
 def _stack(items: Sequence[Slice] | Sequence[SplitRow], files: Mapping[Path, _File]) -> NDArray[np.uint8]:
