@@ -149,7 +149,7 @@ class TrialSettings:
     deterministic kernels; `compile` trains through torch.compile. `checkpoint_interval_s` is the least time between
     two `newest` checkpoints, `checkpoint_bytes` the most that one trial may keep: above it, no `newest`.
     `num_ranks` processes train a trial together, each on a GPU of its own or on `num_threads` of the CPU. `form`
-    says what an image is, and so how many channels a model takes.
+    says what an image is, and so how many channels a model takes; `slices`, which slices of a volume are looked at.
     """
 
     classes: tuple[str, ...]
@@ -167,6 +167,7 @@ class TrialSettings:
     checkpoint_bytes: float = math.inf
     num_ranks: int = 1
     form: PixelFormat = GREY
+    slices: str = "all"
 
     def __post_init__(self) -> None:
         if len(self.classes) < 2:

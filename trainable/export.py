@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from trainable.images.likeness import Likeness
 
 PIXEL_REQUIREMENTS = ("mlflow", "torch", "numpy")
-IMAGE_REQUIREMENTS = (*PIXEL_REQUIREMENTS, "pandas", "pillow", "pydicom")
+IMAGE_REQUIREMENTS = (*PIXEL_REQUIREMENTS, "pandas", "pillow", "pydicom", "imagecodecs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class ModelFacts:
     `value` is that of `metric` on the validation split of the data with this `data_hash`; `test_metrics` are
     those of the sealed test, by the names they are logged under. `members` are the trials of an ensemble, `trial` the
     best of them; `temperature` is in the model already, `operating_point` (see `OperatingPoint.to_dict`) is not: who
-    calls a slice positive must ask for its threshold.
+    calls a slice positive must ask for its threshold. `slices` is the rule for the slices of a volume (`SliceRule`).
     """
 
     name: str
@@ -69,6 +69,7 @@ class ModelFacts:
     temperature: float = 1.0
     operating_point: Mapping[str, Any] | None = None
     form: PixelFormat = GREY
+    slices: str = "all"
 
     def to_metadata(self) -> dict[str, Any]:
         """For the file MLmodel: what YAML can hold."""
@@ -77,6 +78,7 @@ class ModelFacts:
             "positive": self.classes[self.positive],
             "image_size": self.image_size,
             "form": self.form.to_dict(),
+            "slices": self.slices,
             "num_channels": self.form.num_channels,
             "decoder_version": DECODER_VERSION,
             "data_hash": self.data_hash,

@@ -170,6 +170,7 @@ def settle_trials(config: SearchConfig, home: SearchFolder, prepared: PreparedDa
         positive=training.positive,
         image_size=training.image_size,
         form=training.form,
+        slices=training.slices,
         max_epochs=config.max_epochs,
         seed=config.seed,
         patience=config.patience,

@@ -54,7 +54,7 @@ class TrainingData:
 
     `pixels_path` is a .npy of uint8 (N, S, S), or (N, S, S, C) of several channels, as `form` says;
     `labels` int64 (N,) index `classes`; `is_val` bool (N,); `groups` int64 (N,): slices of one patient, or of one
-    cluster of near-duplicates, share a number.
+    cluster of near-duplicates, share a number. `slices` is the rule by which volumes became slices (`SliceRule`).
     """
 
     name: str
@@ -67,6 +67,7 @@ class TrainingData:
     is_val: NDArray[np.bool_]
     groups: NDArray[np.int64]
     form: PixelFormat = GREY
+    slices: str = str(ALL_SLICES)
 
     @property
     def num_channels(self) -> int:
@@ -180,6 +181,7 @@ def prepare_data(
             is_val=np.array([row.split == "val" for row in shown]),
             groups=np.array([row.group for row in shown], dtype=np.int64),
             form=form,
+            slices=str(slice_rule),
         ),
         audit=audit_slices(
             rows,
