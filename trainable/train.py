@@ -123,6 +123,7 @@ def train(
             compile=settings.compile,
             renews_statistics=weights is None and config.architecture in RENEWED,
             process_group=process_group,
+            windows=settings.channel_windows,
         )
         last = _resume(checkpoints, trainer, settings)
         if last is not None:  # whoever listens may have died before hearing of it

@@ -171,6 +171,7 @@ def settle_trials(config: SearchConfig, home: SearchFolder, prepared: PreparedDa
         image_size=training.image_size,
         form=training.form,
         slices=training.slices,
+        in_hounsfield=training.in_hounsfield,
         max_epochs=config.max_epochs,
         seed=config.seed,
         patience=config.patience,

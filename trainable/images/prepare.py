@@ -54,7 +54,8 @@ class TrainingData:
 
     `pixels_path` is a .npy of uint8 (N, S, S), or (N, S, S, C) of several channels, as `form` says;
     `labels` int64 (N,) index `classes`; `is_val` bool (N,); `groups` int64 (N,): slices of one patient, or of one
-    cluster of near-duplicates, share a number. `slices` is the rule by which volumes became slices (`SliceRule`).
+    cluster of near-duplicates, share a number. `slices` is the rule by which volumes became slices (`SliceRule`);
+    `in_hounsfield` says that all show Hounsfield units through the windows.
     """
 
     name: str
@@ -68,6 +69,7 @@ class TrainingData:
     groups: NDArray[np.int64]
     form: PixelFormat = GREY
     slices: str = str(ALL_SLICES)
+    in_hounsfield: bool = False
 
     @property
     def num_channels(self) -> int:
@@ -182,6 +184,7 @@ def prepare_data(
             groups=np.array([row.group for row in shown], dtype=np.int64),
             form=form,
             slices=str(slice_rule),
+            in_hounsfield=all(files[row.path].facts.scale.is_hounsfield for row in shown),
         ),
         audit=audit_slices(
             rows,

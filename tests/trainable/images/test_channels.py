@@ -76,7 +76,7 @@ def prepare(
 
 def test_colours_reach_the_cache_and_the_sealed_test(fundus: Path, tmp_path: Path) -> None:
     training = prepare(fundus, tmp_path, COLOUR).training
-    assert (training.form, training.num_channels) == (COLOUR, 3)
+    assert (training.form, training.num_channels, training.in_hounsfield) == (COLOUR, 3, False)
     rows = read_splits(tmp_path / "splits.csv")
     shown = [row.path for split in ("train", "val") for row in rows if row.split == split and row.kept]
     pixels = open_pixels(Path(training.pixels_path))

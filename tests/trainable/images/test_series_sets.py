@@ -74,6 +74,7 @@ def test_series_and_frames_are_volumes_as_nifti_is(rule: str, tree: Path, tmp_pa
     rows = read_splits(tmp_path / "splits.csv")
     assert len(rows) == NUM_PATIENTS * expected_slices
     assert prepared.grouped_by == "patient" and prepared.audit.num_patients == NUM_PATIENTS
+    assert (prepared.training.slices, prepared.training.in_hounsfield) == (rule, True)
     assert len({(row.group, row.split) for row in rows}) == NUM_PATIENTS
     lines = prepared.reading.lines()
     assert (
