@@ -89,7 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands.add_parser("recipes", help="named configurations, their source and what was reported of them")
     models = commands.add_parser("models", help="what each net costs on this machine; with a name, its layers")
     models.add_argument("name", nargs="?", metavar="NAME", help="show the layers of this net")
-    models.add_argument("--arch", metavar="A,B", help="only these nets (default: all)")
+    models.add_argument("--arch", metavar="A,B", help="only these nets; timm:NAME too (default: all)")
     models.add_argument("--image-size", type=int, default=224, metavar="PIXELS", help="default: 224")
     models.add_argument("--batch-size", type=int, default=16, help="of a training step (default: 16)")
     models.add_argument("--threads", type=int, help="of torch on a CPU (default: all cores)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -134,10 +135,17 @@ def read_frames(
     Raises as `decode` does.
     """
     data = _read(path)
-    sha256 = hashlib.sha256(data).hexdigest()
+    status = path.stat()
+    sha256 = _hash_file(path, status.st_size, status.st_mtime_ns)
     for found in _look_at_frames(path, data, frames, windows, colour=colour):
         width, height = found.channels[0].size
         yield _list_facts(found, sha256, num_bytes=2 * width * height), _squeeze(found, size)
+
+
+@lru_cache(maxsize=64)
+def _hash_file(path: Path, size: int, mtime_ns: int) -> str:
+    """The SHA-256 of a file of many frames, which several threads read a part of each."""
+    return hashlib.sha256(_read(path)).hexdigest()
 
 
 def read_hounsfield(path: Path, frames: Sequence[int]) -> Iterator[NDArray[np.float32]]:

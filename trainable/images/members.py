@@ -24,6 +24,7 @@ from trainable.images.series import find_series
 from trainable.images.volumes import is_volume, read_volume, show_slice
 
 _MEMBER = re.compile(r"(?P<file>.+\.(?:nii|nii\.gz|npz))#(?P<number>\d+)", re.IGNORECASE | re.DOTALL)
+FRAMES_AT_ONCE = 32
 _FRAME = re.compile(r"(?P<file>.+)#frame(?P<number>\d+)", re.DOTALL)
 
 
@@ -50,15 +51,20 @@ def hash_member(container_hash: str, number: int) -> str:
 
 def cut_runs(paths: Sequence[Path], max_length: int) -> list[slice]:
     """Parts of `paths` to be read each by one thread: neighbours from one container stay together, so that it is read
-    once; files of their own are `max_length` at most."""
+    once, frames of a DICOM file up to `FRAMES_AT_ONCE`, since these are slow to decode; files of their own are
+    `max_length` at most."""
     runs: list[slice] = []
     begin = 0
-    for container, members in groupby(map(split_member, paths), key=lambda member: member and member[0]):
+    for container, members in groupby(map(split_member, paths), key=lambda member: member[0] if member else None):
         end = begin + sum(1 for _ in members)
-        length = max_length if container is None else end - begin
+        length = max_length if container is None else FRAMES_AT_ONCE if _holds_frames(container) else end - begin
         runs += [slice(at, min(at + length, end)) for at in range(begin, end, length)]
         begin = end
     return runs
+
+
+def _holds_frames(container: Path) -> bool:
+    return not is_volume(container) and not medmnist.is_npz(container)
 
 
 def read_members(

@@ -17,7 +17,7 @@ from trainable.images.dicom_ids import is_dicom_file
 from trainable.images.expand import choose_members
 from trainable.images.expand_series import choose_slices
 from trainable.images.faults import show_name
-from trainable.images.members import name_frame, name_member, read_members
+from trainable.images.members import FRAMES_AT_ONCE, name_frame, name_member, read_members
 from trainable.images.neighbours import Plan, decode_plans, list_neighbours
 from trainable.images.pixel_format import PixelFormat
 from trainable.images.quiet import quiet
@@ -116,7 +116,7 @@ def _cut(slices: Sequence[SeriesSlice], num_workers: int) -> Iterator[list[Serie
     length = min(MAX_RUN, -(-len(slices) // max(1, num_workers)))
     for _, of_file in groupby(slices, key=lambda item: item.is_frame and item.path):
         run = list(of_file)
-        step = len(run) if run[0].is_frame else length
+        step = FRAMES_AT_ONCE if run[0].is_frame else length
         yield from (run[at : at + step] for at in range(0, len(run), step))
 
 
