@@ -56,7 +56,9 @@ def build_parser() -> argparse.ArgumentParser:
     ui.add_argument("--home", type=Path, default=None, help="default: $CTSEARCH_HOME, else ~/.ctsearch")
     ui.add_argument("--port", type=int, default=None)
     classify = commands.add_parser("classify", help="class and probability of images, by the champion or another model")
-    classify.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="files and folders; DICOM too")
+    classify.add_argument(
+        "images", nargs="+", type=Path, metavar="IMAGE", help="images, volumes and folders; DICOM too"
+    )
     classify.add_argument(
         "--model", metavar="MODEL", help="a registered name, an MLflow URI or a checkpoint (default: champion)"
     )
@@ -64,6 +66,9 @@ def build_parser() -> argparse.ArgumentParser:
     classify.add_argument("--json", type=Path, metavar="FILE", help="write one JSON object a line as well")
     classify.add_argument(
         "--explain", action="store_true", help="write Grad-CAM overlays: beside the table, else to explained/"
+    )
+    classify.add_argument(
+        "--per", choices=("volume", "slice"), default="volume", help="a row for each volume (default) or for its slices"
     )
     classify.add_argument("--home", type=Path, help="default: $CTSEARCH_HOME, else ~/.ctsearch")
     classify.add_argument("--tracking-uri", help="default: $MLFLOW_TRACKING_URI, else a server of our own")
@@ -84,7 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands.add_parser("recipes", help="named configurations, their source and what was reported of them")
     models = commands.add_parser("models", help="what each net costs on this machine; with a name, its layers")
     models.add_argument("name", nargs="?", metavar="NAME", help="show the layers of this net")
-    models.add_argument("--arch", metavar="A,B", help="only these nets (default: all)")
+    models.add_argument("--arch", metavar="A,B", help="only these nets; timm:NAME too (default: all)")
     models.add_argument("--image-size", type=int, default=224, metavar="PIXELS", help="default: 224")
     models.add_argument("--batch-size", type=int, default=16, help="of a training step (default: 16)")
     models.add_argument("--threads", type=int, help="of torch on a CPU (default: all cores)")
@@ -221,6 +226,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 csv_file=args.csv,
                 json_file=args.json,
                 explain=args.explain,
+                per_slice=args.per == "slice",
             )
         if args.command == "audit":
             return run_audit(args)
