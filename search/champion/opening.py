@@ -23,9 +23,9 @@ class SealedTestError(ValueError):
 class Opening:
     """One opening, for the model made of the trials `members`, in the order of their numbers.
 
-    `num_openings` counts those of this data, and of this search, in this home up to and including this one. `earlier` are the models for
-    which the same search has opened it before: a search that was extended may come to another champion.
-    `num_extensions` is how often it had been extended by then.
+    `num_openings` counts those of this data, and of this search, in this home up to and including this one. `earlier`
+    are the models for which the same search has opened it before: a search that was extended may come to another
+    champion. `num_extensions` is how often it had been extended by then.
     """
 
     search: str
