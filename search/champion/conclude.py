@@ -91,6 +91,7 @@ def write_result(
         result |= {"model_name": champion.model_name, "version": champion.version, "alias": champion.alias}
         result |= {"num_openings": champion.num_openings, "members": list(champion.members)}
         result |= {"best_trial_value": champion.best_trial_value, "promotion": champion.promotion}
+        result |= {"num_folds": champion.num_folds}
         result |= {"temperature": champion.temperature, "model_bytes": champion.model_bytes}
         result |= {"latency_ms": round(champion.latency_ms, 2)}
         result |= {"operating_point": champion.point.to_dict()} if champion.point else {}
@@ -137,6 +138,8 @@ def describe_champion(champion: Champion) -> str:
 
 def _name_champion(champion: Champion) -> str:
     best = f"trial {champion.number}, {champion.params['architecture']}, {describe_params(champion.params)}"
+    if champion.num_folds:
+        return f"{name_trials(champion.members)} in {champion.num_folds} folds; the best of them {best}"
     return (
         best if len(champion.members) == 1 else f"the mean of {name_trials(champion.members)}; the best of them {best}"
     )
@@ -146,7 +149,10 @@ def describe_end(champion: Champion, folder: SearchFolder, *, has_own_data: bool
     """The last lines: what came out, what to open, and what to type next."""
     ui = "ctsearch ui" + ("" if folder.home == default_home().expanduser().absolute() else f" --home {folder.home}")
     lines = ["", f"Champion     {_name_champion(champion)}"]
-    if len(champion.members) == 1:
+    if champion.num_folds:
+        values = f"{champion.best_trial_value:.4f} in the search, {champion.value:.4f} confirmed"
+        lines.append(f"Validation   {champion.metric} {values}")
+    elif len(champion.members) == 1:
         lines.append(f"Validation   {champion.metric} {champion.value:.4f} at epoch {champion.epoch}")
     else:
         lines.append(

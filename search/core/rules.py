@@ -18,7 +18,12 @@ from trainable.report import Direction
 
 
 def build_rule(
-    config: SearchConfig, space: Space, direction: Direction, is_time: Callable[[], bool] = lambda: False
+    config: SearchConfig,
+    space: Space,
+    direction: Direction,
+    *,
+    max_epochs: int,
+    is_time: Callable[[], bool] = lambda: False,
 ) -> tuple[Rule, Sequence[int]]:
     """The rule that a search asked for, and the epochs at which it compares trials.
 
@@ -27,15 +32,15 @@ def build_rule(
     first, factor = config.first_rung, config.reduction_factor
     higher_is_better = direction is Direction.MAXIMIZE
     if config.scheduler == "asha":
-        rungs = rung_levels(config.max_epochs, first=first, reduction_factor=factor)
-        return Stopping(Rungs(rungs, reduction_factor=factor, direction=direction), config.max_epochs), rungs
+        rungs = rung_levels(max_epochs, first=first, reduction_factor=factor)
+        return Stopping(Rungs(rungs, reduction_factor=factor, direction=direction), max_epochs), rungs
     rule: Promotion | FreezeThaw
     if config.scheduler == "promotion":
-        levels = geometric_levels(config.max_epochs, first=min(first, config.max_epochs), factor=factor)
+        levels = geometric_levels(max_epochs, first=min(first, max_epochs), factor=factor)
         rule = Promotion(levels, factor=factor, higher_is_better=higher_is_better)
     else:
         rule = FreezeThaw(
-            SpaceProposals(space), max_epochs=config.max_epochs, seed=config.seed, higher_is_better=higher_is_better
+            SpaceProposals(space), max_epochs=max_epochs, seed=config.seed, higher_is_better=higher_is_better
         )
     levels = rule.board.levels
     return (Finishing(rule, config.ensemble, is_time) if config.ensemble > 1 else rule), levels

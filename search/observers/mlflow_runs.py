@@ -36,6 +36,7 @@ _MAX_PARAM_CHARS, _MAX_BATCH = 6000, 100  # of MLflow's REST interface, as the o
 class Runs:
     """The child runs of one search, and its parent run. `trial_tags` go to every child.
 
+    The tag `numbered_by` holds a child's number: those of two kinds, with tags of their own, do not meet.
     `dataset` is what they are trained on, None until it is known; `origin` says by whom and by which command.
     """
 
@@ -47,11 +48,13 @@ class Runs:
         parent_run_id: str,
         search_name: str,
         is_resumed: bool = False,
+        numbered_by: str = "trial",
     ) -> None:
         self.client = client
         self.experiment_id = experiment_id
         self.parent_run_id = parent_run_id
         self.search_name = search_name
+        self.numbered_by = numbered_by
         self.trial_tags: dict[str, str] = {}
         self.dataset: DatasetInput | None = None
         self.origin = DefaultRunContext().tags()
@@ -75,16 +78,18 @@ class Runs:
         return run.info.run_id
 
     def find_trial(self, number: int) -> Run | None:
-        return next(self._search(f"tags.trial = '{number}'"), None)
+        return next(self._search(f"tags.{self.numbered_by} = '{number}'"), None)
 
     def find_running(self) -> dict[int, str]:
         """The trials that are RUNNING by MLflow's account, with their runs' ids."""
         found = self._search("attributes.status = 'RUNNING'")
-        return {int(run.data.tags["trial"]): run.info.run_id for run in found if "trial" in run.data.tags}
+        return {
+            int(tags[key]): run.info.run_id for run in found if (key := self.numbered_by) in (tags := run.data.tags)
+        }
 
     def create_trial(self, number: int, tags: Mapping[str, str]) -> Run:
-        ours = {"mlflow.parentRunId": self.parent_run_id, "search": self.search_name, "trial": str(number)}
-        name = f"{self.search_name}-{number:04d}"
+        ours = {"mlflow.parentRunId": self.parent_run_id, "search": self.search_name, self.numbered_by: str(number)}
+        name = f"{self.search_name}-{'' if self.numbered_by == 'trial' else 'fold-'}{number:04d}"
         return self.client.create_run(self.experiment_id, run_name=name, tags={**self.origin, **tags, **ours})
 
     def log_dataset(self, run_id: str) -> None:

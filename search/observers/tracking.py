@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
@@ -29,7 +30,7 @@ from trainable.report import Direction, Outcome, TrialReport
 from trainable.run_log import is_lost_connection, send_missing, send_spool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from search.core.ledger import TrialEntry
@@ -59,6 +60,7 @@ class Tracking(Observer):
         self.direction = direction
         self.logs_for_trials = False
         """Whether the driver logs for all trials: those on other nodes cannot reach a server on 127.0.0.1."""
+        self.tag_trial: Callable[[TrialEntry], Mapping[str, str]] = _tag_recipe
         self._outbox = Outbox(uri)
         self._open: set[int] = set()
         self._logged_for: set[int] = set()  # trials that began without their run
@@ -106,9 +108,10 @@ class Tracking(Observer):
         return opened
 
     @classmethod
-    def view(cls, uri: str, search_name: str, parent_run_id: str, *, metric: str) -> Self:
+    def view(cls, uri: str, search_name: str, parent_run_id: str, *, metric: str, numbered_by: str = "trial") -> Self:
         """The runs of a search that has ended or died, to complete them; the parent run stays as it is.
 
+        `numbered_by` is the tag of its children that holds their numbers.
         Raises TrackingError when the server does not answer, or does not know the run.
         """
         client = MlflowClient(uri)
@@ -119,6 +122,7 @@ class Tracking(Observer):
             parent_run_id=parent_run_id,
             search_name=search_name,
             is_resumed=True,
+            numbered_by=numbered_by,
         )
         return cls(uri, runs, metric=metric, direction=Direction.of(metric.removeprefix("val_")))
 
@@ -166,7 +170,7 @@ class Tracking(Observer):
 
         def open_run() -> None:
             try:
-                self._run_ids[number] = entry.run_id = self.runs.open_trial(number, entry.params, _tag_recipe(entry))
+                self._run_ids[number] = entry.run_id = self.runs.open_trial(number, entry.params, self.tag_trial(entry))
             except Exception as error:
                 if not is_lost_connection(error):
                     refused.append(error)
@@ -260,6 +264,15 @@ class Tracking(Observer):
             "the end of the search", lambda: self.runs.end(self.parent_run_id, outcome, all_tags, summary, now_ms)
         )
         return self._outbox.empty(timeout_s)
+
+    @contextmanager
+    def closing_on_error(self) -> Iterator[None]:
+        """Whatever ends a search around its trials, a second Ctrl-C included: no run stays RUNNING."""
+        try:
+            yield
+        except BaseException:
+            self.close_search(Outcome.INTERRUPTED, timeout_s=5)
+            raise
 
     def flush(self, timeout_s: float = 60.0) -> bool:
         """Return when MLflow knows all that it was sent; False, after a warning, when it stayed away."""

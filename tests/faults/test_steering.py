@@ -105,7 +105,7 @@ def freeze_thaw(ledger: Ledger) -> FreezeThaw | Promotion:
     from search.core.config import SearchConfig
 
     config = SearchConfig(max_epochs=9, scheduler="promotion", num_trials=6, ensemble=1)
-    rule, _ = build_rule(config, DefaultSpace(("small_cnn",)), Direction.MAXIMIZE)
+    rule, _ = build_rule(config, DefaultSpace(("small_cnn",)), Direction.MAXIMIZE, max_epochs=9)
     assert isinstance(rule, Promotion)
     return rule
 

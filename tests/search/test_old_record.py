@@ -13,7 +13,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 
 from mlflow_server.serve import ServerHandle
-from search import session
+from search import resuming
 from search.core.folder import RECORD_VERSION, Phase, view_search
 from search.engine.cluster import Cluster
 from tests.search.test_resume import read_trials
@@ -56,7 +56,7 @@ def test_a_search_that_began_before_records_had_versions_goes_on_to_its_end(
     (folder / "search.json").write_text(json.dumps(record))
     before = read_trials(folder)
 
-    result = session.resume("old", home=tmp_path)
+    result = resuming.resume("old", home=tmp_path)
     after = read_trials(folder)
     assert [trial.number for trial in after] == [0, 1, 2]
     for old, new in zip(before, after, strict=False):

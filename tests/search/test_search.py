@@ -152,7 +152,7 @@ from torch import nn
 
 def build(num_classes):
     head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes))
-    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), head)
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), head, nn.Softmax(1))
 """
 
 
@@ -177,7 +177,9 @@ def test_three_classes_in_a_zip_with_a_net_of_ones_own_and_a_bad_picture(
     result = search("good", **options, skip_bad_images=True, max_epochs=2)
     assert result["params"]["architecture"] == "my_net.py:build"
     assert {"test_sensitivity_0", "test_specificity_2", "test_auc"} <= set(result)
-    assert "skipped: 1 " in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "skipped: 1 " in output
+    assert "Warning      --arch my_net.py:build: the model seems to end in a softmax" in output
     assert not (tmp_path / "home/searches/bad").exists()
 
 

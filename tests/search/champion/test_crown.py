@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 
 from search.champion.choice import choose_champion, choose_members
 from search.champion.crown import crown, crown_champion
-from search.champion.model import choose_point
+from search.champion.model import build_champion, choose_point
 from search.champion.opening import SealedTestError
 from search.core.ledger import TrialEntry
 from tests.search.champion.trained import TrainedSearch
@@ -72,7 +72,10 @@ def test_a_champion_is_scored_registered_and_promoted_once(
     candidate = choose_champion(ledger, finish.task)
     assert candidate is not None
     with pytest.raises(SealedTestError, match=r"trial 3 .* trial 4"):
-        crown([replace(candidate, entry=replace(candidate.entry, number=4))], finish)
+        crown(
+            build_champion([replace(candidate, entry=replace(candidate.entry, number=4))], finish.task, goals={}),
+            finish,
+        )
     assert len(client.search_model_versions("name = 'crown-test'")) == 1
 
 
@@ -134,7 +137,7 @@ def test_a_second_search_on_the_same_data_must_be_better(
         candidate = choose_champion(trained.ledger(child), finish.task)
         assert candidate is not None
         facts = {**candidate.facts, "value": candidate.value - less}
-        results.append(crown([replace(candidate, facts=facts)], finish))
+        results.append(crown(build_champion([replace(candidate, facts=facts)], finish.task, goals={}), finish))
     assert [result.alias for result in results] == ["champion", "challenger"]
     assert "on the same validation groups, auc differs by +0.000" in results[1].promotion
     assert [result.version for result in results] == ["1", "2"]

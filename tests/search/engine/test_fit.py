@@ -292,6 +292,7 @@ def test_paused_trials_go_on_in_a_resumed_search(play: Play, tmp_path: Path) -> 
     second = play(space, num_trials=9, build_rule=promote)
     assert len(second.ledger.entries) == 9
     assert max(entry.num_epochs for entry in second.ledger.entries.values()) == 9
+    assert all(state.is_finished() for state in second.states()), "those it did not go on with have ended too"
     for number, entry in first.ledger.entries.items():
         assert entry.values.items() <= second.ledger.entries[number].values.items()
 
