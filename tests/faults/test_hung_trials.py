@@ -49,14 +49,15 @@ class Forget(Observer):
 
 
 def hang_some(hung_file: Path, ways: Mapping[int, bool]) -> Callable[[Any], dict[str, Any]]:
-    """Trials by number: whether their process is stopped where it hangs, or waits for ever. Each is the best so far,
-    so that it gets there.
+    """Trials by number: whether their process is stopped where it hangs, or waits for ever. They are better than
+    all others, so that they get there.
     """
 
     def space(trial: Any) -> dict[str, Any]:
         stops = ways.get(trial.number)
-        hangs = {} if stops is None else {"hangs_at": 3, "hung_file": str(hung_file), "stops": stops}
-        return {"height": 1.0 + trial.number, **hangs}
+        if stops is None:
+            return {"height": 1.0 + trial.number}
+        return {"height": 100.0 + trial.number, "hangs_at": 3, "hung_file": str(hung_file), "stops": stops}
 
     return space
 
