@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("search", "trainable", "mlflow_server")
 FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 TRIAL_FILES = {"trainable/trial.py", "trainable/distributed.py", "trainable/node.py"}
-MODEL_FILES = {"trainable/run_log.py", "trainable/classify.py", "trainable/export.py"}
+MODEL_FILES = {"trainable/run_log.py", "trainable/retry_queue.py", "trainable/classify.py", "trainable/export.py"}
 
 
 def imported(path: Path, *, inside_functions: bool) -> Iterator[str]:

@@ -14,7 +14,7 @@ from search.champion.report import ReportParts, write_report
 from search.core.describe import describe_params
 from search.core.folder import SearchFolder, default_home, write_json
 from trainable.images.splits import read_splits
-from trainable.run_log import is_lost_connection
+from trainable.retry_queue import is_lost_connection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -18,7 +18,7 @@ from search.champion.opening import Opening, name_trials, opened_for, record_ope
 from search.champion.promotion import judge_challenger, promote
 from search.champion.sealed import SealedFigures, SealedScore, log_score, score_sealed_test
 from trainable.report import Outcome
-from trainable.run_log import is_lost_connection
+from trainable.retry_queue import is_lost_connection
 
 if TYPE_CHECKING:
     from search.core.confirmation import Confirmation

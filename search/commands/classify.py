@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import track
 
 from mlflow_server.serve import ensure_server
-from search.observers.outbox import explain_refusal
+from search.observers.questions import explain_refusal
 from search.observers.surroundings import QUIET_MLFLOW
 from trainable.images.faults import show_name, show_text, write_name
 from trainable.images.folders import list_folder

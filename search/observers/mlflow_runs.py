@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from mlflow.tracking.context.default_context import DefaultRunContext
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_RUN_NOTE
 
 from search.core.describe import describe_params
-from search.observers.outbox import TrackingError
+from search.observers.questions import TrackingError
 from trainable.report import Direction, Outcome
 from trainable.smoothing import find_best
 
@@ -37,25 +38,26 @@ class Runs:
     """The child runs of one search, and its parent run. `trial_tags` go to every child.
 
     The tag `numbered_by` holds a child's number: those of two kinds, with tags of their own, do not meet.
-    `dataset` is what they are trained on, None until it is known; `origin` says by whom and by which command.
+    `description` is that of the parent, `dataset` what they are trained on, None until it is known; `origin` says by
+    whom and by which command.
     """
 
     def __init__(
         self,
         client: MlflowClient,
+        parent: Run,
         *,
-        experiment_id: str,
-        parent_run_id: str,
         search_name: str,
         is_resumed: bool = False,
         numbered_by: str = "trial",
     ) -> None:
         self.client = client
-        self.experiment_id = experiment_id
-        self.parent_run_id = parent_run_id
+        self.experiment_id = parent.info.experiment_id
+        self.parent_run_id = parent.info.run_id
         self.search_name = search_name
         self.numbered_by = numbered_by
         self.trial_tags: dict[str, str] = {}
+        self.description = ""
         self.dataset: DatasetInput | None = None
         self.origin = DefaultRunContext().tags()
         self._may_exist: set[int | None] = {None} if is_resumed else set()
@@ -117,6 +119,13 @@ class Runs:
         summary = {f"best_{metric}": value, "best_epoch": float(epoch)}
         return [Metric(key, number, history[epoch].timestamp, epoch) for key, number in summary.items()]
 
+    def describe_champion(self, text: str, run_id: str | None) -> None:
+        """Begin the description of the parent with `text`, Markdown; also that of the champion's own run."""
+        rest = [line for line in self.description.splitlines() if line not in text]
+        notes = {self.parent_run_id: "\n\n".join([text, *rest])} | ({run_id: text} if run_id else {})
+        for noted, note in notes.items():
+            self.client.set_tag(noted, MLFLOW_RUN_NOTE, note[:MAX_TAG_CHARS])
+
     def end(self, run_id: str, outcome: Outcome, tags: Mapping[str, str], metrics: list[Metric], now_ms: int) -> None:
         self.client.log_batch(run_id, metrics=metrics, tags=as_tags(tags), synchronous=True)
         self.client.set_terminated(run_id, STATUSES[outcome], now_ms)
@@ -148,7 +157,8 @@ def find_or_create_experiment(client: MlflowClient, name: str) -> Experiment:
             f"--experiment-id {found.experiment_id}) or take another name"
         )
     if KIND_TAG not in found.tags:
-        client.set_experiment_tag(found.experiment_id, KIND_TAG, MODEL_TRAINING)
+        with contextlib.suppress(MlflowException):  # its owner may not let us; only the view is lost then
+            client.set_experiment_tag(found.experiment_id, KIND_TAG, MODEL_TRAINING)
     return found
 
 
@@ -165,6 +175,12 @@ def describe_trial(number: int, search_name: str, params: Mapping[str, Any]) -> 
     """The description of a trial's run, in one line."""
     facts = filter(None, [str(params.get("architecture", "")), describe_params(params)])
     return f"Trial {number} of the search {search_name}: {', '.join(facts)}"
+
+
+def create_parent(client: MlflowClient, experiment: str, name: str, tags: Mapping[str, str]) -> Run:
+    """The run of a new search; the experiment is made if it is missing. Raises TrackingError for a deleted one."""
+    experiment_id = find_or_create_experiment(client, experiment).experiment_id
+    return client.create_run(experiment_id, run_name=name, tags=DefaultRunContext().tags() | {"search": name, **tags})
 
 
 def set_running(client: MlflowClient, run_id: str) -> Run:

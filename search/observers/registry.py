@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.observers.mlflow_runs import find_or_create_experiment
-from search.observers.outbox import IMPATIENCE, TrackingError, ask, explain_refusal
-from trainable.run_log import is_lost_connection
+from search.observers.questions import TrackingError, ask, explain_refusal
+from trainable.retry_queue import IMPATIENCE, is_lost_connection
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

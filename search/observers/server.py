@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from mlflow_server.serve import PendingServer, begin_server
-from search.observers.outbox import ask
+from search.observers.questions import ask
 from search.observers.registry import check_model_name, check_server_version, rehearse_registration
 from search.observers.surroundings import only_what_is_meant, read_login, read_tracking
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from mlflow_server.serve import ensure_server
 from search.core.config import check_tracking_uri
-from search.observers.outbox import IMPATIENCE, require_server
+from search.observers.questions import require_server
 from trainable.proxies import bypass_proxies
+from trainable.retry_queue import IMPATIENCE
 
 QUIET_MLFLOW = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
 _OF_ANY_SERVER = re.compile(

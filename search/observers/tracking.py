@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
 from contextlib import contextmanager
@@ -12,7 +13,6 @@ from urllib.parse import quote
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
-from mlflow.tracking.context.default_context import DefaultRunContext
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from search.core.config import check_tracking_uri
@@ -20,14 +20,16 @@ from search.core.events import Observer
 from search.observers.mlflow_runs import (
     MAX_TAG_CHARS,
     Runs,
+    create_parent,
     describe_dataset,
     find_or_create_experiment,
     set_running,
 )
-from search.observers.outbox import Outbox, TrackingError, ask
+from search.observers.questions import TrackingError, ask
 from trainable.recipes import name_recipe
 from trainable.report import Direction, Outcome, TrialReport
-from trainable.run_log import is_lost_connection, send_missing, send_spool
+from trainable.retry_queue import RetryQueue, is_lost_connection
+from trainable.run_log import send_missing, send_spool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
     from search.core.ledger import TrialEntry
 
+_log = logging.getLogger(__name__)
 TRAINING_VIEW = "workflowType=machine_learning"
 """Of MLflow's UI, which shows its GenAI side to whoever opens it for the first time."""
 OPENING_S = 3.0
@@ -61,11 +64,10 @@ class Tracking(Observer):
         self.logs_for_trials = False
         """Whether the driver logs for all trials: those on other nodes cannot reach a server on 127.0.0.1."""
         self.tag_trial: Callable[[TrialEntry], Mapping[str, str]] = _tag_recipe
-        self._outbox = Outbox(uri)
+        self._queue = RetryQueue("tracking", self._say_away)
         self._open: set[int] = set()
         self._logged_for: set[int] = set()  # trials that began without their run
         self._run_ids: dict[int, str] = {}
-        self._description = ""
 
     @classmethod
     def open(
@@ -86,26 +88,18 @@ class Tracking(Observer):
         """
         check_tracking_uri(uri)
         client = MlflowClient(uri)
-        own_tags = {"search": search_name, MLFLOW_RUN_NOTE: description, **(tags or {})}
-        all_tags = DefaultRunContext().tags() | own_tags
+        all_tags = {MLFLOW_RUN_NOTE: description, **(tags or {})}
 
         def find_or_create() -> Run:
-            found = find_or_create_experiment(client, experiment)
             if parent_run_id is not None:
+                find_or_create_experiment(client, experiment)
                 return set_running(client, parent_run_id)
-            return client.create_run(found.experiment_id, run_name=search_name, tags=all_tags)
+            return create_parent(client, experiment, search_name, all_tags)
 
-        run = ask(uri, find_or_create, patience_s=cls.patience_s)
-        runs = Runs(
-            client,
-            experiment_id=run.info.experiment_id,
-            parent_run_id=run.info.run_id,
-            search_name=search_name,
-            is_resumed=parent_run_id is not None,
-        )
-        opened = cls(uri, runs, metric=metric, direction=Direction.of(metric.removeprefix("val_")))
-        opened._description = description
-        return opened
+        parent = ask(uri, find_or_create, patience_s=cls.patience_s)
+        runs = Runs(client, parent, search_name=search_name, is_resumed=parent_run_id is not None)
+        runs.description = description
+        return cls(uri, runs, metric=metric, direction=Direction.of(metric.removeprefix("val_")))
 
     @classmethod
     def view(cls, uri: str, search_name: str, parent_run_id: str, *, metric: str, numbered_by: str = "trial") -> Self:
@@ -115,21 +109,14 @@ class Tracking(Observer):
         Raises TrackingError when the server does not answer, or does not know the run.
         """
         client = MlflowClient(uri)
-        run = ask(uri, lambda: client.get_run(parent_run_id), patience_s=cls.patience_s)
-        runs = Runs(
-            client,
-            experiment_id=run.info.experiment_id,
-            parent_run_id=parent_run_id,
-            search_name=search_name,
-            is_resumed=True,
-            numbered_by=numbered_by,
-        )
+        parent = ask(uri, lambda: client.get_run(parent_run_id), patience_s=cls.patience_s)
+        runs = Runs(client, parent, search_name=search_name, is_resumed=True, numbered_by=numbered_by)
         return cls(uri, runs, metric=metric, direction=Direction.of(metric.removeprefix("val_")))
 
     @property
     def is_away(self) -> bool:
         """Whether the server did not answer the last call."""
-        return self._outbox.is_away
+        return self._queue.is_away
 
     @property
     def parent_run_id(self) -> str:
@@ -142,16 +129,11 @@ class Tracking(Observer):
     def log_dataset(self, name: str, digest: str, source: str) -> None:
         """Say what the search and all trials that begin from now on are trained on (`describe_dataset`)."""
         self.runs.dataset = describe_dataset(name, digest, source)
-        self._outbox.tell("the dataset", lambda: self.runs.log_dataset(self.parent_run_id))
+        self._queue.put("the dataset", lambda: self.runs.log_dataset(self.parent_run_id))
 
     def describe_champion(self, text: str, run_id: str | None) -> None:
         """Begin the description of the search's run with `text`, Markdown; also that of the champion's own run."""
-        rest = [line for line in self._description.splitlines() if line not in text]
-        notes = {self.parent_run_id: "\n\n".join([text, *rest])}
-        notes |= {run_id: text} if run_id else {}
-        for noted, note in notes.items():
-            tag = partial(self.runs.client.set_tag, noted, MLFLOW_RUN_NOTE, note[:MAX_TAG_CHARS])
-            self._outbox.tell("the description of the champion", tag)
+        self._queue.put("the description of the champion", lambda: self.runs.describe_champion(text, run_id))
 
     def trial_began(self, entry: TrialEntry) -> None:
         """Open the run of a trial, or let the one of an earlier session go on: RUNNING again, without an outcome.
@@ -164,7 +146,7 @@ class Tracking(Observer):
         self._logged_for.discard(number)
         if (run_id := entry.run_id) is not None:
             self._run_ids[number] = run_id
-            self._outbox.tell(f"that trial {number} goes on", lambda: set_running(self.runs.client, run_id))
+            self._queue.put(f"that trial {number} goes on", lambda: set_running(self.runs.client, run_id))
             return
         opened, refused = threading.Event(), list[Exception]()
 
@@ -178,10 +160,10 @@ class Tracking(Observer):
                 raise
             opened.set()
 
-        self._outbox.tell(f"the run of trial {number}", open_run)
+        self._queue.put(f"the run of trial {number}", open_run)
         if self.runs.dataset is not None:
             self._tell_run(number, f"the dataset of trial {number}", self.runs.log_dataset)
-        opened.wait(0.0 if self._outbox.is_away else OPENING_S)
+        opened.wait(0.0 if self._queue.is_away else OPENING_S)
         if refused:
             raise TrackingError(f"MLflow at {self.uri} refused the run of trial {number}: {refused[0]}")
         if entry.run_id is None:
@@ -233,7 +215,7 @@ class Tracking(Observer):
         for path in files:
             if not path.stem.isdecimal() or (entry := entries.get(int(path.stem))) is None:
                 continue
-            self._outbox.tell(f"the spool {path.name}", partial(self._send_spool, path, entry))
+            self._queue.put(f"the spool {path.name}", partial(self._send_spool, path, entry))
 
     def _send_spool(self, path: Path, entry: TrialEntry) -> None:
         run_id = send_spool(self.runs.client, path, entry.run_id)
@@ -260,10 +242,10 @@ class Tracking(Observer):
         now_ms = _now_ms()
         summary = [Metric(key, value, now_ms, 0) for key, value in (metrics or {}).items()]
         all_tags = {**(tags or {}), "outcome": str(outcome)}
-        self._outbox.tell(
+        self._queue.put(
             "the end of the search", lambda: self.runs.end(self.parent_run_id, outcome, all_tags, summary, now_ms)
         )
-        return self._outbox.empty(timeout_s)
+        return self.flush(timeout_s)
 
     @contextmanager
     def closing_on_error(self) -> Iterator[None]:
@@ -276,11 +258,16 @@ class Tracking(Observer):
 
     def flush(self, timeout_s: float = 60.0) -> bool:
         """Return when MLflow knows all that it was sent; False, after a warning, when it stayed away."""
-        return self._outbox.empty(timeout_s)
+        if missing := self._queue.flush(timeout_s):
+            _log.warning("MLflow at %s stayed away and was not told: %s", self.uri, "; ".join(missing))
+        return not missing
+
+    def _say_away(self, error: Exception) -> None:
+        _log.warning("MLflow at %s is away; its records wait in memory: %s", self.uri, error)
 
     def log_text(self, path: str, text: str) -> None:
         """Keep a text as an artifact of the parent run, under `path`."""
-        self._outbox.tell(path, lambda: self.runs.client.log_text(self.parent_run_id, text, path))
+        self._queue.put(path, lambda: self.runs.client.log_text(self.parent_run_id, text, path))
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
         """Log figures of the whole search to its parent run."""
@@ -290,12 +277,12 @@ class Tracking(Observer):
 
     def log_dict(self, path: str, content: dict[str, Any]) -> None:
         """Keep a dict as JSON or YAML, by the ending of `path`."""
-        self._outbox.tell(path, lambda: self.runs.client.log_dict(self.parent_run_id, content, path))
+        self._queue.put(path, lambda: self.runs.client.log_dict(self.parent_run_id, content, path))
 
     def log_file(self, file: Path, folder: str | None = None) -> None:
         """Keep a local file, under its own name in `folder`. It must stay until `close_search`."""
         run_id = self.parent_run_id
-        self._outbox.tell(file.name, lambda: self.runs.client.log_artifact(run_id, str(file), folder))
+        self._queue.put(file.name, lambda: self.runs.client.log_artifact(run_id, str(file), folder))
 
     def run_url(self, run_id: str) -> str:
         """The page of a run in MLflow's UI, as it looks for model training."""
@@ -328,7 +315,7 @@ class Tracking(Observer):
             if (run_id := self._run_ids.get(number)) is not None:
                 action(run_id)
 
-        self._outbox.tell(what, act)
+        self._queue.put(what, act)
 
     def _end(
         self, number: int, outcome: Outcome, tags: Mapping[str, str] | None = None, error: str | None = None
@@ -348,7 +335,7 @@ class Tracking(Observer):
                 self._run_ids.setdefault(number, run_id)  # for when the server is back
                 raise
 
-        self._outbox.tell(f"the end of trial {number}", end)
+        self._queue.put(f"the end of trial {number}", end)
 
 
 def _tag_recipe(entry: TrialEntry) -> dict[str, str]:

@@ -16,7 +16,7 @@ from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 
 from mlflow_server.serve import ServerHandle
-from search.observers.outbox import TrackingError
+from search.observers.questions import TrackingError
 from search.observers.registry import check_model_name, check_server_version, rehearse_registration, suggest_model_name
 from search.observers.server import TrackingServer
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mlflow_server.serve import ServerHandle
-from search.observers.outbox import TrackingError, require_server
+from search.observers.questions import TrackingError, require_server
 from search.observers.surroundings import use_tracking
 
 

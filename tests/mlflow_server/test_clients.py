@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from search.cli import run
 from search.core.config import SearchConfig
 from search.engine.cluster import Cluster
-from search.observers.outbox import TrackingError
+from search.observers.questions import TrackingError
 from search.observers.surroundings import read_login
 from search.observers.tracking import Tracking
 from tests.mlflow_server.conftest import ROOT, TeamServer, server_command

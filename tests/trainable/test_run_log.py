@@ -8,7 +8,8 @@ import pytest
 from mlflow import MlflowClient
 
 from tests.outages import outage
-from trainable.run_log import RunLog, is_lost_connection, send_missing
+from trainable.retry_queue import is_lost_connection
+from trainable.run_log import RunLog, send_missing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,7 +104,7 @@ def test_a_server_that_is_away_neither_raises_nor_blocks_and_the_spool_is_sent_l
     log.log_epoch(1, metrics_of(1), 1000)
     log.log_epoch(2, metrics_of(2), 2000)
     log.close(0.2)
-    assert "epochs 1, 2 did not reach MLflow" in caplog.text
+    assert f"epoch 1 of run {run_id}, epoch 2 of run {run_id} did not reach MLflow" in caplog.text
     with spool.open("a") as file:
         file.write('{"epoch": 3, "time')  # the process was killed within a line
     resumed = RunLog(mlflow_server.uri, run_id, spool)

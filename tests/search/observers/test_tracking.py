@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from search.observers.mlflow_runs import STATUSES
-from search.observers.outbox import TrackingError
+from search.observers.questions import TrackingError
 from tests.outages import outage
 from tests.search.driven import Driven
 from trainable.report import Outcome

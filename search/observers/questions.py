@@ -1,93 +1,23 @@
-"""What the driver has to tell MLflow: sent in order by a thread, and kept in memory while the server is away."""
+"""What the driver asks MLflow and needs an answer to: asked again for a while, and refusals in words that help"""
 
 from __future__ import annotations
 
 import logging
 import os
-import threading
 import time
-from collections import deque
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from trainable.run_log import IMPATIENT_HTTP, is_lost_connection
+from trainable.retry_queue import IMPATIENCE, is_lost_connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _T = TypeVar("_T")
-_AWAY_S, _HURRY_S = 5.0, 0.5  # how long a server that is away is left alone
 _log = logging.getLogger(__name__)
 
 
 class TrackingError(OSError):
     """MLflow cannot be used: it does not answer, or it refuses."""
-
-
-class Outbox:
-    """Calls to the server at `uri` that need no answer: no trial waits for them."""
-
-    def __init__(self, uri: str) -> None:
-        self.uri = uri
-        self._waiting: deque[tuple[str, Callable[[], object]]] = deque()
-        self._changed = threading.Condition()
-        self._is_sending = False
-        self._is_away = False
-        self._is_awaited = False
-
-    @property
-    def is_away(self) -> bool:
-        """Whether the server did not answer the last call."""
-        return self._is_away
-
-    def tell(self, what: str, action: Callable[[], object]) -> None:
-        """Carry out `action`, which may be repeated without harm, soon or when the server is back.
-
-        Never raises: an action that fails for another reason is dropped with a warning that names `what`.
-        """
-        with self._changed:
-            self._waiting.append((what, action))
-            if not self._is_sending:
-                self._is_sending = True
-                threading.Thread(target=self._send_all, name="outbox", daemon=True).start()
-
-    def empty(self, timeout_s: float) -> bool:
-        """Return when all is carried out; False, after a warning, when the server stayed away for `timeout_s`."""
-        with self._changed:
-            self._is_awaited = True
-            self._changed.notify_all()
-            is_empty = self._changed.wait_for(lambda: not self._waiting, timeout_s)
-            self._is_awaited = False
-            if not is_empty:
-                missing = "; ".join(what for what, _ in self._waiting)
-                _log.warning("MLflow at %s stayed away and was not told: %s", self.uri, missing)
-            return is_empty
-
-    def _send_all(self) -> None:
-        while True:
-            with self._changed:
-                if not self._waiting:
-                    self._is_sending = False
-                    self._changed.notify_all()
-                    return
-                what, action = self._waiting[0]
-            try:
-                with IMPATIENCE:
-                    action()
-            except Exception as error:  # a search is worth more than its record
-                if is_lost_connection(error):
-                    self._pause(error)
-                    continue
-                _log.warning("MLflow refused %s: %s", what, error)
-            self._is_away = False
-            with self._changed:
-                self._waiting.popleft()
-
-    def _pause(self, error: Exception) -> None:
-        if not self._is_away:
-            _log.warning("MLflow at %s is away; its records wait in memory: %s", self.uri, error)
-        self._is_away = True
-        with self._changed:
-            self._changed.wait(_HURRY_S if self._is_awaited else _AWAY_S)
 
 
 TOLD_AFTER_S = 20.0
@@ -174,34 +104,3 @@ def explain_refusal(error: Exception) -> str:
             "--allowed-hosts (`ctsearch server start --help`)"
         )
     return words
-
-
-class _Impatience:
-    """MLflow's client would try for minutes by itself; it asks the environment, shared by all threads, for how long."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._num_inside = 0
-        self._before: dict[str, str | None] = {}
-
-    def __enter__(self) -> Self:
-        with self._lock:
-            if self._num_inside == 0:
-                self._before = {name: os.environ.get(name) for name in IMPATIENT_HTTP}
-                os.environ.update(IMPATIENT_HTTP)
-            self._num_inside += 1
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._num_inside -= 1
-            if self._num_inside:
-                return
-            for name, value in self._before.items():
-                if value is None:
-                    del os.environ[name]
-                else:
-                    os.environ[name] = value
-
-
-IMPATIENCE = _Impatience()

@@ -1,0 +1,131 @@
+"""Calls to MLflow that need no answer: sent in order by a thread, and repeated while the server is away"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Our own loops ask again; mlflow's own patience (four minutes and more) would be beyond our reach.
+IMPATIENT_HTTP = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",
+}
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 10.0
+_log = logging.getLogger(__name__)
+
+
+class RetryQueue:
+    """Calls that a thread carries out in order; each may be repeated without harm, and nobody waits for them.
+
+    While the server is away, as `is_away` says, they are kept in memory and the first is tried again, with pauses of
+    0.5 to 10 s; `told_away` hears of the beginning of an absence. A call that fails for another reason is dropped with
+    a warning that names it. The thread ends when nothing waits.
+    """
+
+    def __init__(self, name: str, told_away: Callable[[Exception], object] = lambda error: None) -> None:
+        self.name = name
+        self.told_away = told_away
+        self.is_away = False
+        self._waiting: deque[tuple[str, Callable[[], object]]] = deque()
+        self._changed = threading.Condition()
+        self._is_sending = False
+        self._is_awaited = False
+
+    def put(self, what: str, call: Callable[[], object]) -> None:
+        """Carry out `call` soon, or when the server is back; `what` names it in warnings. Never raises."""
+        with self._changed:
+            self._waiting.append((what, call))
+            if not self._is_sending:
+                self._is_sending = True
+                threading.Thread(target=self._send_all, name=self.name, daemon=True).start()
+
+    def flush(self, timeout_s: float) -> list[str]:
+        """Return when all is carried out, or after `timeout_s` what is not; it waits on."""
+        with self._changed:
+            self._is_awaited = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not self._waiting, timeout_s)
+            self._is_awaited = False
+            return [what for what, _ in self._waiting]
+
+    def drop(self) -> None:
+        """Forget what waits; a call that is being tried may still succeed."""
+        with self._changed:
+            self._waiting.clear()
+            self._changed.notify_all()
+
+    def _send_all(self) -> None:
+        pause_s = FIRST_PAUSE_S
+        while True:
+            with self._changed:
+                if not self._waiting:
+                    self._is_sending = False
+                    self._changed.notify_all()
+                    return
+                entry = self._waiting[0]
+            what, call = entry
+            try:
+                with IMPATIENCE:
+                    call()
+            except Exception as error:  # a thread that dies would lose what comes later
+                if is_lost_connection(error):
+                    if not self.is_away:
+                        self.told_away(error)
+                    self.is_away = True
+                    with self._changed:
+                        self._changed.wait(FIRST_PAUSE_S if self._is_awaited else pause_s)
+                    pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+                    continue
+                _log.warning("MLflow refused %s: %s", what, error)
+            self.is_away, pause_s = False, FIRST_PAUSE_S
+            with self._changed:
+                if self._waiting and self._waiting[0] is entry:  # else it was dropped
+                    self._waiting.popleft()
+
+
+def is_lost_connection(error: Exception) -> bool:
+    """Whether it is worth asking again: the server was away, too slow or failed, rather than refused."""
+    from mlflow.exceptions import MlflowException
+    from requests.exceptions import RequestException
+
+    if isinstance(error, MlflowException):
+        return error.get_http_status_code() >= 500 or error.get_http_status_code() == 429
+    return isinstance(error, RequestException | ConnectionError | TimeoutError)
+
+
+class _Impatience:
+    """MLflow's client would try for minutes by itself; it asks the environment, shared by all threads, for how long."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._num_inside = 0
+        self._before: dict[str, str | None] = {}
+
+    def __enter__(self) -> Self:
+        with self._lock:
+            if self._num_inside == 0:
+                self._before = {name: os.environ.get(name) for name in IMPATIENT_HTTP}
+                os.environ.update(IMPATIENT_HTTP)
+            self._num_inside += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._num_inside -= 1
+            if self._num_inside:
+                return
+            for name, value in self._before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
+
+
+IMPATIENCE = _Impatience()
