@@ -26,7 +26,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from search.cli import build_parser, in_flags, read_config
+from search.cli import MAX_ERROR_CHARS, build_parser, in_flags, read_config
 from search.core.budget import Budget
 from search.core.config import OPTIONS, SearchConfig
 from search.core.extension import read_recorded_config
@@ -127,7 +127,7 @@ def ends_well(call: Callable[[], object], *names: str) -> str:
     except (ValueError, OSError) as error:  # what the command line prints as a line
         line = in_flags(error)
         assert line.isprintable(), repr(line)
-        assert line and len(line) < 3000, len(line)
+        assert line and len(line) <= MAX_ERROR_CHARS
         assert any(name.lower() in line.lower() for name in names), line
         return line
     return ""

@@ -26,8 +26,11 @@ _CHUNK_BYTES = 1 << 20
 
 
 def is_archive(path: Path) -> bool:
-    """True for a zip or a tar (plain, gz, bz2 or xz), by content."""
-    return zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
+    """True for a zip or a tar (plain, gz, bz2 or xz), by content; for one that is cut off too: `unpack` says so."""
+    try:
+        return zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
+    except (EOFError, zlib.error, lzma.LZMAError):
+        return True
 
 
 def unpack(archive: Path, into: Path) -> Path:
