@@ -181,10 +181,11 @@ def pack_zip(members: list[tuple[str, str]]) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, kind in members:
-            entry = zipfile.ZipInfo(name)
+            entry = zipfile.ZipInfo(name or "nameless")
             entry.external_attr = (0o120777 if kind == "link" else 0o100644) << 16
             archive.writestr(entry, "../../../escaped" if kind == "link" else "x" * 100)
-    return file.getvalue()
+    whole = file.getvalue()
+    return whole.replace(b"nameless", b"\0\0\0\0\0\0\0\0") if "" in dict(members) else whole  # zipfile writes none
 
 
 def pack_tar(members: list[tuple[str, str]], mode: str) -> bytes:
