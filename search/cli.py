@@ -188,10 +188,14 @@ def print_config(config: SearchConfig) -> int:
 
 
 def in_flags(error: Exception) -> str:
-    """An error's text with the option named as on the command line; of a very long one its beginning and its end."""
+    """An error's text with the option named as on the command line, without what a terminal would obey.
+
+    Of a very long one it is the beginning and the end.
+    """
     text = str(error)
     if isinstance(error, OptionError) and error.field in OPTIONS:
         text = f"{OPTIONS[error.field].flag} {error.text}"
+    text = "".join(sign if sign.isprintable() or sign == "\n" else ascii(sign)[1:-1] for sign in text)
     if len(text) <= MAX_ERROR_CHARS:
         return text
     half = MAX_ERROR_CHARS // 2 - 3  # the file stands in the beginning, what to do in the end
