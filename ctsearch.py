@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from search.champion.external import ExternalScore as ExternalScore
     from search.core.config import SearchConfig as SearchConfig
     from search.core.events import Observer as Observer
     from search.result import ChampionResult as ChampionResult
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from trainable.images.audit_data import DataAudit as DataAudit
 
 __all__ = [
-    *("ChampionResult", "DataAudit", "Observer", "SearchConfig", "SearchResult"),
-    *("audit", "enqueue", "extend", "load", "open", "resume", "search", "status", "stop", "submit"),
+    *("ChampionResult", "DataAudit", "ExternalScore", "Observer", "SearchConfig", "SearchResult"),
+    *("audit", "enqueue", "evaluate", "extend", "load", "open", "resume", "search", "status", "stop", "submit"),
 ]
 
 _HOMES = {
@@ -38,6 +39,7 @@ _HOMES = {
     "SearchResult": "search.result",
     "ChampionResult": "search.result",
     "DataAudit": "trainable.images.audit_data",
+    "ExternalScore": "search.champion.external",
 }
 
 
@@ -58,7 +60,7 @@ def search(
     set is searched. `options` are those of `ctsearch search`, or all of them come in `config`. `progress` shows a live
     table and what is settled on the way; by default in a notebook alone. `observers` hear of every event.
     """
-    from search import session
+    from search import resuming, session
     from search.core.config import SearchConfig
 
     with _in_keywords():
@@ -67,7 +69,7 @@ def search(
         elif data is not None or options:
             raise TypeError("config holds all options: give it alone, or data and options without it")
         if auto_resume:
-            return session.search_or_resume(config, observers=observers, caller=_caller(progress))
+            return resuming.search_or_resume(config, observers=observers, caller=_caller(progress))
         return session.search(config, observers=observers, caller=_caller(progress))
 
 
@@ -97,6 +99,30 @@ def audit(
         )
 
 
+def evaluate(
+    data: str | Path,
+    model: str | None = None,
+    *,
+    home: str | Path | None = None,
+    tracking_uri: str | None = None,
+    patient_from: str | None = None,
+    skip_bad_images: bool = False,
+) -> ExternalScore:
+    """The figures of a registered model (by default the champion) on another labelled set: `.lines(names)`,
+    `.figures`, `.of_patients`, `.to_record()`. Nothing is trained."""
+    from search.commands.evaluate import evaluate as evaluate_on
+
+    with _in_keywords():
+        return evaluate_on(
+            model,
+            Path(data).expanduser().absolute(),
+            home=_home(home),
+            tracking_uri=tracking_uri,
+            patient_from=patient_from,
+            skip_bad_images=skip_bad_images,
+        )
+
+
 def resume(
     name: str,
     *,
@@ -111,14 +137,14 @@ def resume(
     With a larger `budget` (`num_trials`, `time_budget`, `gpu_hours`, counted over all sessions) also after its end.
     `accept_changes` takes images, space and models of your own as they are by now.
     """
-    from search import session
+    from search import resuming
     from search.core.config import OPTIONS
     from search.core.extension import BUDGETS
     from search.core.options import read_keywords
 
     with _in_keywords():
         larger = read_keywords(budget, {name: OPTIONS[name] for name in BUDGETS})
-        return session.resume(
+        return resuming.resume(
             name,
             home=_home(home),
             budget=larger,

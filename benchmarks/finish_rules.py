@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +35,6 @@ from trainable.normalisation import to_input
 SIZES = (64, 96, 128)
 NUM_TRIALS, NUM_FINALISTS = 28, 5
 LADDER = ((5, 5), (4, 5), (3, 5), (3, 3), (2, 3), (1, 5))
-Fit = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,10 +84,14 @@ def read_features(data: Path) -> tuple[dict[int, np.ndarray], np.ndarray, np.nda
                 seed=0,
             ).training
             weights = np.frombuffer((data / "weights/mobilenet_v2-fp16.pth").read_bytes(), dtype=np.uint8)
-            model = build_model(TrialConfig(architecture="mobilenet_v2"), 2, weights=weights).eval()
+            layers = (
+                build_model(TrialConfig(architecture="mobilenet_v2"), 2, weights=weights)
+                .eval()
+                .get_submodule("features")
+            )
             pixels = torch.from_numpy(np.array(np.load(training.pixels_path)))
             with torch.inference_mode():
-                parts = [model.features(to_input(part)).mean(dim=(2, 3)) for part in pixels.split(32)]
+                parts = [layers(to_input(part)).mean(dim=(2, 3)) for part in pixels.split(32)]
             features[size] = torch.cat(parts).numpy()
     return features, training.labels, training.groups
 
@@ -97,54 +100,91 @@ def auc(labels: np.ndarray, probabilities: np.ndarray) -> float:
     return float(roc_auc_score(labels, probabilities[:, 1]))
 
 
-def finish(
-    features: dict[int, np.ndarray], labels: np.ndarray, groups: np.ndarray, rng: np.random.Generator
-) -> Iterator[tuple[str, int, float, float]]:
-    """For one cut: each rule with its trainings, its AUC on new patients and the value that it reports."""
-    seed = int(rng.integers(2**31))
-    known, new = next(GroupShuffleSplit(1, test_size=0.25, random_state=seed).split(labels, groups=groups))
-    inner, outer = next(GroupShuffleSplit(1, test_size=0.2, random_state=seed).split(known, groups=groups[known]))
-    train, val = (np.isin(np.arange(len(labels)), known[rows]) for rows in (inner, outer))
-    both = train | val
-    heads = draw_heads(rng)
-    scored = sorted(
-        (
-            (auc(labels[val], found[val]), i, found)
-            for i, head in enumerate(heads)
-            if (found := head.fit(features, labels, train)) is not None
-        ),
-        key=lambda entry: -entry[0],
-    )
-    best = [heads[i] for _, i, _ in scored[:NUM_FINALISTS]]
-    yield "best by validation", 1, auc(labels[new], scored[0][2][new]), scored[0][0]
-    for size in (3, 5):
-        mean = mean_probabilities(np.stack([found for _, _, found in scored[:size]]))
-        yield f"mean of {size}", size, auc(labels[new], mean[new]), auc(labels[val], mean[val])
-    rows = np.flatnonzero(both)
-    for num_folds in (5, 3):
-        folds = split_patients(labels[rows], groups[rows], num_folds)
-        held_out = np.full((len(best), len(rows), 2), np.nan)
-        of_all = np.zeros((len(best), num_folds, len(labels), 2))
-        for m, head in enumerate(best):
-            for k, fold in enumerate(folds):
-                seen = np.isin(np.arange(len(labels)), rows[~fold])
-                of_all[m, k] = head.fit(features, labels, seen)
-                held_out[m, fold] = of_all[m, k][rows[fold]]
-        for members in sorted({members for members, folds in LADDER if folds == num_folds}, reverse=True):
-            found = select_greedily(held_out[:members], labels[rows], groups[rows], 1)
-            mean = np.average(of_all[:members].mean(axis=1), axis=0, weights=found.weights)
-            name = f"{num_folds} folds of {members}"
-            cost = members * num_folds
-            yield f"{name}, greedy", cost, auc(labels[new], mean[new]), found.honest_value
-            mean = of_all[:members].mean(axis=(0, 1))
-            value = auc(labels[rows], held_out[:members].mean(axis=0))
-            yield f"{name}, mean", cost, auc(labels[new], mean[new]), value
-        crossed = np.stack([of_all[k % len(best), k] for k in range(num_folds)])
-        value = auc(
-            labels[rows],
-            np.stack([np.where(fold[:, None], held_out[k % len(best)], 0) for k, fold in enumerate(folds)]).sum(axis=0),
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """What a rule handed over in one cut: its AUC on new patients and the value that it reports of itself."""
+
+    rule: str
+    num_trainings: int
+    value: float
+    reported: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """One search on its own cut of the patients: rows of train, val and new, and the drawn heads, best first.
+
+    `found` (trials, N, 2) are what the heads say after training on train alone.
+    """
+
+    features: dict[int, np.ndarray]
+    labels: np.ndarray
+    groups: np.ndarray
+    train: np.ndarray
+    val: np.ndarray
+    new: np.ndarray
+    heads: list[Head]
+    found: np.ndarray
+
+    @classmethod
+    def draw(
+        cls, features: dict[int, np.ndarray], labels: np.ndarray, groups: np.ndarray, rng: np.random.Generator
+    ) -> Cut:
+        seed = int(rng.integers(2**31))
+        known, new = next(GroupShuffleSplit(1, test_size=0.25, random_state=seed).split(labels, groups=groups))
+        inner, outer = next(GroupShuffleSplit(1, test_size=0.2, random_state=seed).split(known, groups=groups[known]))
+        train, val, unseen = (np.isin(np.arange(len(labels)), rows) for rows in (known[inner], known[outer], new))
+        heads = draw_heads(rng)
+        found = np.stack([head.fit(features, labels, train) for head in heads])
+        ranks = np.argsort([-auc(labels[val], each[val]) for each in found])
+        return cls(
+            features=features,
+            labels=labels,
+            groups=groups,
+            train=train,
+            val=val,
+            new=unseen,
+            heads=[heads[rank] for rank in ranks],
+            found=found[ranks],
         )
-        yield f"{num_folds} folds, another trial in each", num_folds, auc(labels[new], crossed.mean(axis=0)[new]), value
+
+    def finish(self) -> Iterator[Finished]:
+        """By every rule."""
+        for size in (1, 3, 5):
+            mean = mean_probabilities(self.found[:size])
+            rule = "best by validation" if size == 1 else f"mean of {size}"
+            yield self.score(rule, size, mean, auc(self.labels[self.val], mean[self.val]))
+        for num_folds in (5, 3):
+            yield from self.finish_in_folds(num_folds)
+
+    def finish_in_folds(self, num_folds: int) -> Iterator[Finished]:
+        """The best trials trained again: greedy choice and plain mean of some, and another trial in each fold."""
+        rows = np.flatnonzero(self.train | self.val)
+        labels, groups = self.labels[rows], self.groups[rows]
+        folds = split_patients(labels, groups, num_folds)
+        held_out = np.full((NUM_FINALISTS, len(rows), 2), np.nan)
+        of_all = np.zeros((NUM_FINALISTS, num_folds, len(self.labels), 2))
+        for m, head in enumerate(self.heads[:NUM_FINALISTS]):
+            for k, fold in enumerate(folds):
+                seen = np.isin(np.arange(len(self.labels)), rows[~fold])
+                of_all[m, k] = head.fit(self.features, self.labels, seen)
+                held_out[m, fold] = of_all[m, k][rows[fold]]
+        for members in [members for members, of in LADDER if of == num_folds]:
+            name, cost = f"{num_folds} folds of {members}", members * num_folds
+            chosen = select_greedily(held_out[:members], labels, groups, 1)
+            weighted = mean_probabilities(of_all[:members].mean(axis=1), chosen.weights)
+            yield self.score(f"{name}, greedy", cost, weighted, chosen.honest_value)
+            plain = of_all[:members].mean(axis=(0, 1))
+            yield self.score(f"{name}, mean", cost, plain, auc(labels, held_out[:members].mean(axis=0)))
+        crossed = np.stack([of_all[k % NUM_FINALISTS, k] for k in range(num_folds)]).mean(axis=0)
+        each = np.zeros((len(rows), 2))
+        for k, fold in enumerate(folds):
+            each[fold] = held_out[k % NUM_FINALISTS][fold]
+        yield self.score(f"{num_folds} folds, another trial in each", num_folds, crossed, auc(labels, each))
+
+    def score(self, rule: str, num_trainings: int, probabilities: np.ndarray, reported: float) -> Finished:
+        value = auc(self.labels[self.new], probabilities[self.new])
+        return Finished(rule=rule, num_trainings=num_trainings, value=value, reported=reported)
 
 
 def main() -> None:
@@ -154,17 +194,18 @@ def main() -> None:
     args = parser.parse_args()
     features, labels, groups = read_features(args.data)
     rng = np.random.default_rng(0)
-    found: dict[str, list[tuple[int, float, float]]] = {}
+    found: dict[str, list[Finished]] = {}
     for _ in range(args.cuts):
-        for name, cost, value, reported in finish(features, labels, groups, rng):
-            found.setdefault(name, []).append((cost, value, reported))
-    base = np.array([value for _, value, _ in found["best by validation"]])
-    for name, entries in found.items():
-        values, reported = np.array([entry[1] for entry in entries]), np.array([entry[2] for entry in entries])
+        for finished in Cut.draw(features, labels, groups, rng).finish():
+            found.setdefault(finished.rule, []).append(finished)
+    base = np.array([finished.value for finished in found["best by validation"]])
+    for rule, entries in found.items():
+        values = np.array([finished.value for finished in entries])
+        reported = np.array([finished.reported for finished in entries])
         gains = values - base
         line = {
-            "rule": name,
-            "trainings": entries[0][0],
+            "rule": rule,
+            "trainings": entries[0].num_trainings,
             "auc": round(float(values.mean()), 4),
             "gain": round(float(gains.mean()), 4),
             "plus_minus": round(float(1.96 * gains.std(ddof=1) / len(gains) ** 0.5), 4),
