@@ -510,5 +510,5 @@ def test_options(given_options: list[tuple[str, str]], as_file: bool) -> None:
             check_choices(read_config(parsed))
 
         flags = [flag for flag, _ in given_options]
-        names = [flag[2:].replace("-", sign) for flag in flags for sign in "_ "]
+        names = [flag[2:].replace("-", sign).removesuffix("s") for flag in flags for sign in "_ "]
         ends_well(run, "options.yaml", *flags, *names)
