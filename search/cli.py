@@ -36,6 +36,9 @@ EXAMPLES = """examples:
   ctsearch models                                          what each architecture costs on this machine
 """
 
+MAX_ERROR_CHARS = 2000
+"""Fields of a table, names and options come from anywhere and are as long as they are."""
+
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
@@ -201,10 +204,18 @@ def print_config(config: SearchConfig) -> int:
 
 
 def in_flags(error: Exception) -> str:
-    """An error's text with the option named as on the command line."""
-    if not isinstance(error, OptionError) or error.field not in OPTIONS:
-        return str(error)
-    return f"{OPTIONS[error.field].flag} {error.text}"
+    """An error's text with the option named as on the command line, without what a terminal would obey.
+
+    Of a very long one it is the beginning and the end.
+    """
+    text = str(error)
+    if isinstance(error, OptionError) and error.field in OPTIONS:
+        text = f"{OPTIONS[error.field].flag} {error.text}"
+    text = "".join(sign if sign.isprintable() or sign == "\n" else ascii(sign)[1:-1] for sign in text)
+    if len(text) <= MAX_ERROR_CHARS:
+        return text
+    half = MAX_ERROR_CHARS // 2 - 3  # the file stands in the beginning, what to do in the end
+    return f"{text[:half]} ... {text[-half:]}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -62,15 +62,15 @@ def is_gone(pid: int) -> bool:
 
 def watch(name: str, driver: int, parts: Mapping[str, int]) -> None:
     """Wait for the driver's word, or for its death; then say of what."""
-    first: str | None = None
+    first: list[str] = []  # on a busy machine one look may find several
     while True:
-        first = first or next((what for what, pid in parts.items() if is_gone(pid)), None)
+        first = first or [what for what, pid in parts.items() if is_gone(pid)]
         if not select.select([sys.stdin], [], [], LOOK_S)[0]:
             continue
         if os.read(sys.stdin.fileno(), 1):
             return
-        first = first or next((what for what, pid in parts.items() if is_gone(pid)), None)
-        what, pid = (f"Ray's {first}", parts[first]) if first else ("the search", driver)
+        first = first or [what for what, pid in parts.items() if is_gone(pid)]
+        what, pid = (f"Ray's {' and '.join(first)}", parts[first[0]]) if first else ("the search", driver)
         print(f"ctsearch: {describe_death(name, what, pid)}", flush=True)
         return
 

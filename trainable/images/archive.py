@@ -26,8 +26,11 @@ _CHUNK_BYTES = 1 << 20
 
 
 def is_archive(path: Path) -> bool:
-    """True for a zip or a tar (plain, gz, bz2 or xz), by content."""
-    return zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
+    """True for a zip or a tar (plain, gz, bz2 or xz), by content; for one that is cut off too: `unpack` says so."""
+    try:
+        return zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
+    except (EOFError, zlib.error, lzma.LZMAError):
+        return True
 
 
 def unpack(archive: Path, into: Path) -> Path:
@@ -90,6 +93,8 @@ def _zip_members(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
     """Name and content of each file, name and None of each folder."""
     with zipfile.ZipFile(archive) as opened:
         for info in opened.infolist():
+            if not info.filename:
+                raise ValueError(_refusal(archive, "", "has no name"))
             if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise ValueError(_refusal(archive, info.filename, "is a link or a device"))
             if info.flag_bits & 1:
