@@ -42,7 +42,8 @@ class Series:
     """The slices of one series in order, feet to head, and `notes`, a sentence each on what is odd about them.
 
     `uid` and `patient` come from headers: never log the second. `is_volume` says that there are several slices and that
-    their order is known. `left_out` are files of the series that lie in another direction or are of another size.
+    their order is known, `is_scan` that they are a scanner's, in whatever order. `left_out` are files of the series
+    that lie in another direction or are of another size.
     """
 
     uid: str
@@ -51,6 +52,7 @@ class Series:
     spacing_mm: float | None
     notes: tuple[str, ...]
     is_volume: bool
+    is_scan: bool = False
     left_out: tuple[Path, ...] = ()
 
 
@@ -91,7 +93,9 @@ def find_series(paths: Iterable[Path], *, num_workers: int = 2) -> FoundSeries:
                 bad.append(str(found))
             else:
                 first = found[0]
-                places[path.parent, first.series] += found
+                # Frames without positions follow each other in their file, and nothing else does.
+                is_alone = first.num_frames > 1 and any(place.position is None for place in found)
+                places[path if is_alone else path.parent, first.series] += found
                 ids[path] = DicomIds(
                     patient=first.patient or "",
                     study=first.study,
@@ -132,6 +136,7 @@ def _sort(frames: Sequence[Place]) -> Series:
         spacing_mm=order.spacing_mm,
         notes=(*order.notes, *(["its slices name several patients"] if len(patients) > 1 else [])),
         is_volume=len(order.places) > 1 and _has_order(order.places, has_positions=order.positions_mm is not None),
+        is_scan=len(frames) > 1 and all(f.has_series_uid and f.modality in _VOLUMETRIC[:-1] for f in frames),
         left_out=tuple(dict.fromkeys(place.path for place in order.left_out if place.path not in kept)),
     )
 
