@@ -26,7 +26,7 @@ from trainable.images.volumes import is_volume
 
 T = TypeVar("T", Row, Slice)
 WITHOUT_PIXELS = "a DICOM file without pixel data"
-_OTHER_SHAPE = "a slice of another direction or size than the rest of its series"
+OTHER_SHAPE = "a slice of another direction or size than the rest of its series"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ def expand_series(
     found: FoundSeries = find_series(files, num_workers=num_workers)
     volumes: list[Series] = [one for one in found.series if one.is_volume]
     refused = {path: error for path, error in found.refused.items() if error.reason != WITHOUT_PIXELS}
-    refused |= {path: NotASliceError(_OTHER_SHAPE, name=str(path)) for series in volumes for path in series.left_out}
+    refused |= {path: NotASliceError(OTHER_SHAPE, name=str(path)) for series in volumes for path in series.left_out}
     with quiet, ThreadPoolExecutor(max(1, num_workers)) as threads:
         chosen = list(threads.map(lambda series: choose_slices(series, rule), volumes))
     bad = [slices for slices in chosen if isinstance(slices, Exception)]

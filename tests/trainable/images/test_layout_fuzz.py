@@ -1,7 +1,7 @@
 """Made-up layouts and tables: patients, labels and splits that come out are those that went in, or it is refused.
 
-`CTSEARCH_FUZZ_CASES` says how many cases the four tests try together: 100 where it is not set. The slow tier tries 2,000
-others.
+`CTSEARCH_FUZZ_CASES` says how many cases the four tests try together: 100 where it is not set. The slow tier tries
+2,000 others.
 """
 
 from __future__ import annotations
