@@ -72,6 +72,8 @@ def classify_scans(
     """
 
     def look(scan: Scan) -> Seen | Exception | None:
+        if scan.refusal is not None:
+            return scan.refusal
         if scan.is_volume:
             return None
         try:

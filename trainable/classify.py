@@ -74,15 +74,15 @@ def see(source: Path | bytes, image_size: int, form: PixelFormat) -> tuple[Image
 
     Raises BadImageError and OSError.
     """
+    if form.colour:  # also of files that are refused in grey, such as DICOM in RGB
+        shown = decode.decode(source, colour=True)
+        return Image.fromarray(shown).convert("L"), resize_channels(shown, image_size), 0.0
+    grey, colour = decode.decode_with_colour(source)
     if form.neighbours:
         raise decode.BadImageError(
             f"this model looks at a slice with {form.neighbours} on each side, and an image by itself has none: give "
             "the volume, or the folder of its DICOM series"
         )
-    if form.colour:  # also of files that are refused in grey, such as DICOM in RGB
-        shown = decode.decode(source, colour=True)
-        return Image.fromarray(shown).convert("L"), resize_channels(shown, image_size), 0.0
-    grey, colour = decode.decode_with_colour(source)
     pixels = decode.resize_grey(grey, image_size) if form == GREY else decode_pixels(source, image_size, form)
     return grey, pixels, colour
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pydicom import dcmread
 
 from search.commands.classify import classify, list_scans
 from tests.trainable.images.dicom_files import build, save
@@ -151,3 +152,34 @@ def test_the_rule_and_the_form_are_the_checkpoints_and_each_volume_has_a_row(
     common["explain"] = False
     assert classify([volumes["series"]], **common, per_slice=True) == 0  # type: ignore[arg-type]
     assert [json.loads(line)["slices"] for line in lines.read_text().splitlines()] == [1] * 5
+
+
+def test_a_volume_of_several_scales_and_one_of_a_cut_header_have_their_reasons(tmp_path: Path) -> None:
+    scan = save_enhanced(tmp_path / "mixed", draw_chest())
+    dataset = dcmread(scan)
+    del dataset.PerFrameFunctionalGroupsSequence[2].PixelValueTransformationSequence
+    dataset.save_as(scan)
+    ((_, fault),) = ask(scan, build_classifier())
+    assert "mixed: 1 slices cannot be brought to Hounsfield units, and 9 can" in str(fault)
+    scan = save_enhanced(tmp_path / "cut", draw_chest())
+    dataset = dcmread(scan)
+    dataset.PerFrameFunctionalGroupsSequence = dataset.PerFrameFunctionalGroupsSequence[:3]
+    dataset.save_as(scan)
+    ((_, fault),) = ask(scan, build_classifier())
+    assert "its header describes 3 frames; frame 10 has no description" in str(fault)
+
+
+def test_a_slice_across_its_series_is_refused_and_each_fault_is_its_own(tmp_path: Path) -> None:
+    paths = save_series(tmp_path / "scan", draw_chest())
+    dataset = dcmread(paths[4])
+    dataset.ImageOrientationPatient = [1, 0, 0, 0, 0, -1]
+    dataset.save_as(paths[4])
+    (tmp_path / "scan" / "gone.png").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "scan" / "empty.png").write_bytes(b"")
+    for form in (GREY, BESIDE):
+        found = dict(ask(tmp_path / "scan", build_classifier(form=form)))
+        assert get_answer((paths[0], found.pop(tmp_path / "scan"))).num_slices == 9
+        assert "a slice of another direction or size" in str(found.pop(paths[4]))
+        assert "No such file" in str(found.pop(tmp_path / "scan" / "gone.png"))
+        assert "neither DICOM nor a picture" in str(found.pop(tmp_path / "scan" / "empty.png"))
+        assert not found

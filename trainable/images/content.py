@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from trainable.images import dicom
-from trainable.images.dicom_scale import to_grey
+from trainable.images.dicom_scale import find_macro, to_grey
 from trainable.images.limits import check_dimensions
 from trainable.images.ordinary import decode_ordinary
 
@@ -51,6 +51,7 @@ def decode_dicom(
     """Decode one frame of a DICOM file; None is the only one. Raises as `decode_content` does."""
     check_dimensions(parsed.width, parsed.height)
     if frame is None and parsed.num_frames > 1:
+        find_macro(parsed.dataset, parsed.num_frames - 1, "PlanePositionSequence")  # raises where its header is cut
         raise ValueError(f"a DICOM file of {parsed.num_frames} frames; read it as a series, or write each by itself")
     if not 0 <= (index := frame or 0) < parsed.num_frames:
         raise ValueError(f"frame {index} of a DICOM file; it has {parsed.num_frames}, counted from 0")

@@ -131,8 +131,13 @@ def _apply_own_window(values: NDArray[np.float32], dataset: pydicom.Dataset, fra
 
 
 def find_macro(dataset: pydicom.Dataset, frame: int, name: str) -> pydicom.Dataset | None:
-    """The first item of a functional group: the frame's own, else the one that all frames share."""
+    """The first item of a functional group: the frame's own, else the one that all frames share.
+
+    Raises ValueError where frames have groups of their own and this one has none: its header is cut.
+    """
     per_frame = dataset.get("PerFrameFunctionalGroupsSequence") or []
+    if 0 < len(per_frame) <= frame:
+        raise ValueError(f"its header describes {len(per_frame)} frames; frame {frame + 1} has no description")
     groups = [*per_frame[frame : frame + 1], *(dataset.get("SharedFunctionalGroupsSequence") or [])[:1]]
     return next((group[name].value[0] for group in groups if name in group and group[name].value), None)
 

@@ -20,13 +20,13 @@ from trainable.images.manifest import Slice
 from trainable.images.members import name_frame, split_member
 from trainable.images.quiet import quiet
 from trainable.images.rows import Row
-from trainable.images.series import Series, SeriesSlice, find_series
+from trainable.images.series import FoundSeries, Series, SeriesSlice, find_series
 from trainable.images.slice_rule import SliceRule, measure_lung_share
 from trainable.images.volumes import is_volume
 
 T = TypeVar("T", Row, Slice)
 WITHOUT_PIXELS = "a DICOM file without pixel data"
-_OTHER_SHAPE = "a slice of another direction or size than the rest of its series"
+OTHER_SHAPE = "a slice of another direction or size than the rest of its series"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,10 +66,10 @@ def expand_series(
         files = [path for path, is_dicom in zip(candidates, yes, strict=True) if is_dicom]
     if not files:
         return ExpandedSeries(rows=tuple(rows))
-    found = find_series(files, num_workers=num_workers)
-    volumes = [series for series in found.series if series.is_volume]
+    found: FoundSeries = find_series(files, num_workers=num_workers)
+    volumes: list[Series] = [one for one in found.series if one.is_volume]
     refused = {path: error for path, error in found.refused.items() if error.reason != WITHOUT_PIXELS}
-    refused |= {path: NotASliceError(_OTHER_SHAPE, name=str(path)) for series in volumes for path in series.left_out}
+    refused |= {path: NotASliceError(OTHER_SHAPE, name=str(path)) for series in volumes for path in series.left_out}
     with quiet, ThreadPoolExecutor(max(1, num_workers)) as threads:
         chosen = list(threads.map(lambda series: choose_slices(series, rule), volumes))
     bad = [slices for slices in chosen if isinstance(slices, Exception)]
@@ -110,10 +110,11 @@ def expand_series(
         notes.append(f"DICOM series: {len(volumes) - len(bad)} were read as {num_slices} slices, by the rule {rule}")
     if bad and keep_bad_volumes:
         notes.append(f"DICOM series: {len(bad)} of {len(volumes)} cannot be used, the first: {bad[0]}")
+    oddities = [*_count_oddities(volumes), *_count_unordered(found.series)]
     return ExpandedSeries(
         rows=tuple(expanded),
         notes=tuple(notes),
-        oddities=tuple(_count_oddities(volumes)),
+        oddities=tuple(oddities),
         left_out=tuple(refused.values()),
         skipped=() if keep_bad_volumes else tuple(map(str, bad)),
         ids=ids,
@@ -142,6 +143,18 @@ def _name_slice(row: T, item: SeriesSlice) -> T:
     if not item.is_frame:
         return row
     return replace(row, path=name_frame(row.path, item.frame), name=f"{row.name}#frame{item.frame}")
+
+
+def _count_unordered(series: Sequence[Series]) -> list[str]:
+    """A line on scanners' series whose headers give no order."""
+    scans = [one for one in series if one.is_scan]
+    unordered = [one for one in scans if not one.is_volume]
+    if not unordered:
+        return []
+    return [
+        f"{len(unordered)} of {len(scans)} DICOM series have neither positions nor numbers for their slices: all "
+        f"{sum(len(one.slices) for one in unordered)} of them are read as single images, whatever the rule for slices"
+    ]
 
 
 def _count_oddities(volumes: Sequence[Series]) -> list[str]:

@@ -65,6 +65,7 @@ def find_slices(
         positive=positive,
         skip_bad_images=skip_bad_images,
     )
+    _check_names(manifest)
     series = expand_series(
         manifest.slices,
         slice_rule,
@@ -103,3 +104,11 @@ def find_slices(
         oddities=series.oddities,
         volumes=volumes,
     )
+
+
+def _check_names(manifest: Manifest) -> None:
+    for item in manifest.slices:
+        if (member := split_member(item.path)) and not is_npz(member[0]):
+            raise ValueError(
+                f"{item.path} is named like a slice inside another file ({member[0].name}); rename it without the #"
+            )

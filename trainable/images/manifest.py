@@ -18,7 +18,7 @@ from trainable.images.sources import read_source
 
 _NEGATIVE_WORDS = {
     *("normal", "normals", "healthy", "health", "negative", "neg", "control", "controls", "benign", "clear"),
-    *("no", "not", "none", "without", "absent", "uninfected", "0"),
+    *("no", "not", "none", "without", "absent", "uninfected", "false", "0"),
 }
 
 

@@ -4,7 +4,6 @@ frame of a DICOM file by FILE#frameNUMBER."""
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -17,31 +16,16 @@ from PIL import Image
 from trainable.images import medmnist
 from trainable.images.decode import BadImageError, ImageFacts, read_frames, resize_grey
 from trainable.images.limits import check_dimensions
+from trainable.images.member_names import holds_frames, name_frame, name_member, split_member
 from trainable.images.neighbours import join_channels, list_neighbours
 from trainable.images.pixel_format import GREY, PixelFormat
 from trainable.images.scales import Scale
 from trainable.images.series import find_series
 from trainable.images.volumes import is_volume, read_volume, show_slice
 
-_MEMBER = re.compile(r"(?P<file>.+\.(?:nii|nii\.gz|npz))#(?P<number>\d+)", re.IGNORECASE | re.DOTALL)
+__all__ = ["cut_runs", "hash_member", "name_frame", "name_member", "read_members", "resize_channels", "split_member"]
+
 FRAMES_AT_ONCE = 32
-_FRAME = re.compile(r"(?P<file>.+)#frame(?P<number>\d+)", re.DOTALL)
-
-
-def name_member(container: Path, number: int) -> Path:
-    """The path of an image inside `container`; `number` counts from 0."""
-    return container.with_name(f"{container.name}#{number}")
-
-
-def name_frame(file: Path, number: int) -> Path:
-    """The path of a frame of a DICOM file, whatever the file's name; `number` counts from 0, in the file's order."""
-    return file.with_name(f"{file.name}#frame{number}")
-
-
-def split_member(path: Path) -> tuple[Path, int] | None:
-    """What `name_member` or `name_frame` joined; None for a file of its own."""
-    match = _MEMBER.fullmatch(path.name) or _FRAME.fullmatch(path.name)
-    return (path.with_name(match["file"]), int(match["number"])) if match else None
 
 
 def hash_member(container_hash: str, number: int) -> str:
@@ -57,14 +41,10 @@ def cut_runs(paths: Sequence[Path], max_length: int) -> list[slice]:
     begin = 0
     for container, members in groupby(map(split_member, paths), key=lambda member: member[0] if member else None):
         end = begin + sum(1 for _ in members)
-        length = max_length if container is None else FRAMES_AT_ONCE if _holds_frames(container) else end - begin
+        length = max_length if container is None else FRAMES_AT_ONCE if holds_frames(container) else end - begin
         runs += [slice(at, min(at + length, end)) for at in range(begin, end, length)]
         begin = end
     return runs
-
-
-def _holds_frames(container: Path) -> bool:
-    return not is_volume(container) and not medmnist.is_npz(container)
 
 
 def read_members(

@@ -15,6 +15,7 @@ from trainable.images.dicom_ids import is_dicom_file
 from trainable.images.faults import BadImageError
 from trainable.images.folders import list_folder
 from trainable.images.limits import read_file
+from trainable.images.member_names import holds_frames, name_frame, split_member
 from trainable.images.series import Series, SeriesSlice, find_series
 
 if TYPE_CHECKING:
@@ -66,6 +67,26 @@ def plan_slices(paths: Iterable[Path], form: PixelFormat, *, num_workers: int = 
         for item, plan in zip(series.slices, list_neighbours(series, form), strict=True)
         if item.path in wanted and not item.is_frame
     }
+
+
+def plan_rows(paths: Sequence[Path], form: PixelFormat, *, num_workers: int = 1) -> dict[Path, tuple[Path, ...]]:
+    """The names of the slices that are each one's channels, for slices of series and frames of files alike; of NIfTI's
+    nothing is said: they are read whole. Raises as `plan_slices` does."""
+    if not form.neighbours:
+        return {}
+    plans = plan_slices([path for path in paths if split_member(path) is None], form, num_workers=num_workers)
+    named = {path: tuple(_name(item) for item in plan) for path, plan in plans.items()}
+    files = dict.fromkeys(member[0] for path in paths if (member := split_member(path)) and holds_frames(member[0]))
+    wanted = set(paths)
+    for series in find_series(files, num_workers=num_workers).series:
+        for plan in list_neighbours(series, form):
+            if (name := _name(plan[form.neighbours])) in wanted:
+                named[name] = tuple(map(_name, plan))
+    return named
+
+
+def _name(item: SeriesSlice) -> Path:
+    return name_frame(item.path, item.frame) if item.is_frame else item.path
 
 
 def hash_neighbours(plans: Mapping[Path, Plan], known: Mapping[Path, str]) -> dict[Path, str]:

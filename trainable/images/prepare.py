@@ -21,6 +21,7 @@ from trainable.images.find_slices import ALL_SLICES, find_slices
 from trainable.images.findings import check_blank_classes, find_blank, find_blank_slices
 from trainable.images.groups import group_slices
 from trainable.images.manifest import Manifest, Slice
+from trainable.images.members import split_member
 from trainable.images.names import with_printable_errors
 from trainable.images.near_duplicates import (
     PICTURE_SIZE,
@@ -31,6 +32,7 @@ from trainable.images.near_duplicates import (
     judge_pairs,
     pair_equal,
 )
+from trainable.images.neighbours import plan_rows
 from trainable.images.patients import Patients
 from trainable.images.pixel_format import GREY, PixelFormat
 from trainable.images.read_many import read_all
@@ -146,12 +148,12 @@ def prepare_data(
         _check_neighbours(manifest, found.volumes)
     if splits_file.exists():
         rows = read_splits(splits_file)
-        files, skipped, notes = _look([row.path for row in rows], num_workers)
+        files, skipped, notes = _look([row.path for row in rows], form, num_workers)
         _check_unchanged(rows, files)
         pairs = find_near_duplicates(_stack(rows, files))
         patients = _list_patients([row.path for row in rows], manifest, found.patients)
     else:
-        files, skipped, notes = _look([item.path for item in manifest.slices], num_workers, skip_bad_images)
+        files, skipped, notes = _look([item.path for item in manifest.slices], form, num_workers, skip_bad_images)
         slices = [item for item in manifest.slices if item.path in files]
         patients = _list_patients([item.path for item in slices], manifest, found.patients)
         alike = find_near_duplicates(_stack(slices, files), SAME_SCAN)
@@ -225,12 +227,15 @@ class _File:
 
 
 def _look(
-    paths: Sequence[Path], num_workers: int, skip_bad_images: bool = False
+    paths: Sequence[Path], form: PixelFormat, num_workers: int, skip_bad_images: bool = False
 ) -> tuple[dict[Path, _File], list[str], list[str]]:
     """Each usable file, the names of the bad ones that were left out, and lines on those that hold no slice.
 
-    Raises the first bad file's error unless bad ones are skipped.
+    A slice of which a neighbour cannot be used is bad too, so that it is found out here and not at the sealed test.
+    Raises the first bad file's error unless bad ones are skipped, and always where none is left.
     """
+    beside = plan_rows(paths, form, num_workers=num_workers)
+    looked_at = list(dict.fromkeys([*paths, *(file for names in beside.values() for file in names)]))
 
     def keep(path: Path, facts: ImageFacts, pixels: NDArray[np.uint8]) -> _File:
         return _File(facts=facts, picture=pixels)
@@ -238,20 +243,28 @@ def _look(
     files: dict[Path, _File] = {}
     bad: dict[Path, BadImageError | OSError] = {}
     left_out: list[NotASliceError] = []
-    for path, look in zip(paths, read_all(paths, PICTURE_SIZE, num_workers, keep), strict=True):
-        if isinstance(look, _File):
+    looks = dict(zip(looked_at, read_all(looked_at, PICTURE_SIZE, num_workers, keep, colour=form.colour), strict=True))
+    for path in paths:
+        look = looks[path]
+        lost = next((file for file in beside.get(path, ()) if not isinstance(looks[file], _File)), None)
+        if isinstance(look, _File) and lost is not None:
+            bad[path] = BadImageError(f"{path}: its neighbour {lost.name} cannot be used: {looks[lost]}")
+        elif isinstance(look, _File):
             files[path] = look
         elif isinstance(look, NotASliceError):
             left_out.append(look)
         else:
             bad[path] = look
-    if bad and not skip_bad_images:
+    if bad and (not skip_bad_images or not files):
         path, error = next(iter(bad.items()))
-        fault = str(error) if str(path) in str(error) else f"{path}: {error}"
+        container = (split_member(path) or (path, 0))[0]
+        fault = str(error) if str(container) in str(error) else f"{path}: {error}"
+        advice = ", or leave them out by --skip-bad-images" if files else ""
         raise BadImageError(
-            f"{fault} ({len(bad)} of {len(paths)} files cannot be used); mend or remove them, "
-            "or leave them out by --skip-bad-images"
+            f"{fault} ({len(bad)} of {len(paths)} files cannot be used); mend or remove them{advice}"
         ) from error
+    if not files:
+        raise BadImageError(f"no file holds a slice: {'; '.join(count_left_out(left_out))}")
     return files, [str(path) for path in bad], count_left_out(left_out)
 
 

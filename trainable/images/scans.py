@@ -15,8 +15,8 @@ from trainable.images.cache import decode_pixels
 from trainable.images.decode import BadImageError, read_frames
 from trainable.images.dicom_ids import is_dicom_file
 from trainable.images.expand import choose_members
-from trainable.images.expand_series import choose_slices
-from trainable.images.faults import show_name
+from trainable.images.expand_series import OTHER_SHAPE, choose_slices
+from trainable.images.faults import NotASliceError, show_name
 from trainable.images.members import FRAMES_AT_ONCE, name_frame, name_member, read_members
 from trainable.images.neighbours import Plan, decode_plans, list_neighbours
 from trainable.images.pixel_format import PixelFormat
@@ -35,11 +35,12 @@ class Scan:
     """An image file, or a volume: a NIfTI file, a DICOM file of several frames, or a folder's series.
 
     `path` is the file's or the folder's; of several series in one folder FOLDER#NUMBER, in the order of their first
-    files. `series` are the slices of a DICOM volume.
+    files. `series` are the slices of a DICOM volume; `refusal` says why a file is none to classify.
     """
 
     path: Path
     series: Series | None = None
+    refusal: NotASliceError | None = None
 
     @property
     def is_volume(self) -> bool:
@@ -58,8 +59,8 @@ def open_scan(path: Path) -> Scan:
 def find_scans(files: Sequence[Path], *, num_workers: int = 1) -> Iterator[Scan]:
     """The scans in the files of folders: series of single slices are put together, each file is in one scan.
 
-    A series stands where its first file stands. Files that hold no slice, localizers among them, are images whose
-    reader says why. Headers are read as far as the iterator has come, a folder at a time.
+    A series stands where its first file stands. Files that hold no slice, localizers among them, and slices that lie
+    across their series are refused. Headers are read as far as the iterator has come, a folder at a time.
     """
     for folder, group in groupby(files, key=lambda path: path.parent):
         inside = list(group)
@@ -78,6 +79,8 @@ def find_scans(files: Sequence[Path], *, num_workers: int = 1) -> Iterator[Scan]
                 name = folder.with_name(f"{folder.name}#{number}")
             scan = Scan(path=name, series=one)
             of_file |= dict.fromkeys(paths, scan)
+            for path in one.left_out:
+                of_file[path] = Scan(path=path, refusal=NotASliceError(OTHER_SHAPE, name=show_name(path)))
         seen: set[Path] = set()
         for path in inside:
             scan = of_file.get(path, Scan(path=path))
@@ -99,6 +102,8 @@ def read_scan(
         for number, (_, pixels) in zip(numbers, read_members(scan.path, numbers, size, form), strict=True):
             yield name_member(scan.path, number), pixels
         return
+    if scan.series.mixed_scales:
+        raise BadImageError(f"{scan.path}: {scan.series.mixed_scales}: one tissue would have several greys")
     chosen = choose_slices(scan.series, rule)
     if isinstance(chosen, Exception):
         raise chosen

@@ -42,7 +42,9 @@ class Series:
     """The slices of one series in order, feet to head, and `notes`, a sentence each on what is odd about them.
 
     `uid` and `patient` come from headers: never log the second. `is_volume` says that there are several slices and that
-    their order is known. `left_out` are files of the series that lie in another direction or are of another size.
+    their order is known, `is_scan` that they are a scanner's, in whatever order. `mixed_scales` says how
+    many slices cannot be brought to Hounsfield units where others can. `left_out` are files of the series that lie in
+    another direction or are of another size.
     """
 
     uid: str
@@ -51,6 +53,8 @@ class Series:
     spacing_mm: float | None
     notes: tuple[str, ...]
     is_volume: bool
+    is_scan: bool = False
+    mixed_scales: str = ""
     left_out: tuple[Path, ...] = ()
 
 
@@ -91,7 +95,9 @@ def find_series(paths: Iterable[Path], *, num_workers: int = 2) -> FoundSeries:
                 bad.append(str(found))
             else:
                 first = found[0]
-                places[path.parent, first.series] += found
+                # Frames without positions follow each other in their file, and nothing else does.
+                is_alone = first.num_frames > 1 and any(place.position is None for place in found)
+                places[path if is_alone else path.parent, first.series] += found
                 ids[path] = DicomIds(
                     patient=first.patient or "",
                     study=first.study,
@@ -122,6 +128,10 @@ def _sort(frames: Sequence[Place]) -> Series:
     patients = {frame.patient for frame in frames}
     kept = {place.path for place in order.places}
     positions = order.positions_mm or [None] * len(order.places)
+    num_other = sum(not place.is_hounsfield for place in order.places)
+    mixed = ""
+    if 0 < num_other < len(order.places):
+        mixed = f"{num_other} slices cannot be brought to Hounsfield units, and {len(order.places) - num_other} can"
     return Series(
         uid=frames[0].series,
         patient=next(iter(patients)) if len(patients) == 1 else None,
@@ -130,8 +140,14 @@ def _sort(frames: Sequence[Place]) -> Series:
             for place, position in zip(order.places, positions, strict=True)
         ),
         spacing_mm=order.spacing_mm,
-        notes=(*order.notes, *(["its slices name several patients"] if len(patients) > 1 else [])),
+        notes=(
+            *order.notes,
+            *(["its slices name several patients"] if len(patients) > 1 else []),
+            *([mixed] if mixed else []),
+        ),
+        mixed_scales=mixed,
         is_volume=len(order.places) > 1 and _has_order(order.places, has_positions=order.positions_mm is not None),
+        is_scan=len(frames) > 1 and all(f.has_series_uid and f.modality in _VOLUMETRIC[:-1] for f in frames),
         left_out=tuple(dict.fromkeys(place.path for place in order.left_out if place.path not in kept)),
     )
 

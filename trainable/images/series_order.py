@@ -52,8 +52,10 @@ def sort_places(places: Sequence[Place]) -> Order:
     if normal is not None and all(place.position is not None for place in kept):
         kept, depths = _sort_along(kept, normal)
     elif len(kept) > 1:
+        is_one_file = len({place.path for place in kept}) == 1
         by, kept = _sort_without_positions(kept)
-        notes.append(f"some slices have no position in their headers: sorted by {by}")
+        if not is_one_file:  # its frames are in order
+            notes.append(f"some slices have no position in their headers: sorted by {by}")
     spacing = None
     if depths is not None and normal is not None and len(kept) > 1:
         spacing, more = describe_gaps(depths)

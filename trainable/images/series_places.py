@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from trainable.images.dicom import START_BYTES, is_dicom
 from trainable.images.dicom_headers import read_headers, read_integer, read_numbers, read_word
 from trainable.images.dicom_kinds import find_reason_to_leave_out
-from trainable.images.dicom_scale import find_macro
+from trainable.images.dicom_scale import find_macro, read_rescale
 from trainable.images.faults import NotASliceError
 from trainable.images.limits import open_file
 
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 class Place:
     """One frame of one file: `position` and `normal` float (3,) in millimetres of the patient, or None.
 
-    `number` is its InstanceNumber, of a file of several frames the frame's; `shape` its rows and columns; `num_frames`
-    are those of its file. `series` is the SeriesInstanceUID, else the folder's name as `has_series_uid` says.
+    `number` is its InstanceNumber, of a file of several frames the frame's; `shape` its rows and columns;
+    `num_frames` are those of its file; `is_hounsfield` says that its values can be brought to Hounsfield units.
+    `series` is the SeriesInstanceUID, else the folder's name as `has_series_uid` says.
     """
 
     path: Path
@@ -37,6 +38,7 @@ class Place:
     study: str
     patient: str | None
     modality: str
+    is_hounsfield: bool
     number: int | None
     position: NDArray[np.float64] | None
     normal: NDArray[np.float64] | None
@@ -73,12 +75,20 @@ def read_places(path: Path) -> list[Place]:
             study=study,
             patient=patient,
             modality=modality,
+            is_hounsfield=_is_hounsfield(dataset, frame),
             number=frame if num_frames > 1 else (number if number >= 0 else None),
             position=_read_position(dataset, frame, num_frames),
             normal=_read_normal(dataset, frame),
         )
         for frame in range(num_frames)
     ]
+
+
+def _is_hounsfield(dataset: pydicom.Dataset, frame: int) -> bool:
+    try:
+        return read_rescale(dataset, frame).is_hounsfield
+    except ValueError:  # the decoder's to refuse
+        return False
 
 
 def _read_text(dataset: pydicom.Dataset, keyword: str) -> str:

@@ -87,6 +87,8 @@ def read_table_text(path: Path) -> Table:
         records.append((number, {role: row[place] if place < len(row) else "" for role, place in places.items()}))
     if not header:
         _find_columns(path, header)
+    if not records:
+        raise ValueError(f"{path} has a header ({', '.join(header[:4])}) and no rows; add one for each slice")
     unread = tuple(name for name in header if name and name not in columns.values())
     return Table(columns=columns, records=records, unread=unread, delimiter=delimiter)
 
@@ -146,11 +148,15 @@ def _read_text(path: Path) -> str:
         raise ValueError(refuse_excel(path))
     data = path.read_bytes()
     try:
-        if data[:2] in (b"\xff\xfe", b"\xfe\xff"):  # Excel's "Unicode text"
-            return data.decode("utf-16")
-        return data.decode("utf-8-sig")
+        is_utf_16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")  # Excel's "Unicode text"
+        text = data.decode("utf-16" if is_utf_16 else "utf-8").lstrip("\ufeff")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text ({error}); save it as UTF-8") from error
+    if "\0" in text:
+        raise ValueError(f"{path} is not UTF-8 text (it holds zero bytes, as UTF-16 does); save it as UTF-8")
+    if not text.strip():
+        raise ValueError(f"{path} is empty; it needs path,label[,patient][,split], named in its first row")
+    return text
 
 
 def _list_delimiters(path: Path) -> list[str]:

@@ -235,8 +235,8 @@ def test_a_path_that_is_a_folder_is_a_series(tmp_path: Path) -> None:
         ("path,label\n1.png,a\n2.png,b,c\n", r"row 3 has more fields"),
         ("path,label\n1.png,a\n2.png,a\n", r"classes \[a\]; it needs two"),
         ("path,label\n1.png,COVID\n2.png,covid \n", r"COVID and covid differ in case only"),
-        ("path,label\n", r"classes \[\]; it needs two"),
-        ("", r"has the columns ; it needs path,label"),
+        ("path,label\n", r"has a header \(path, label\) and no rows"),
+        ("", r"is empty; it needs path,label"),
         ("scan;note\n1.png;a\n", r"has the columns scan, note; it needs path,label"),
         (
             "path,label,split\n1.png,a,train\n2.png,b,holdout\n",

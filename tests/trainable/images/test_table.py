@@ -392,3 +392,29 @@ def test_a_list_of_files_alone_is_refused_and_notes_are_no_table(tmp_path: Path)
     root = fill(tmp_path / "c", "a/1.png", "b/1.png")
     (root / "about.txt").write_text("These images are of two kinds.\n")
     assert "about" not in " ".join(read(root).found.notes)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", r"m\.csv is empty; it needs path,label"),
+        (b"\xef\xbb\xbf\n\n", r"m\.csv is empty"),
+        (b"path,label\n", r"m\.csv has a header \(path, label\) and no rows"),
+        (
+            write(plain()).encode("utf-16-le"),
+            r"not UTF-8 text \(it holds zero bytes, as UTF-16 does\); save it as UTF-8",
+        ),
+        (write([("images/0.png", "Röntgen")]).encode("latin-1"), r"not UTF-8 text .*save it as UTF-8"),
+    ],
+)
+def test_a_table_without_rows_or_in_another_encoding_is_refused(content: bytes, message: str, tmp_path: Path) -> None:
+    (fill(tmp_path, *NAMES) / "m.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read(tmp_path / "m.csv")
+
+
+def test_every_byte_order_mark_is_taken_away_and_false_is_negative(tmp_path: Path) -> None:
+    rows = [(name, ["True", "false"][n % 2]) for n, name in enumerate(NAMES)]
+    manifest = read_text(tmp_path, "\ufeff\ufeff" + write(rows))
+    assert dict(manifest.found.columns)["path"] == "path"
+    assert manifest.classes[manifest.positive] == "True"
