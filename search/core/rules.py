@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from search.core.board import geometric_levels
+from search.core.board import dense_levels, geometric_levels
 from search.core.config import SearchConfig
 from search.core.decisions import Rule
 from search.core.finishing import Finishing
@@ -17,6 +17,16 @@ from search.core.stopping import Stopping
 from trainable.report import Direction
 
 
+def list_levels(config: SearchConfig) -> Sequence[int]:
+    """The epochs at which a search compares its trials."""
+    first, factor = min(config.first_rung, config.max_epochs), config.reduction_factor
+    if config.scheduler == "asha":
+        return rung_levels(config.max_epochs, first=config.first_rung, reduction_factor=factor)
+    if config.scheduler == "promotion":
+        return geometric_levels(config.max_epochs, first=first, factor=factor)
+    return dense_levels(config.max_epochs)
+
+
 def build_rule(
     config: SearchConfig, space: Space, direction: Direction, is_time: Callable[[], bool] = lambda: False
 ) -> tuple[Rule, Sequence[int]]:
@@ -24,18 +34,15 @@ def build_rule(
 
     Where the champion is a mean, its members are trained to the end when `is_time`, or nothing else is left to do.
     """
-    first, factor = config.first_rung, config.reduction_factor
+    factor, levels = config.reduction_factor, list_levels(config)
     higher_is_better = direction is Direction.MAXIMIZE
     if config.scheduler == "asha":
-        rungs = rung_levels(config.max_epochs, first=first, reduction_factor=factor)
-        return Stopping(Rungs(rungs, reduction_factor=factor, direction=direction), config.max_epochs), rungs
+        return Stopping(Rungs(levels, reduction_factor=factor, direction=direction), config.max_epochs), levels
     rule: Promotion | FreezeThaw
     if config.scheduler == "promotion":
-        levels = geometric_levels(config.max_epochs, first=min(first, config.max_epochs), factor=factor)
         rule = Promotion(levels, factor=factor, higher_is_better=higher_is_better)
     else:
         rule = FreezeThaw(
             SpaceProposals(space), max_epochs=config.max_epochs, seed=config.seed, higher_is_better=higher_is_better
         )
-    levels = rule.board.levels
     return (Finishing(rule, config.ensemble, is_time) if config.ensemble > 1 else rule), levels
