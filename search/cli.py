@@ -282,7 +282,8 @@ def write_records(args: argparse.Namespace) -> int:
     if args.command == "report":
         from search.commands.report import report
 
-        print(report(home, args.name, args.out))
+        page = report(home, args.name, args.out)
+        print("\n".join(filter(None, [str(page.file), page.left])))
     else:
         from search.commands.curves import export_curves
 

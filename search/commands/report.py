@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,15 +33,23 @@ from trainable.report import Direction
 _log = logging.getLogger(__name__)
 
 
-def report(home: Path, name: str, out: Path | None = None) -> Path:
-    """Write the page of a search, `report.html` in its folder unless `out` says elsewhere; the file.
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """A page that is written, and in one line what is left to gain; "" where the model has too little to go by."""
+
+    file: Path
+    left: str
+
+
+def report(home: Path, name: str, out: Path | None = None) -> Page:
+    """Write the page of a search, `report.html` in its folder unless `out` says elsewhere.
 
     Raises ValueError where there is no such search.
     """
     return write_page(view_search(home, name), out)
 
 
-def write_page(folder: SearchFolder, out: Path | None = None) -> Path:
+def write_page(folder: SearchFolder, out: Path | None = None) -> Page:
     """The same for a folder that is open. It reads records only, so that the search may be running on them."""
     record, result, study = folder.read_record(), SearchResult.read(folder), StudyFile(folder.journal_file)
     config = SearchConfig.from_record(record["config"])
@@ -59,7 +68,7 @@ def write_page(folder: SearchFolder, out: Path | None = None) -> Path:
     is_running = folder.is_running and folder.phase is not Phase.CONCLUDING
     parts = PageParts(
         name=folder.name,
-        badge=_describe_state(folder, result, is_running),
+        badge=_describe_state(folder, is_running),
         is_running=is_running,
         line=_describe_search(config, record, result),
         tiles=_tiles(ledger, config, folder, result.champion),
@@ -73,7 +82,7 @@ def write_page(folder: SearchFolder, out: Path | None = None) -> Path:
     )
     file = out or folder.folder / "report.html"
     write_atomically(file, build_page(view, parts))
-    return file
+    return Page(file=file, left=describe_left(foresight) if foresight else "")
 
 
 def look_into(study: StudyFile, config: SearchConfig) -> Foresight | None:
@@ -109,11 +118,19 @@ def describe_foresight(foresight: Foresight, metric: str) -> str:
     )
 
 
-def _describe_state(folder: SearchFolder, result: SearchResult, is_running: bool) -> str:
+def describe_left(foresight: Foresight) -> str:
+    """The same in one line of the terminal."""
+    first = foresight.prospects[0]
+    who = "a new configuration" if first.number is None else f"trial {first.number}"
+    cost = format_duration(first.seconds)
+    return f"{first.gain:.2g} more is expected of the best next step, {who}, for {cost} of one worker"
+
+
+def _describe_state(folder: SearchFolder, is_running: bool) -> str:
     if is_running:
         return "running"
     if folder.phase in (Phase.ENDED, Phase.CONCLUDING):
-        return f"ended: {result.stop_reason}" if result.stop_reason else "ended"
+        return "ended"
     return "not running"
 
 
@@ -126,6 +143,7 @@ def _describe_search(config: SearchConfig, record: Mapping[str, Any], result: Se
         f"{size} px" if size else "",
         f"{config.metric} on validation, {better} is better",
         f"{config.scheduler}, up to {config.max_epochs} epochs a trial",
+        f"ended: {result.stop_reason}" if result.stop_reason else "",
     ]
     return " · ".join(word for word in words if word)
 

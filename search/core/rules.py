@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from search.core.board import dense_levels, geometric_levels
 from search.core.config import SearchConfig
+from search.core.convergence import Converging
 from search.core.decisions import Rule
 from search.core.finishing import Finishing
 from search.core.freeze_thaw import FreezeThaw
@@ -32,17 +33,28 @@ def build_rule(
 ) -> tuple[Rule, Sequence[int]]:
     """The rule that a search asked for, and the epochs at which it compares trials.
 
-    Where the champion is a mean, its members are trained to the end when `is_time`, or nothing else is left to do.
+    Where the champion is a mean, its members are trained to the end when `is_time`, or nothing else is left to do; so
+    are they where the search ends because there is nothing more to gain.
     """
     factor, levels = config.reduction_factor, list_levels(config)
     higher_is_better = direction is Direction.MAXIMIZE
+    ends_early = config.stop_when == "converged"
+
+    def build_model() -> FreezeThaw:
+        proposals = SpaceProposals(space)
+        return FreezeThaw(proposals, max_epochs=config.max_epochs, seed=config.seed, higher_is_better=higher_is_better)
+
     if config.scheduler == "asha":
-        return Stopping(Rungs(levels, reduction_factor=factor, direction=direction), config.max_epochs), levels
+        asha = Stopping(Rungs(levels, reduction_factor=factor, direction=direction), config.max_epochs)
+        return (Converging(asha, build_model()) if ends_early else asha), levels
     rule: Promotion | FreezeThaw
     if config.scheduler == "promotion":
         rule = Promotion(levels, factor=factor, higher_is_better=higher_is_better)
     else:
-        rule = FreezeThaw(
-            SpaceProposals(space), max_epochs=config.max_epochs, seed=config.seed, higher_is_better=higher_is_better
-        )
-    return (Finishing(rule, config.ensemble, is_time) if config.ensemble > 1 else rule), levels
+        rule = build_model()
+    if not ends_early:
+        return (Finishing(rule, config.ensemble, is_time) if config.ensemble > 1 else rule), levels
+    converging = Converging(rule, build_model())
+    is_end = (lambda: converging.is_reached or is_time()) if config.ensemble > 1 else (lambda: converging.is_reached)
+    converging.inner = Finishing(rule, config.ensemble, is_end)
+    return converging, levels

@@ -24,7 +24,7 @@ from search.core.decisions import New, PastTrial, Resume, Rule
 from search.core.events import Observer
 from search.core.ledger import Ledger, TrialEntry
 from search.core.space import Space, configuration_of
-from search.engine.sampling import build_sampler
+from search.engine.sampling import WARM, build_sampler
 from search.engine.study_file import (
     EPOCHS,
     STUDY_NAME,
@@ -81,11 +81,12 @@ class Study(Observer):
             elif trial.state == TrialState.RUNNING:  # its driver died before it had a configuration
                 self.storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
 
-    def begin_with(self, points: Sequence[Mapping[str, Any]]) -> None:
-        """Let a new study try these points first; a resumed one has them already."""
+    def begin_with(self, points: Sequence[Mapping[str, Any]], *, num_warm: int = 0) -> None:
+        """Let a new study try these points first; a resumed one has them already. The first `num_warm` are known from
+        earlier searches."""
         if not self.trials():
-            for point in points:
-                self.study.enqueue_trial(dict(point))
+            for place, point in enumerate(points):
+                self.study.enqueue_trial(dict(point), user_attrs={WARM: True} if place < num_warm else None)
 
     def trials(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False)

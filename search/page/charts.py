@@ -20,7 +20,9 @@ def draw_history(view: TrialsView) -> str:
     entries = sorted(view.drawn, key=lambda entry: entry.number)
     last = max((entry.number for entry in view.ranked), default=0)
     y = Axis.of(view.reach([_value(entry.best_value) for entry in entries]), view.axis_title)
-    plot = Plot(Axis.of(Scale(0, max(last, 1)), "trial", num_ticks=8), y, "The best trial so far", top=22)
+    plot = Plot(
+        Axis.of(Scale(0, max(last, 1)), "trial", num_ticks=8, is_whole=True), y, "The best trial so far", top=22
+    )
     steps: list[Point] = []
     best = -math.inf if view.higher_is_better else math.inf
     for entry in entries:
@@ -38,7 +40,7 @@ def draw_curves(view: TrialsView) -> str:
     """The learning curves, those of the champion's members above the others."""
     last = max((entry.num_epochs for entry in view.drawn), default=1)
     values = [value for entry in view.drawn for value in entry.values.values()]
-    x = Axis.of(Scale(1, max(last, 2)), "epoch", num_ticks=9)
+    x = Axis.of(Scale(1, max(last, 2)), "epoch", num_ticks=9, is_whole=True)
     plot = Plot(x, Axis.of(view.reach(values), view.axis_title), "Learning curves", top=22)
     for entry in sorted(view.drawn, key=lambda entry: entry.number in view.lit):
         curve = sorted(entry.values.items())
@@ -62,7 +64,7 @@ def draw_rungs(view: TrialsView) -> str:
         way = [(float(place), value) for place, value in enumerate(scores[entry.number].values())]
         if not way:
             continue
-        way[-1] = way[-1][0] + _aside(entry.number), way[-1][1]
+        way[-1] = way[-1][0] + _aside(entry.number) * min(len(rungs) / 4, 1), way[-1][1]
         kind, lit = view.kind(entry), " lit" * (entry.number in view.lit)
         if len(way) > 1:
             plot.line(way, f"promoted {kind}", trial=entry.number)

@@ -21,13 +21,14 @@ class Axis:
     ticks: Sequence[tuple[float, str]] = ()
 
     @classmethod
-    def of(cls, scale: Scale, title: str = "", *, num_ticks: int = 5) -> Axis:
-        """With round ticks; a range of nothing is widened."""
+    def of(cls, scale: Scale, title: str = "", *, num_ticks: int = 5, is_whole: bool = False) -> Axis:
+        """With round ticks, and whole ones where only these occur; a range of nothing is widened."""
         if scale.high <= scale.low:
             margin = abs(scale.low) * 0.05 or 0.5
             scale = Scale(scale.low - margin, scale.high + margin)
         values = log_ticks(scale, num_ticks) if scale.is_log else even_ticks(scale, num_ticks)
-        return cls(scale, title, [(value, show_number(value)) for value in values])
+        shown = [value for value in values if not is_whole or value == round(value)]
+        return cls(scale, title, [(value, show_number(value)) for value in shown])
 
     @classmethod
     def of_names(cls, names: Sequence[str], title: str = "") -> Axis:

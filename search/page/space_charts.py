@@ -54,17 +54,17 @@ def draw_parallel(view: TrialsView, importances: Mapping[str, float]) -> str:
         return x, min(y, bottom)
 
     for place, entry in enumerate(view.drawn):
-        shade = place * SHADES // len(view.drawn)
+        shade = SHADES - 1 - (len(view.drawn) - 1 - place) * SHADES // len(view.drawn)
         way = [placed(column, name, entry.params.get(name)) for column, name in enumerate(names)]
         way.append(placed(len(names), view.metric, entry.best_value))
         plot.path(_smooth(way), f"shade s{shade}", trial=entry.number, tip=view.tip(entry))
     for column, name in enumerate([*names, view.metric]):
-        _draw_axis(plot, column, name, scales[name])
+        _draw_axis(plot, column, name, scales[name], is_whole=view.is_whole(name))
     plot.x = Axis(plot.x.scale)
     return plot.to_svg(grid_y=False)
 
 
-def _draw_axis(plot: Plot, column: int, name: str, scale: Scale | list[str]) -> None:
+def _draw_axis(plot: Plot, column: int, name: str, scale: Scale | list[str], *, is_whole: bool) -> None:
     x, bottom = plot.at(column, 0)
     plot.path([(x, plot.top), (x, bottom)], "axis")
     plot.text(x, plot.height - 18, name, "tick strong")
@@ -73,7 +73,7 @@ def _draw_axis(plot: Plot, column: int, name: str, scale: Scale | list[str]) -> 
     if isinstance(scale, list):
         ticks = [(_share(scale, text), text) for text in scale[:14]]
     else:
-        ticks = [(_share(scale, value), text) for value, text in Axis.of(scale, num_ticks=5).ticks]
+        ticks = [(_share(scale, value), text) for value, text in Axis.of(scale, is_whole=is_whole).ticks]
     for share, text in ticks:
         _, y = plot.at(column, share)
         plot.text(x + side, y + 3.5, text, "tick halo", anchor)
@@ -87,7 +87,11 @@ def draw_slices(view: TrialsView, importances: Mapping[str, float]) -> list[str]
 
 def _draw_slice(view: TrialsView, name: str, reach: Scale) -> str:
     scale = view.scale_of(name)
-    x = Axis.of_names(scale, name) if isinstance(scale, list) else Axis.of(scale, name, num_ticks=4)
+    x = (
+        Axis.of_names(scale, name)
+        if isinstance(scale, list)
+        else Axis.of(scale, name, num_ticks=4, is_whole=view.is_whole(name))
+    )
     if isinstance(scale, list):
         x = Axis(x.scale, name, [(value, _short(text, len(scale))) for value, text in x.ticks])
     plot = Plot(x, Axis.of(reach, num_ticks=4), name, width=300, height=200, left=44, bottom=38)

@@ -82,6 +82,11 @@ class TrialsView:
         names.sort(key=lambda name: (-_share(name, importances), -counts[name], places[name]))
         return names[:at_most]
 
+    def is_whole(self, name: str) -> bool:
+        """Whether a hyperparameter is a whole number in every trial."""
+        values = [entry.params[name] for entry in self.drawn if name in entry.params]
+        return bool(values) and all(isinstance(value, int) for value in values)
+
     def scale_of(self, name: str) -> Scale | list[str]:
         """The range of a hyperparameter's numbers, or its categories in order."""
         values = [entry.params[name] for entry in self.drawn if name in entry.params]

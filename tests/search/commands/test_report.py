@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,9 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> SearchFolder:
 
 def test_the_page_of_a_search_lies_in_its_folder(ended: SearchFolder, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", "first", "--home", str(ended.home)]) == 0
-    file = Path(capsys.readouterr().out.strip())
+    said = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"\S+ more is expected of the best next step, .+, for \d+ s of one worker", said[1])
+    file = Path(said[0])
     assert file == ended.folder / "report.html"
     page = file.read_text()
     assert page.count("<tr data-t=") == 16
