@@ -17,8 +17,10 @@ from ray import tune
 
 from search.champion.conclude import describe_end, report_search, write_result
 from search.champion.crown import Finish, crown_champion
+from search.commands.report import write_page
 from search.core.budget import Budget
 from search.core.config import SearchConfig
+from search.core.convergence import Converging
 from search.core.decisions import Rule
 from search.core.describe import format_duration
 from search.core.events import Observer
@@ -248,7 +250,7 @@ def open_session(plan: SearchPlan, folder: SearchFolder, runtime: Runtime, obser
     if repaired := repair_journal(folder.journal_file):
         runtime.say(f"Repaired     {repaired}")
     study = Study(folder.journal_file, sampler=config.sampler, seed=config.seed, direction=direction)
-    study.begin_with(plan.first_points)
+    study.begin_with(plan.first_points, num_warm=plan.num_warm)
     ledger = Ledger(direction)
     study.restore(ledger)
     tracking = open_tracking(plan, folder, runtime, ledger)
@@ -273,6 +275,8 @@ def open_session(plan: SearchPlan, folder: SearchFolder, runtime: Runtime, obser
         runtime.timings.started = progress.say
     step_plans = folder.read_record().get("plans", {})
     rule, levels = build_rule(config, plan.space, direction, partial(budget.is_kept, KEPT_SHARE))
+    if isinstance(rule, Converging):
+        rule.say = lambda line: progress.say([f"Converged    {line}"])
     keeper = CheckpointKeeper(
         ledger, partial(delete_checkpoint, task.trials_uri), kept_bytes=plan.settings.checkpoint_bytes
     )
@@ -491,6 +495,8 @@ def conclude(session: Session, reason: StopReason) -> None:
             **({"recipe": plan.tags["recipe"]} if runtime.is_local else {}),
         }
         write_result(session.ledger, champion, plan.data, folder, facts)
+        page = write_page(folder)
+        tracking.log_file(page.file)
         delivered = tracking.close_search(Outcome.FAILED if champion is None else reason.outcome)
     if champion is None:
         folder.enter(Phase.SEARCHING)  # a resume may try on
@@ -499,5 +505,5 @@ def conclude(session: Session, reason: StopReason) -> None:
     folder.update_record(champion=champion.number)
     if delivered and champion.version:
         folder.enter(Phase.ENDED)
-    runtime.say(*(f"Recipes      {line}" for line in standing))
+    runtime.say(*(f"Recipes      {line}" for line in standing), *([f"Left         {page.left}"] if page.left else []))
     runtime.say(*describe_end(champion, folder, has_own_data=plan.config.data is not None))
