@@ -58,7 +58,7 @@ def search(
     set is searched. `options` are those of `ctsearch search`, or all of them come in `config`. `progress` shows a live
     table and what is settled on the way; by default in a notebook alone. `observers` hear of every event.
     """
-    from search import session
+    from search import resuming, session
     from search.core.config import SearchConfig
 
     with _in_keywords():
@@ -67,7 +67,7 @@ def search(
         elif data is not None or options:
             raise TypeError("config holds all options: give it alone, or data and options without it")
         if auto_resume:
-            return session.search_or_resume(config, observers=observers, caller=_caller(progress))
+            return resuming.search_or_resume(config, observers=observers, caller=_caller(progress))
         return session.search(config, observers=observers, caller=_caller(progress))
 
 
@@ -111,14 +111,14 @@ def resume(
     With a larger `budget` (`num_trials`, `time_budget`, `gpu_hours`, counted over all sessions) also after its end.
     `accept_changes` takes images, space and models of your own as they are by now.
     """
-    from search import session
+    from search import resuming
     from search.core.config import OPTIONS
     from search.core.extension import BUDGETS
     from search.core.options import read_keywords
 
     with _in_keywords():
         larger = read_keywords(budget, {name: OPTIONS[name] for name in BUDGETS})
-        return session.resume(
+        return resuming.resume(
             name,
             home=_home(home),
             budget=larger,

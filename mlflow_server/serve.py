@@ -76,7 +76,7 @@ class PendingServer:
         self._folder = folder.absolute()
         self._port = port
         (self._folder / "artifacts").mkdir(parents=True, exist_ok=True)
-        self._in_use = lock(self._folder / "in_use", fcntl.LOCK_SH)
+        self._in_use: int | None = lock(self._folder / "in_use", fcntl.LOCK_SH)
         self._supervisor = self._start_supervisor()
 
     def wait(self, timeout_s: float = START_TIMEOUT_S) -> ServerHandle:
@@ -90,16 +90,20 @@ class PendingServer:
                     self._supervisor = self._start_supervisor()
                 if (uri := self._find_uri()) is not None:
                     started = self._supervisor is not None
-                    return ServerHandle(uri=uri, started=started, folder=self._folder, in_use=self._in_use)
+                    in_use, self._in_use = self._in_use, None
+                    assert in_use is not None
+                    return ServerHandle(uri=uri, started=started, folder=self._folder, in_use=in_use)
                 time.sleep(_POLL_S)
             raise ServerError(f"the MLflow server did not answer within {timeout_s:g} s:\n{self._log()}")
         except BaseException:
-            unlock(self._in_use)
+            self.abandon()
             raise
 
     def abandon(self) -> None:
-        """Let go without waiting: what started for us alone ends by itself."""
-        unlock(self._in_use)
+        """Let go without waiting: what started for us alone ends by itself. Safe to call twice, and after `wait`."""
+        if self._in_use is not None:
+            unlock(self._in_use)
+            self._in_use = None
 
     def _start_supervisor(self) -> subprocess.Popen[bytes] | None:
         """Start one unless one runs. The lock goes over to it: there is no moment without an owner."""

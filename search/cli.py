@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from search.core.config import GROUPS, OPTIONS, BudgetOptions, SearchConfig
 from search.core.extension import BUDGETS
@@ -100,7 +100,7 @@ def add_records(commands: Any) -> None:
         dest="verb", required=True, metavar="export"
     )
     export = curves.add_parser("export", help="write what benchmarks/curves.py replays")
-    for command, file in ((report, "report.html in the search's folder"), (export, "NAME.curves.json")):
+    for command, file in ((report, "search.html in the search's folder"), (export, "NAME.curves.json")):
         command.add_argument("name", metavar="NAME")
         command.add_argument("--out", type=Path, metavar="FILE", help=f"what to write (default: {file})")
         command.add_argument("--home", type=Path, help="default: $CTSEARCH_HOME, else ~/.ctsearch")
@@ -353,7 +353,7 @@ def run_search(args: argparse.Namespace) -> int:
 
         return preflight(read_config(args))
     if args.auto_resume:
-        from search.session import search_or_resume
+        from search.resuming import search_or_resume
 
         return follow(partial(search_or_resume, read_config(args)), began_at_s)
     return run(read_config(args), began_at_s=began_at_s)
@@ -368,23 +368,26 @@ def run(config: SearchConfig, *, began_at_s: float | None = None) -> int:
 
 def resume(name: str, *, began_at_s: float | None = None, **options: Any) -> int:
     """Go on with a search in this terminal; its exit status."""
-    from search import session
+    from search import resuming
 
-    return follow(partial(session.resume, name, **options), began_at_s)
+    return follow(partial(resuming.resume, name, **options), began_at_s)
 
 
 def follow(start: Callable[..., SearchResult], began_at_s: float | None) -> int:
-    """Call with this terminal as the caller: 0 with a champion, 1 without, 130 after Ctrl-C at once, 143 after SIGTERM.
+    """Call with this terminal as the caller: 0 with a champion, 1 without, 130 after Ctrl-C at once, 143 after SIGTERM
+    or where the terminal was closed.
 
     Signals are handled where this is the main thread.
     """
     from rich.console import Console
 
     from search.core.stop import StopReason
+    from search.observers.lasting_output import LastingOutput
     from search.runtime import Caller, Interrupted
 
     is_main = threading.current_thread() is threading.main_thread()
-    caller = Caller(console=Console(), began_at_s=began_at_s, handles_signals=is_main)
+    output = cast(TextIO, LastingOutput(sys.stdout))
+    caller = Caller(console=Console(file=output), began_at_s=began_at_s, handles_signals=is_main)
     try:
         result = start(caller=caller)
     except Interrupted as interrupted:

@@ -14,6 +14,7 @@ from search.core.config import SearchConfig
 from search.core.folder import SearchFolder
 from search.core.stop import StopReason, StopRequest
 from search.engine.cluster import Cluster, connect
+from search.observers.lasting_output import drop_closed_terminal
 from search.observers.mirror import mirror_records
 from search.observers.server import TrackingServer
 from search.observers.timings import Timings
@@ -31,7 +32,8 @@ class Interrupted(KeyboardInterrupt):
 class Caller:
     """Who called for a search: where its lines go, how it may ask for the end, and when it called (Unix time).
 
-    With `handles_signals` (main thread only) Ctrl-C and SIGTERM end a search cleanly, a second one at once.
+    With `handles_signals` (main thread only) Ctrl-C and SIGTERM end a search cleanly, a second one at once; a closed
+    terminal (SIGHUP) is as SIGTERM, unless the caller's own caller ignores it, as nohup does.
     """
 
     console: Console = field(default_factory=lambda: Console(quiet=True))
@@ -41,22 +43,46 @@ class Caller:
 
     @contextmanager
     def signals(self) -> Iterator[None]:
-        """Handlers for both signals, as they were before at the end."""
+        """Handlers for these signals, as they were before at the end."""
         if not self.handles_signals:
             yield
             return
 
         def end(number: int, frame: FrameType | None) -> None:
+            if number == signal.SIGHUP:
+                drop_closed_terminal()
             reason = StopReason.CTRL_C if number == signal.SIGINT else StopReason.TERMINATED
             if not self.stop.is_heeded or not self.stop.ask(reason):
                 raise Interrupted(reason)
 
-        before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+        handled = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            handled.append(signal.SIGHUP)
+        before = {number: signal.signal(number, end) for number in handled}
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+@contextmanager
+def ignored_below(number: int, *, applies: bool) -> Iterator[None]:
+    """Processes that are started meanwhile ignore this signal for good; here it is handled again afterwards.
+
+    A terminal that is closed signals every process that was started from it: Ray's as well, which the search still
+    needs to end in order.
+    """
+    if not applies:
+        yield
+        return
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+    if drop_closed_terminal() and before is not signal.SIG_IGN:
+        signal.raise_signal(number)  # it came meanwhile
 
 
 @dataclass(kw_only=True)
@@ -98,7 +124,7 @@ def open_runtime(
 
             if not ray.is_initialized():
                 stack.callback(ray.shutdown)
-            with timings.part("Ray"):
+            with timings.part("Ray"), ignored_below(signal.SIGHUP, applies=caller.handles_signals):
                 cluster = connect(config.ray_address, trial_cpus=config.trial_cpus, trial_gpus=config.trial_gpus)
         stack.enter_context(caller.signals())  # Ray has handlers of its own by now
         yield Runtime(

@@ -149,7 +149,8 @@ class TrialSettings:
     deterministic kernels; `compile` trains through torch.compile. `checkpoint_interval_s` is the least time between
     two `newest` checkpoints, `checkpoint_bytes` the most that one trial may keep: above it, no `newest`.
     `num_ranks` processes train a trial together, each on a GPU of its own or on `num_threads` of the CPU. `form`
-    says what an image is, and so how many channels a model takes.
+    says what an image is, and so how many channels a model takes. With `keeps_last` a trial's `best` is its last
+    epoch, whatever its value: the slices that it is validated on have then chosen nothing.
     """
 
     classes: tuple[str, ...]
@@ -167,6 +168,7 @@ class TrialSettings:
     checkpoint_bytes: float = math.inf
     num_ranks: int = 1
     form: PixelFormat = GREY
+    keeps_last: bool = False
 
     def __post_init__(self) -> None:
         if len(self.classes) < 2:

@@ -50,7 +50,8 @@ class ModelFacts:
     `value` is that of `metric` on the validation split of the data with this `data_hash`; `test_metrics` are
     those of the sealed test, by the names they are logged under. `members` are the trials of an ensemble, `trial` the
     best of them; `temperature` is in the model already, `operating_point` (see `OperatingPoint.to_dict`) is not: who
-    calls a slice positive must ask for its threshold.
+    calls a slice positive must ask for its threshold. With `num_folds` the members were trained in folds of train and
+    val, and `value` is that on slices whose patients a model has not seen.
     """
 
     name: str
@@ -69,6 +70,7 @@ class ModelFacts:
     temperature: float = 1.0
     operating_point: Mapping[str, Any] | None = None
     form: PixelFormat = GREY
+    num_folds: int = 0
 
     def to_metadata(self) -> dict[str, Any]:
         """For the file MLmodel: what YAML can hold."""
@@ -83,6 +85,7 @@ class ModelFacts:
             "search": self.search,
             "trial": self.trial,
             "members": list(self.members or (self.trial,)),
+            "num_folds": self.num_folds,
             "temperature": self.temperature,
             "operating_point": dict(self.operating_point) if self.operating_point else None,
             "metric": self.metric,

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import ray
 from filelock import FileLock
 
+from trainable.files import write_atomically
+from trainable.images.checksums import has_sums, is_whole, sums_file
+
 CHUNK_BYTES = 32 * 2**20
 POLL_S = 2.0
+_log = logging.getLogger(__name__)
 
 
 class FileServer:
-    """Reads one file of the driver's machine for nodes that share no folder with it, piece by piece."""
+    """Reads one file of the driver's machine, and its sums, for nodes that share no folder with it, piece by piece."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -25,6 +31,9 @@ class FileServer:
         with Path(self.path).open("rb") as file:
             file.seek(offset)
             return file.read(CHUNK_BYTES)
+
+    def read_sums(self) -> bytes:
+        return sums_file(Path(self.path)).read_bytes()
 
 
 def serve_file(path: str) -> Any:
@@ -40,30 +49,60 @@ def choose_node_dir(node_dir: str) -> Path:
 
 
 def bring_pixels(pixels_path: str, node_dir: Path, server: Any) -> str:
-    """Where the cache file lies on this node; what does not lie in `node_dir` yet is fetched from the driver's node.
+    """Where the cache file lies on this node; what does not lie in `node_dir` whole is fetched from the driver's node.
 
     A shared folder shows it there already, and without a `server` this is the driver's node. Of several trials of a
-    node one fetches it and the others wait. The file is named by its content: one of this name is the right one.
+    node one fetches it and the others wait. A file that is there, and one that has come, must have its checksums.
+    Raises OSError where what comes is damaged twice.
     """
     target = node_dir / Path(pixels_path).name
     if server is None:
         return pixels_path
-    if target.is_file():
+    if is_known_whole(target):
         return str(target)
     node_dir.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{target}.lock"):
-        if not target.is_file():
-            aside = target.with_name(f"{target.name}.{os.getpid()}.partial")
-            try:
-                with aside.open("wb") as file:
-                    while chunk := ray.get(server.read.remote(file.tell())):
-                        file.write(chunk)
-                    file.flush()
-                    os.fsync(file.fileno())
-                aside.replace(target)
-            finally:
-                aside.unlink(missing_ok=True)
+        if not is_known_whole(target):
+            sums = ray.get(server.read_sums.remote())
+            if not (fetch_pixels(target, sums, server) or fetch_pixels(target, sums, server)):
+                raise OSError(
+                    f"{target} was fetched twice from {pixels_path} of the driver's machine and came damaged both "
+                    "times; look at the disks and the network of this node"
+                )
     return str(target)
+
+
+def fetch_pixels(target: Path, sums: bytes, server: Any) -> bool:
+    """Fetch the file aside and put it in its place; False where it does not have these sums."""
+    aside = target.with_name(f"{target.name}.{os.getpid()}.partial")
+    try:
+        with aside.open("wb") as file:
+            while chunk := ray.get(server.read.remote(file.tell())):
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        if not has_sums(aside, sums):
+            _log.warning("%s came damaged from the driver's node", target)
+            return False
+        write_atomically(sums_file(target), sums)
+        aside.replace(target)
+        return True
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def is_known_whole(path: Path) -> bool:
+    """Whether a file is there and has its checksums: read once in this process, and again once it has changed."""
+    try:
+        facts = path.stat()
+    except FileNotFoundError:
+        return False
+    return _is_whole(path, facts.st_mtime_ns, facts.st_size, facts.st_ino)
+
+
+@lru_cache(maxsize=64)
+def _is_whole(path: Path, *state: int) -> bool:
+    return is_whole(path)
 
 
 class DrainWatch:

@@ -23,24 +23,27 @@ KINDS = ("none", "temperature")
 class ServedEnsemble(nn.Module):
     """Uint8 pixels in, probabilities float32 (N, C) out: the mean of those of `members`, by one temperature.
 
-    It takes the members over, as ServedModel does. The temperature is a buffer: whatever holds the model holds it. One
-    member at a temperature of 1 is that member's ServedModel.
+    `weights` (M,) are the members' shares in the mean, with the sum 1; without them all have the same. It takes the
+    members over, as ServedModel does. The temperature is a buffer: whatever holds the model holds it. One member at a
+    temperature of 1 is that member's ServedModel.
     """
 
     temperature: Tensor
 
-    def __init__(self, members: Sequence[nn.Module], temperature: float = 1.0) -> None:
+    def __init__(
+        self, members: Sequence[nn.Module], temperature: float = 1.0, weights: Sequence[float] | None = None
+    ) -> None:
         super().__init__()
+        self.weights = tuple(weights or [1 / len(members)] * len(members))
         self.members = nn.ModuleList(ServedModel(member) for member in members)
         self.register_buffer("temperature", torch.tensor(float(temperature)))
         self.is_calibrated = temperature != 1
         self.eval()
 
     def forward(self, pixels: Tensor) -> Tensor:
-        probabilities = self.members[0](pixels)
-        for member in self.members[1:]:
-            probabilities = probabilities + member(pixels)
-        probabilities = probabilities / len(self.members)
+        probabilities = self.members[0](pixels) * self.weights[0]
+        for member, weight in zip(list(self.members)[1:], self.weights[1:], strict=True):
+            probabilities = probabilities + member(pixels) * weight
         if not self.is_calibrated:
             return probabilities
         # the softmax of the logarithms by the temperature, as TemperatureScaling; no second softmax in the graph
@@ -50,19 +53,20 @@ class ServedEnsemble(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedEnsemble:
-    """The models of the trials that were chosen, and the calibration of their mean probability."""
+    """The models of the trials that were chosen, and the calibration of their mean probability, by `weights`."""
 
     members: tuple[nn.Module, ...]
     calibration: TemperatureScaling = UNCALIBRATED
+    weights: tuple[float, ...] | None = None
 
     def predict(self, pixels: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Probabilities float64 (N, C) of uint8 pixels, each member's by the trial's own evaluation."""
         each = [predict(member, pixels, labels)[1] for member in self.members]
-        return self.calibration.apply(mean_probabilities(np.stack(each)))
+        return self.calibration.apply(mean_probabilities(np.stack(each), self.weights))
 
     def to_served(self) -> ServedEnsemble:
         """The module that is registered; it takes the members over."""
-        return ServedEnsemble(self.members, self.calibration.temperature)
+        return ServedEnsemble(self.members, self.calibration.temperature, self.weights)
 
 
 def fit_temperature_if_better(

@@ -70,7 +70,7 @@ def measure_step_plan(
     read ever after and no two processes measure at a time. `source` is that of `build_model`.
     """
     check_image_size(config, image_size)
-    with _num_threads_set_to(num_threads):
+    with num_threads_set_to(num_threads):
         if cache_file is None:
             return _measure(config, image_size, num_channels, device, source)
         step = {"image_size": image_size, "num_threads": num_threads, "num_channels": num_channels}
@@ -141,7 +141,8 @@ def _time_in_turns(candidates: list[StepPlan], time_step: Callable[[StepPlan], f
 
 
 @contextmanager
-def _num_threads_set_to(num_threads: int) -> Iterator[None]:
+def num_threads_set_to(num_threads: int) -> Iterator[None]:
+    """Torch's threads on a CPU for a while."""
     before = torch.get_num_threads()
     torch.set_num_threads(num_threads)
     try:

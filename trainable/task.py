@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from trainable.config import TrialSettings
@@ -24,6 +24,8 @@ class TrialTask:
     "file.py:function" to the text of that file. `node_dir` is a folder on the worker's own disk. `tracking_login` holds
     the variables by which MLflow's client logs in; it is in no text, no log and no file of ours. `pixels_server` is
     where a node of a cluster gets the pixels that it does not see (trainable/node.py); None on a Ray of our own.
+    With `num_folds` trial N is validated on fold N modulo `num_folds` of train and val together, and trained on the
+    other folds (`data_of`).
     """
 
     search: str
@@ -36,6 +38,16 @@ class TrialTask:
     weights: Mapping[str, np.ndarray] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
     pixels_server: Any = None
+    num_folds: int = 0
+
+    def data_of(self, number: int) -> TrainingData:
+        """What trial `number` trains and is validated on."""
+        if not self.num_folds:
+            return self.data
+        from trainable.folds import split_patients
+
+        folds = split_patients(self.data.labels, self.data.groups, self.num_folds)
+        return replace(self.data, is_val=folds[number % self.num_folds])
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Where it arrives, MLflow's client finds the driver's login: in the environment, its only place for one."""

@@ -19,6 +19,7 @@ from trainable.images.batches import take_rows
 from trainable.images.cache import open_pixels
 from trainable.metrics import score
 from trainable.optimizers import weigh_classes
+from trainable.pace import PaceNote
 from trainable.process_group import SINGLE
 from trainable.smoothing import WINDOW, is_best_epoch, smoothed_value
 from trainable.standard_errors import standard_error
@@ -95,10 +96,13 @@ def train(
     """
     _check(config, settings, data, process_group)
     began_s = time.monotonic()
+    pace: PaceNote | None = None
 
     def check_time() -> None:
         if settings.timeout_s is not None and time.monotonic() - began_s > settings.timeout_s:
             raise TimeoutError(f"the trial ran past its timeout of {settings.timeout_s:g} s")
+        if pace is not None:
+            pace.step()
 
     with _torch_set_to(settings):
         device = pick_device()
@@ -131,6 +135,8 @@ def train(
         while last is None or not last.finished:
             epoch = 1 if last is None else last.epoch + 1
             epoch_began_s = time.perf_counter()
+            if last is None and checkpoints is not None:
+                pace = PaceNote(checkpoints.store.uri, len(train_labels), config.batch_size)
             result = trainer.train_epoch(train_pixels, train_labels, epoch, check_time=check_time)
             metrics = {
                 **_name_metrics("train", result.loss, result.labels, result.probabilities, settings),
@@ -140,6 +146,9 @@ def train(
                 "epoch_s": time.perf_counter() - epoch_began_s,
             }
             last = replace(_report(epoch, metrics, last, settings), micro_batch=trainer.micro_batch)
+            if pace is not None:
+                pace.close()
+                pace = None
             if checkpoints is not None:
                 _save(checkpoints, last, trainer, settings)
             yield last
@@ -203,7 +212,7 @@ def _report(epoch: int, metrics: dict[str, float], last: EpochReport | None, set
     recent = (*(last.recent_values if last else ()), value)[-WINDOW:]
     smoothed = smoothed_value(dict(enumerate(recent, epoch - len(recent) + 1)))
     best_value, best_epoch = (smoothed, epoch) if last is None else (last.best_value, last.best_epoch)
-    if is_best_epoch(
+    if settings.keeps_last or is_best_epoch(
         epoch,
         smoothed,
         best_epoch=best_epoch,

@@ -132,7 +132,8 @@ class Trial(tune.Trainable):
         from trainable.step_plan import measure_step_plan, name_step, pick_device
         from trainable.training import Training
 
-        task, data, number = self.task, self.task.data, self.config["number"]
+        task, number = self.task, self.config["number"]
+        data = task.data_of(number)
         config = TrialConfig.from_params(self.config["params"])
         device = pick_device()
         self.device_name, self.plan_key = name_step(

@@ -9,6 +9,7 @@ from mlflow import MlflowClient
 
 from search.champion.figures import draw_champion, draw_data
 from search.champion.opening import name_trials
+from search.champion.page import write_page
 from search.champion.report import ReportParts, write_report
 from search.core.describe import describe_params
 from search.core.folder import SearchFolder, default_home, write_json
@@ -66,6 +67,9 @@ def report_search(
     )
     for file in write_report(folder.folder, ledger, parts):
         tracking.log_file(file)
+    tracking.log_file(write_page(folder.folder / "report.md"))
+    if champion is not None:
+        tracking.describe_champion(describe_champion(champion), entry.run_id if entry else None)
 
 
 def write_result(
@@ -87,6 +91,7 @@ def write_result(
         result |= {"model_name": champion.model_name, "version": champion.version, "alias": champion.alias}
         result |= {"num_openings": champion.num_openings, "members": list(champion.members)}
         result |= {"best_trial_value": champion.best_trial_value, "promotion": champion.promotion}
+        result |= {"num_folds": champion.num_folds}
         result |= {"temperature": champion.temperature, "model_bytes": champion.model_bytes}
         result |= {"latency_ms": round(champion.latency_ms, 2)}
         result |= {"operating_point": champion.point.to_dict()} if champion.point else {}
@@ -120,15 +125,36 @@ def describe_test(score: SealedScore) -> list[str]:
     return [*lines, *([f"             {test.can_tell}"] if test.can_tell else [])]
 
 
+def describe_champion(champion: Champion) -> str:
+    """What MLflow shows above a run: the champion and its figures, in Markdown."""
+    lines = [
+        f"**Champion**: {_name_champion(champion)}",
+        f"Validation {champion.metric} {champion.value:.4f}",
+        *(" ".join(line.split()) for line in describe_test(champion.score)),
+        *(f"Warning: {warning}" for warning in champion.warnings),
+    ]
+    return "\n\n".join(lines)
+
+
+def _name_champion(champion: Champion) -> str:
+    best = f"trial {champion.number}, {champion.params['architecture']}, {describe_params(champion.params)}"
+    if champion.num_folds:
+        return f"{name_trials(champion.members)} in {champion.num_folds} folds; the best of them {best}"
+    return (
+        best if len(champion.members) == 1 else f"the mean of {name_trials(champion.members)}; the best of them {best}"
+    )
+
+
 def describe_end(champion: Champion, folder: SearchFolder, *, has_own_data: bool) -> list[str]:
     """The last lines: what came out, what to open, and what to type next."""
     ui = "ctsearch ui" + ("" if folder.home == default_home().expanduser().absolute() else f" --home {folder.home}")
-    best = f"trial {champion.number}, {champion.params['architecture']}, {describe_params(champion.params)}"
-    if len(champion.members) == 1:
-        lines = ["", f"Champion     {best}"]
+    lines = ["", f"Champion     {_name_champion(champion)}"]
+    if champion.num_folds:
+        values = f"{champion.best_trial_value:.4f} in the search, {champion.value:.4f} confirmed"
+        lines.append(f"Validation   {champion.metric} {values}")
+    elif len(champion.members) == 1:
         lines.append(f"Validation   {champion.metric} {champion.value:.4f} at epoch {champion.epoch}")
     else:
-        lines = ["", f"Champion     the mean of {name_trials(champion.members)}; the best of them {best}"]
         lines.append(
             f"Validation   {champion.metric} {champion.value:.4f}, the best alone {champion.best_trial_value:.4f}"
         )

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow import MlflowClient
 
-from search.champion.choice import Candidate, choose_members
+from search.champion.choice import choose_members
+from search.champion.confirmed import build_confirmed
 from search.champion.model import ChampionModel, build_champion, measure_cost
 from search.champion.opening import Opening, name_trials, opened_for, record_opening
 from search.champion.promotion import judge_challenger, promote
@@ -20,6 +21,7 @@ from trainable.report import Outcome
 from trainable.run_log import is_lost_connection
 
 if TYPE_CHECKING:
+    from search.core.confirmation import Confirmation
     from search.core.folder import SearchFolder
     from search.core.ledger import Ledger
     from trainable.export import ModelFacts
@@ -35,7 +37,8 @@ class Champion:
     """What the end of a search gave: the champion, its registered versions and alias, its figures.
 
     `members` are the trials whose mean it is, `number` the best of them, with its `params`, `epoch` and
-    `best_trial_value`; `value` is the `metric` of the mean on validation. `score` is that of the sealed test. `models`
+    `best_trial_value`; `value` is the `metric` of the mean on validation, with `num_folds` that of a confirmation.
+    `score` is that of the sealed test. `models`
     holds both saved models; where MLflow stayed away they have no version yet and the alias is "unregistered".
     `promotion` says why it has that alias.
     """
@@ -48,6 +51,7 @@ class Champion:
     metric: str
     value: float
     best_trial_value: float
+    num_folds: int = 0
     epoch: int
     score: SealedScore
     num_openings: int
@@ -73,7 +77,8 @@ class Finish:
     """What the end of a search needs to know of it. `warnings` are what a user of the model must know, `group_name`
     what the groups of the data are. `ensemble` is the most trials in the mean, `last_rung` how far those that have not
     completed must have come; `goals` that of the operating point by name; `promote` is one of if-better, always, never.
-    Where MLflow is known not to be reachable it is not asked: its client would try for minutes.
+    Where MLflow is known not to be reachable it is not asked: its client would try for minutes. With a `confirmation`,
+    whose trainings are those of `fold_task`, the champion is chosen by it.
     """
 
     folder: SearchFolder
@@ -90,6 +95,8 @@ class Finish:
     goals: Mapping[str, float] = field(default_factory=dict)
     promote: str = "if-better"
     is_reachable: bool = True
+    confirmation: Confirmation | None = None
+    fold_task: TrialTask | None = None
 
 
 def crown_champion(ledger: Ledger, finish: Finish) -> Champion | None:
@@ -100,6 +107,18 @@ def crown_champion(ledger: Ledger, finish: Finish) -> Champion | None:
     trials, FileNotFoundError without a readable checkpoint.
     """
     opened = opened_for(finish.folder.sealed_test_file, finish.folder.num_extensions)
+    if finish.confirmation is not None and finish.fold_task is not None:
+        built = build_confirmed(
+            finish.confirmation,
+            ledger,
+            finish.fold_task,
+            calibrates=finish.calibrates,
+            goals=finish.goals,
+            only=opened,
+            is_mean=finish.ensemble > 1,
+        )
+        if built is not None:
+            return crown(built, finish)
     candidates = choose_members(
         ledger,
         finish.task,
@@ -107,11 +126,13 @@ def crown_champion(ledger: Ledger, finish: Finish) -> Champion | None:
         last_rung=finish.last_rung,
         opened_for=opened,
     )
-    return crown(candidates, finish) if candidates else None
+    if not candidates:
+        return None
+    return crown(build_champion(candidates, finish.task, calibrates=finish.calibrates, goals=finish.goals), finish)
 
 
-def crown(candidates: Sequence[Candidate], finish: Finish) -> Champion:
-    """Build, score, save and register the model of one trial, or the mean of several, the best one first."""
+def crown(built: ChampionModel, finish: Finish) -> Champion:
+    """Score, save and register a model: that of one trial, or the mean of several."""
     from trainable.export import save_models
     from trainable.images.likeness import LIKENESS_FILE, fit_likeness
     from trainable.images.prepare import open_sealed_test
@@ -119,7 +140,6 @@ def crown(candidates: Sequence[Candidate], finish: Finish) -> Champion:
 
     folder, task = finish.folder, finish.task
     data, settings = task.data, task.settings
-    built = build_champion(candidates, task, calibrates=finish.calibrates, goals=finish.goals)
     notes = [*finish.warnings, *built.warnings]
 
     opening = record_opening(
@@ -160,6 +180,7 @@ def crown(candidates: Sequence[Candidate], finish: Finish) -> Champion:
         metric=settings.metric,
         value=built.value,
         best_trial_value=built.best.value,
+        num_folds=built.num_folds,
         epoch=built.best.epoch,
         temperature=built.model.calibration.temperature,
         point=built.point,
@@ -179,7 +200,13 @@ def describe_model(built: ChampionModel, finish: Finish, score: SealedScore, not
 
     data, metric, best = finish.task.data, finish.task.settings.metric, built.best
     members = name_trials(built.numbers)
-    if len(built.numbers) == 1:
+    if built.num_folds:
+        lines = [
+            f"The mean of {members} of search {finish.folder.name}, each in {built.num_folds} folds of train and val: "
+            f"{metric} {built.value:.4f} on slices of patients not seen; the best of them in the search, trial "
+            f"{best.entry.number}, {best.value:.4f}."
+        ]
+    elif len(built.numbers) == 1:
         lines = [
             f"T{members[1:]} of search {finish.folder.name}: validation {metric} {built.value:.4f} at epoch "
             f"{best.epoch}."
@@ -206,6 +233,7 @@ def describe_model(built: ChampionModel, finish: Finish, score: SealedScore, not
         search=finish.folder.name,
         trial=best.entry.number,
         members=built.numbers,
+        num_folds=built.num_folds,
         temperature=built.model.calibration.temperature,
         operating_point=built.point.to_dict() if built.point else None,
         metric=metric,

@@ -28,7 +28,8 @@ TOLERANCE = 1e-6  # relative, between the value a trial reported and the one its
 class ChampionModel:
     """The model of `candidates`, the best member first, and what it is on the validation split.
 
-    `value` is the search's metric of the mean; of a single trial what it reported. `probabilities` float (N, C) are
+    `value` is the search's metric of the mean; of a single trial what it reported; with `num_folds` of a confirmation
+    that on all patients of train and val, by models that have not seen them. `probabilities` float (N, C) are
     calibrated. Without a `point` a slice is called what is most probable.
     """
 
@@ -38,6 +39,7 @@ class ChampionModel:
     probabilities: np.ndarray
     point: OperatingPoint | None
     warnings: tuple[str, ...]
+    num_folds: int = 0
 
     @property
     def best(self) -> Candidate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -52,7 +53,8 @@ def judge_challenger(
     """The challenger beside the present champion on the validation patients of this search, by its metric.
 
     Where the present one was searched on other data it may have been trained on these patients: the challenger waits.
-    Where it cannot score them (other image size or classes, unreadable files), by the values that both reported.
+    Where it was trained on them, as a confirmed one was, or cannot score them (other image size or classes, unreadable
+    files), by the values that both reported.
     """
     from search.champion.model import open_validation
     from trainable.comparisons import compare
@@ -65,6 +67,9 @@ def judge_challenger(
             words="the data has changed, and it may have been trained on these patients: not compared "
             "(--promote always makes the new one champion)",
         )
+    if json.loads(theirs.get("num_folds", "0")):
+        verdict = judge_by_value(mine, theirs, settings.direction)
+        return Verdict(is_better=verdict.is_better, words=f"{verdict.words} (it was trained on these patients)")
     pixels, labels, groups = open_validation(data)
     try:
         others = predict_registered(finish.tracking_uri, f"models:/{name}/{present}", pixels, classes=data.classes)

@@ -20,7 +20,7 @@ from search.core.freeze_thaw import FreezeThaw
 from search.core.ledger import Ledger
 from search.core.outlook import Foresight, foresee
 from search.core.past import PastProposals
-from search.core.rules import list_levels
+from search.core.rules import find_epochs, list_levels
 from search.engine.study_file import StudyFile
 from search.page.html import PageParts, Tile, build_page
 from search.page.trials import TrialsView
@@ -42,7 +42,7 @@ class Page:
 
 
 def report(home: Path, name: str, out: Path | None = None) -> Page:
-    """Write the page of a search, `report.html` in its folder unless `out` says elsewhere.
+    """Write the page of a search, `search.html` in its folder unless `out` says elsewhere.
 
     Raises ValueError where there is no such search.
     """
@@ -56,22 +56,23 @@ def write_page(folder: SearchFolder, out: Path | None = None) -> Page:
     direction = Direction.of(config.metric)
     ledger = Ledger(direction)
     study.enter(ledger)
+    max_epochs = find_epochs(config, record, [entry.num_epochs for entry in ledger.entries.values()])
     view = TrialsView(
         ranked=ledger.leaderboard(),
         metric=config.metric,
         higher_is_better=direction is Direction.MAXIMIZE,
-        levels=sorted({*list_levels(config), config.max_epochs}),
+        levels=sorted({*list_levels(config, max_epochs), max_epochs}),
         members=result.champion.members if result.champion else (),
         scales=study.scales(),
     )
-    foresight = look_into(study, config)
+    foresight = look_into(study, config, max_epochs)
     is_running = folder.is_running and folder.phase is not Phase.CONCLUDING
     parts = PageParts(
         name=folder.name,
         badge=_describe_state(folder, is_running),
         is_running=is_running,
-        line=_describe_search(config, record, result),
-        tiles=_tiles(ledger, config, folder, result.champion),
+        line=_describe_search(config, record, result, max_epochs),
+        tiles=_tiles(ledger, config, folder, result.champion, max_epochs),
         champion=_describe_champion(result.champion, result.figures) if result.champion else {},
         importances=study.importances(),
         foresight=foresight,
@@ -80,12 +81,12 @@ def write_page(folder: SearchFolder, out: Path | None = None) -> Page:
         footer=f"ctsearch {record.get('code_version', '')}; {datetime.now(UTC):%Y-%m-%d %H:%M} UTC. "
         f"Everything on this page is in {folder.folder}.",
     )
-    file = out or folder.folder / "report.html"
+    file = out or folder.folder / "search.html"
     write_atomically(file, build_page(view, parts))
     return Page(file=file, left=describe_left(foresight) if foresight else "")
 
 
-def look_into(study: StudyFile, config: SearchConfig) -> Foresight | None:
+def look_into(study: StudyFile, config: SearchConfig, max_epochs: int) -> Foresight | None:
     """The curve model's view of a search, whichever rule decides it; None where it has too little to go by.
 
     New configurations are like those tried, since the space itself is not among the records.
@@ -95,7 +96,7 @@ def look_into(study: StudyFile, config: SearchConfig) -> Foresight | None:
         return None
     rule = FreezeThaw(
         PastProposals([trial.params for trial in history], study.scales()),
-        max_epochs=config.max_epochs,
+        max_epochs=max_epochs,
         higher_is_better=Direction.of(config.metric) is Direction.MAXIMIZE,
         seed=config.seed,
     )
@@ -134,7 +135,7 @@ def _describe_state(folder: SearchFolder, is_running: bool) -> str:
     return "not running"
 
 
-def _describe_search(config: SearchConfig, record: Mapping[str, Any], result: SearchResult) -> str:
+def _describe_search(config: SearchConfig, record: Mapping[str, Any], result: SearchResult, max_epochs: int) -> str:
     size = record.get("image_size")
     better = "higher" if parse_objective(config.metric).higher_is_better else "lower"
     better = "higher" if parse_objective(config.metric).higher_is_better else "lower"
@@ -142,13 +143,15 @@ def _describe_search(config: SearchConfig, record: Mapping[str, Any], result: Se
         str(result.figures.get("data") or config.data or "the synthetic set"),
         f"{size} px" if size else "",
         f"{config.metric} on validation, {better} is better",
-        f"{config.scheduler}, up to {config.max_epochs} epochs a trial",
+        f"{config.scheduler}, up to {max_epochs} epochs a trial",
         f"ended: {result.stop_reason}" if result.stop_reason else "",
     ]
     return " · ".join(word for word in words if word)
 
 
-def _tiles(ledger: Ledger, config: SearchConfig, folder: SearchFolder, champion: ChampionResult | None) -> list[Tile]:
+def _tiles(
+    ledger: Ledger, config: SearchConfig, folder: SearchFolder, champion: ChampionResult | None, max_epochs: int
+) -> list[Tile]:
     spent = read_record(folder.spent_file) if folder.spent_file.exists() else {}
     counts = ledger.counts()
     num_trials, num_epochs = len(ledger.entries), sum(len(entry.values) for entry in ledger.entries.values())
@@ -165,7 +168,7 @@ def _tiles(ledger: Ledger, config: SearchConfig, folder: SearchFolder, champion:
             tiles.append(Tile(what=f"Sealed test, {config.metric}", value=f"{figure.value:.3f}", words=words))
     states = ", ".join(f"{number} {state}" for state, number in counts.most_common())
     tiles.append(Tile(what="Trials", value=f"{num_trials:,}", words=states))
-    share = num_epochs / (num_trials * config.max_epochs) if num_trials else 0.0
+    share = num_epochs / (num_trials * max_epochs) if num_trials else 0.0
     tiles.append(Tile(what="Epochs", value=f"{num_epochs:,}", words=f"{share:.0%} of training every trial to its end"))
     wall = format_duration(spent.get("wall_s", 0.0))
     hours = f"{spent.get('device_s', 0.0) / 3600:.2f} device-hours"

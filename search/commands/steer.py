@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from search.core import steering
-from search.core.config import OPTIONS, SearchConfig
+from search.core.config import OPTIONS
 from search.core.describe import describe_params, format_duration
-from search.core.extension import BUDGETS
+from search.core.extension import BUDGETS, read_recorded_config
 from search.core.folder import Phase, SearchFolder, view_search
 from search.core.options import read_arguments
 from search.result import SearchResult
@@ -43,8 +43,8 @@ def steer(args: argparse.Namespace, home: Path) -> int:
 def read_status(home: Path, name: str) -> dict[str, Any]:
     """Where a search stands, as plain values: read from its records, whether it runs or not. Times are in seconds."""
     folder = view_search(home, name)
-    record, result = folder.read_record(), SearchResult.read(folder)
-    config = SearchConfig.from_record(record["config"])
+    result = SearchResult.read(folder)
+    config = read_recorded_config(folder)
     spent = read_record(folder.spent_file) if folder.spent_file.exists() else {}
     is_running = folder.is_running
     direction = Direction.of(config.metric)
@@ -138,7 +138,7 @@ def _require_trials(folder: SearchFolder) -> None:
     if phase is Phase.PREPARING:
         raise ValueError(f"the search {name!r} is still preparing its first trial; ask again in a moment")
     if phase is not Phase.SEARCHING:
-        raise ValueError(f"the search {name!r} is choosing its champion: no trial runs any more")
+        raise ValueError(f"the search {name!r} is choosing its champion: its trials have ended")
 
 
 def read_params(given: Sequence[str]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_server.serve import serve_ui
-from search.core.config import SearchConfig
+from search.core.extension import read_recorded_config
 from search.core.folder import SearchFolder, list_searches, reopen_search
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def _send(folder: SearchFolder, uri: str) -> None:
     from search.observers.tracking import Tracking
 
     record = folder.read_record()
-    config = SearchConfig.from_record(record["config"])
+    config = read_recorded_config(folder)
     if config.tracking_uri is not None or "parent_run_id" not in record:
         return
     tracking = Tracking.view(uri, folder.name, record["parent_run_id"], metric=f"val_{config.metric}")

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from search.core.stop import StopReason, StopRequest
-from trainable.records import read_record, write_record
+from trainable.records import RecordError, read_record, write_record
 
 
 class Budget:
     """Asks for the search's end when it is spent.
 
     `devices_per_trial` is what one running trial occupies: GPUs, or cores where trials use no GPU. A limit of None does
-    not bind; `device_hours` counts GPU-hours, or core-hours where trials use no GPU.
+    not bind; `device_hours` counts GPU-hours, or core-hours where trials use no GPU. `kept_s` and `kept_device_s` of
+    them are kept for what comes after.
     """
 
     def __init__(
@@ -31,10 +35,11 @@ class Budget:
         self.device_hours = device_hours
         self.stop = stop or StopRequest()
         spent = read_record(spent_file) if spent_file.exists() else {}
-        self.earlier_s: float = spent.get("wall_s", 0.0)
-        self.device_s: float = spent.get("device_s", 0.0)
+        self.earlier_s = read_seconds(spent_file, spent, "wall_s")
+        self.device_s = read_seconds(spent_file, spent, "device_s")
         self.began_s = time.monotonic()
         self.saved_s = 0.0
+        self.kept_s = self.kept_device_s = 0.0
 
     @property
     def is_limited(self) -> bool:
@@ -56,14 +61,23 @@ class Budget:
 
     def is_kept(self, share: float) -> bool:
         """Whether no more than this share of the time or of the device-hours is left."""
-        return (self.time_budget_s is not None and self.wall_s >= (1 - share) * self.time_budget_s) or (
-            self.device_hours is not None and self.device_s >= (1 - share) * self.device_hours * 3600
+        return (self.time_budget_s is not None and self.wall_s >= (1 - share) * self.time_budget_s - self.kept_s) or (
+            self.device_hours is not None
+            and self.device_s >= (1 - share) * self.device_hours * 3600 - self.kept_device_s
         )
 
     def is_over(self) -> bool:
         """Whether the search ends, for whatever reason."""
-        if self.time_budget_s is not None and self.wall_s >= self.time_budget_s:
+        if self.time_budget_s is not None and self.wall_s >= self.time_budget_s - self.kept_s:
             self.stop.ask(StopReason.TIME_BUDGET)
-        elif self.device_hours is not None and self.device_s >= self.device_hours * 3600:
+        elif self.device_hours is not None and self.device_s >= self.device_hours * 3600 - self.kept_device_s:
             self.stop.ask(StopReason.DEVICE_HOURS)
         return self.stop.is_asked
+
+
+def read_seconds(file: Path, spent: Mapping[str, Any], name: str) -> float:
+    """A time of a record, 0 where it has none. Raises RecordError for what is no time."""
+    value = spent.get(name, 0.0)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise RecordError(f"{file} is damaged: {name} is {value!r}; it must be seconds")
+    return float(value)

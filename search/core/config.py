@@ -243,7 +243,9 @@ class BudgetOptions:
 class SchedulingOptions:
     """How long a trial may go on, and by what it is judged."""
 
-    max_epochs: int = option("--max-epochs", "of one trial (default: 27)", default=27, read=whole)
+    max_epochs: int | None = option(
+        "--max-epochs", "of one trial (default: 27, fewer where the time is short)", read=whole
+    )
     scheduler: str = option(
         "--scheduler",
         "who goes on: by promotion at rungs, by a model of the curves, or stopped at rungs (default: promotion)",
@@ -295,6 +297,13 @@ class FinishOptions:
         metavar="N",
         read=whole,
     )
+    confirm: int | None = option(
+        "--confirm",
+        "train the best again in so many folds, and choose by what they say of patients that they have not seen "
+        "(default: where two fifths of the budget allow it; 0: never)",
+        metavar="FOLDS",
+        read=whole,
+    )
     raw_probabilities: bool = option(
         "--raw-probabilities", "no calibration of the champion", default=False, is_flag=True, read=truth
     )
@@ -320,6 +329,8 @@ class FinishOptions:
 
     def check_finish(self) -> None:
         _require("ensemble", self.ensemble, 1 <= self.ensemble <= 5, "between 1 and 5")
+        folds = self.confirm
+        _require("confirm", folds, folds is None or folds == 0 or 2 <= folds <= 10, "0 (never), or 2 to 10 folds")
         _check_choice("promote", self.promote, PROMOTE)
         _check_positive(self, "cost_ratio")
         for name in ("min_sensitivity", "min_specificity"):

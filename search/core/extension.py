@@ -10,6 +10,8 @@ from search.core.config import OPTIONS, BudgetOptions, SearchConfig
 from search.core.folder import Phase, SearchFolder
 from search.core.options import OptionError, list_options
 from search.core.stop import StopReason
+from trainable.images.faults import show_text
+from trainable.records import RecordError
 
 BUDGETS = tuple(name for name, _ in list_options(BudgetOptions))
 """The fields of a budget: what `--resume` takes beside a name."""
@@ -22,11 +24,24 @@ _SPENT_BY = {
 _BEGAN_BESIDE = (*BUDGETS, "name", "home", "ray_address", "storage", "tracking_uri", "timings")
 
 
+def read_recorded_config(folder: SearchFolder) -> SearchConfig:
+    """The configuration of a search that began earlier. Raises ValueError naming its record where that is damaged."""
+    record = folder.read_record()
+    try:
+        return SearchConfig.from_record(record["config"])
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
+        what = f"it has no {error}" if isinstance(error, KeyError) else show_text(str(error))
+        raise RecordError(
+            f"{folder.record_file} is damaged: its config cannot be read ({what}); restore the file, from --storage if "
+            "the search has one, or begin a new search"
+        ) from error
+
+
 def enlarge(config: SearchConfig, given: Mapping[str, Any], record: Mapping[str, Any]) -> SearchConfig:
     """The configuration with the budgets `given`, which hold for the search in all, earlier sessions included.
 
     `record` is the search's. Raises OptionError for a budget that is no larger than before, and for one that was not
-    given and is spent.
+    given and is spent: without any the search goes on to its champion.
     """
     for name, value in given.items():
         before = getattr(config, name)
@@ -37,7 +52,7 @@ def enlarge(config: SearchConfig, given: Mapping[str, Any], record: Mapping[str,
     larger = replace(config, **given)
     if record.get("phase") == Phase.ENDED and larger == config:
         raise ValueError(f"the search {record.get('name', '')!r} has ended with this budget; give a larger one")
-    for name, reason in _SPENT_BY.items():
+    for name, reason in _SPENT_BY.items() if given else ():
         limit = getattr(larger, name)
         if record.get("stop") == reason.name and limit is not None and limit == getattr(config, name):
             raise OptionError(
@@ -61,13 +76,14 @@ def extend(folder: SearchFolder, config: SearchConfig, accepted: tuple[str, ...]
     folder.update_record(
         config=config.to_record(),
         extensions=[*record.get("extensions", ()), entry],
+        confirmation=None,
         phase=Phase.SEARCHING.value if record.get("phase") != Phase.PREPARING else Phase.PREPARING.value,
     )
 
 
 def note_budget(folder: SearchFolder, given: Mapping[str, Any]) -> None:
     """Write a larger budget of a running search into its record: a resume counts by it."""
-    config = SearchConfig.from_record(folder.read_record()["config"])
+    config = read_recorded_config(folder)
     folder.update_record(config=replace(config, **given).to_record())
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from trainable.files import write_atomically
-from trainable.records import copy_of, read_record, write_record
+from trainable.records import RecordError, copy_of, read_record, write_record
 
 RECORD_VERSION = 2
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
@@ -50,6 +50,7 @@ class Phase(StrEnum):
 
     PREPARING = "preparing"
     SEARCHING = "searching"
+    CONFIRMING = "confirming"
     CONCLUDING = "concluding"
     ENDED = "ended"
 
@@ -104,9 +105,9 @@ class SearchFolder:
     def trials(self) -> Path:
         return self.folder / "trials"
 
-    def list_spools(self) -> list[Path]:
+    def list_spools(self, kind: str = "") -> list[Path]:
         """What trials on this machine could not send to MLflow, a file a trial (trainable/run_log.py)."""
-        return sorted((self.cache / "spool" / self.name).glob("*.jsonl"))
+        return sorted((self.cache / "spool" / f"{self.name}{kind}").glob("*.jsonl"))
 
     def read_record(self) -> dict[str, Any]:
         return read_record(self.record_file)
@@ -119,6 +120,11 @@ class SearchFolder:
         """Of records of version 1, which had none, it is read off the files."""
         record = self.read_record()
         if "phase" in record:
+            if record["phase"] not in list(Phase):
+                raise RecordError(
+                    f"{self.record_file} is damaged: its phase is {record['phase']!r}; it must be one of "
+                    f"{', '.join(Phase)}"
+                )
             return Phase(record["phase"])
         if "champion" in record:
             return Phase.ENDED

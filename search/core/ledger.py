@@ -19,9 +19,11 @@ class TrialEntry:
 
     `values` holds the validation metric by epoch (1-based). A trial is known by `best_value`, the best mean of its last
     epochs (trainable/smoothing.py), reached at `best_epoch`; both None before the first epoch. `outcome` is None while
-    the trial runs or waits; `is_paused` says that it waits for a worker. `reports` are those of this session, until the
+    the trial runs or waits; `is_paused` says that it waits for a worker, `is_left` that an earlier
+    session left it and nothing has become of it in this one. `reports` are those of this session, until the
     trial has ended. `tags` are for its run, `best_bytes` is the size of its best checkpoint, `held_bytes` that of
-    all its checkpoints, as far as this session has heard; `traceback` belongs to `error`.
+    all its checkpoints, `epoch_s` the seconds of its last epoch, as far as this session has heard; `traceback` belongs
+    to `error`.
     """
 
     number: int
@@ -32,11 +34,13 @@ class TrialEntry:
     best_value: float | None = None
     outcome: Outcome | None = None
     is_paused: bool = False
+    is_left: bool = False
     error: str | None = None
     traceback: str | None = None
     tags: dict[str, str] = field(default_factory=dict)
     best_bytes: int = 0
     held_bytes: int = 0
+    epoch_s: float | None = None
     reports: dict[int, TrialReport] = field(default_factory=dict)
 
     @property
@@ -58,14 +62,16 @@ class Ledger:
         self.entries: dict[int, TrialEntry] = {}
 
     def restore(self, entry: TrialEntry) -> None:
-        """Enter a trial of an earlier session; nobody hears of it."""
+        """Enter a trial of an earlier session; nobody hears of it. One that was interrupted may go on, or end now."""
         self._find_best(entry)
+        entry.is_left = entry.outcome is Outcome.INTERRUPTED
         self.entries[entry.number] = entry
 
     def begin(self, number: int, params: Mapping[str, Any], run_id: str | None = None) -> TrialEntry:
         """A trial is about to start, or an interrupted one to go on."""
         entry = self.entries.setdefault(number, TrialEntry(number=number, params=params, run_id=run_id))
         entry.outcome = entry.error = entry.traceback = None
+        entry.is_left = False
         for observer in self.observers:
             observer.trial_began(entry)
         return entry
@@ -82,6 +88,7 @@ class Ledger:
             return False
         entry.values[report.epoch] = report.value
         entry.reports[report.epoch] = report
+        entry.epoch_s = report.ended_at_s - report.began_at_s
         self._find_best(entry)
         for observer in self.observers:
             observer.epoch_reported(entry, report)
@@ -114,9 +121,10 @@ class Ledger:
     def end(self, number: int, outcome: Outcome, tags: Mapping[str, str] | None = None) -> None:
         """A trial has ended; the first outcome of a session stays. `tags` are further ones for its run."""
         entry = self.entries[number]
-        if entry.outcome is not None:
+        if entry.outcome is not None and not entry.is_left:
             return
         entry.outcome = outcome
+        entry.is_left = False
         entry.is_paused = False
         entry.tags |= tags or {}
         for observer in self.observers:

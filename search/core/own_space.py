@@ -7,6 +7,7 @@ one line with file and line: "False" for a boolean would be true.
 from __future__ import annotations
 
 import ast
+import random
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +27,7 @@ Ask = Callable[[Mapping[str, Any]], Any]
 KINDS: Mapping[str, str] = {entry.name: str(entry.type) for entry in fields(TrialConfig)}
 ARCHITECTURES = CPU_ARCHITECTURES + GPU_ARCHITECTURES
 MAX_DRAWS = 200
-NUM_RANDOM_DRAWS = 24
+NUM_RANDOM_DRAWS, NUM_CORNERS = 24, 40
 _NUMBERS = ("int", "float")
 
 
@@ -130,8 +131,8 @@ def check_own_space(space: OwnSpace, ask: Ask) -> int:
     """Draw from a user's space along every branch, and some dozens at random; how many draws there were.
 
     `ask` opens a trial of a study that nobody keeps. Every choice and both ends of every range are visited at least
-    once, in the order in which they appear. Raises ValueError, with file and line, for the first configuration that no
-    trial could be trained with.
+    once, in the order in which they appear; then come some dozens of corners, for branches that hang on several values.
+    Raises ValueError, with file and line, for the first configuration that no trial could be trained with.
     """
     points = _Unvisited()
     num_draws = 0
@@ -144,16 +145,24 @@ def check_own_space(space: OwnSpace, ask: Ask) -> int:
 
 
 class _Unvisited:
-    """Points that lead to what was not drawn yet: every choice, both ends of every range; then none, for chance."""
+    """Points that lead to what was not drawn yet: every choice, both ends of every range; then chance, then corners."""
 
     def __init__(self) -> None:
         self._waiting: list[dict[str, Any]] = []
         self._seen: set[tuple[str, str]] = set()
+        self._ends: dict[str, list[Any]] = {}
+        self._num_corners = 0
+        self._random = random.Random(0)
 
     def next(self, num_draws: int) -> dict[str, Any] | None:
         if self._waiting:
             return self._waiting.pop(0)
-        return {} if num_draws < NUM_RANDOM_DRAWS else None
+        if num_draws < NUM_RANDOM_DRAWS:
+            return {}
+        self._num_corners += 1
+        if self._num_corners > NUM_CORNERS:
+            return None
+        return {name: self._random.choice(ends) for name, ends in self._ends.items()}
 
     def note(self, trial: Any) -> None:
         """From what a draw has shown, plan the draws that differ from it in one value."""
@@ -161,7 +170,8 @@ class _Unvisited:
         self._seen |= {(name, repr(value)) for name, value in drawn.items()}
         before: dict[str, Any] = {}
         for name, distribution in trial.distributions.items():
-            for value in _ends(distribution):
+            ends = self._ends[name] = list(_ends(distribution))
+            for value in ends:
                 if (name, repr(value)) not in self._seen:
                     self._seen.add((name, repr(value)))
                     self._waiting.append({**before, name: value})

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from search.core.board import dense_levels, geometric_levels
 from search.core.config import SearchConfig
@@ -18,34 +19,45 @@ from search.core.stopping import Stopping
 from trainable.report import Direction
 
 
-def list_levels(config: SearchConfig) -> Sequence[int]:
+def list_levels(config: SearchConfig, max_epochs: int) -> Sequence[int]:
     """The epochs at which a search compares its trials."""
-    first, factor = min(config.first_rung, config.max_epochs), config.reduction_factor
+    first, factor = config.first_rung, config.reduction_factor
     if config.scheduler == "asha":
-        return rung_levels(config.max_epochs, first=config.first_rung, reduction_factor=factor)
+        return rung_levels(max_epochs, first=first, reduction_factor=factor)
     if config.scheduler == "promotion":
-        return geometric_levels(config.max_epochs, first=first, factor=factor)
-    return dense_levels(config.max_epochs)
+        return geometric_levels(max_epochs, first=min(first, max_epochs), factor=factor)
+    return dense_levels(max_epochs)
+
+
+def find_epochs(config: SearchConfig, record: Mapping[str, Any], trained: Iterable[int] = ()) -> int:
+    """The epochs of a whole trial, of a search that is read from its `record`: asked for, or settled when it began;
+    before that, and of a single training, as many as any trial has `trained`."""
+    return config.max_epochs or record.get("max_epochs") or max([1, *trained])
 
 
 def build_rule(
-    config: SearchConfig, space: Space, direction: Direction, is_time: Callable[[], bool] = lambda: False
+    config: SearchConfig,
+    space: Space,
+    direction: Direction,
+    *,
+    max_epochs: int,
+    is_time: Callable[[], bool] = lambda: False,
 ) -> tuple[Rule, Sequence[int]]:
     """The rule that a search asked for, and the epochs at which it compares trials.
 
     Where the champion is a mean, its members are trained to the end when `is_time`, or nothing else is left to do; so
     are they where the search ends because there is nothing more to gain.
     """
-    factor, levels = config.reduction_factor, list_levels(config)
+    factor, levels = config.reduction_factor, list_levels(config, max_epochs)
     higher_is_better = direction is Direction.MAXIMIZE
     ends_early = config.stop_when == "converged"
 
     def build_model() -> FreezeThaw:
         proposals = SpaceProposals(space)
-        return FreezeThaw(proposals, max_epochs=config.max_epochs, seed=config.seed, higher_is_better=higher_is_better)
+        return FreezeThaw(proposals, max_epochs=max_epochs, seed=config.seed, higher_is_better=higher_is_better)
 
     if config.scheduler == "asha":
-        asha = Stopping(Rungs(levels, reduction_factor=factor, direction=direction), config.max_epochs)
+        asha = Stopping(Rungs(levels, reduction_factor=factor, direction=direction), max_epochs)
         return (Converging(asha, build_model()) if ends_early else asha), levels
     rule: Promotion | FreezeThaw
     if config.scheduler == "promotion":

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from search.core.own_space import load_own_space, settle
+from search.core.own_space import OwnSpace, load_own_space, settle
 from search.core.ranges import DEFAULT_RANGES, Choice, Interval, Suggests
 from trainable.config import TrialConfig, is_own_net
 
@@ -203,6 +203,6 @@ def configuration_of(drawn: Any, params: Mapping[str, Any]) -> Configuration:
     return settle(params if drawn is None else drawn)
 
 
-def load_space(file: Path, *, shown: Path | None = None) -> Space:
+def load_space(file: Path, *, shown: Path | None = None) -> OwnSpace:
     """The function `space` of a user's own file, which they know as `shown`. Raises ValueError where there is none."""
-    return load_own_space(file, shown=shown)  # type: ignore[return-value]  # it may return None: what was suggested
+    return load_own_space(file, shown=shown)

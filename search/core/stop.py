@@ -55,6 +55,16 @@ class StopRequest:
         finally:
             self.is_heeded = False
 
+    @contextmanager
+    def anew(self) -> Iterator[None]:
+        """While something else runs that can be ended: what has been asked before counts again afterwards."""
+        before = self.reason, self.detail
+        self.reason, self.detail = None, ""
+        try:
+            yield
+        finally:
+            self.reason, self.detail = before
+
     def ask(self, reason: StopReason, detail: str = "") -> bool:
         """Ask for the end; False if somebody asked before. `detail` replaces the reason's words for people."""
         if self.reason is not None:

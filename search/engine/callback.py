@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from ray.tune.experiment import Trial as TuneTrial
 
 NUM_FAILURES_TO_END = 5
+OWN_RAY_DIED = "its owner has died"
+"""Ray's words where it holds this process, which owns all workers, for dead: then no trial is to blame."""
+
 _log = logging.getLogger(__name__)
 ReadBest = Callable[[int], Mapping[str, Any] | None]
 
@@ -50,7 +53,11 @@ class TuneEvents(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         number = trial.config["number"]
-        died = f"its worker died again and again, last: {last_line(trial.error_file)}"
+        last = last_line(trial.error_file)
+        if OWN_RAY_DIED in last and number not in self.blamed:
+            self.end(number, Outcome.INTERRUPTED)
+            return
+        died = f"its worker died again and again, last: {last}"
         self.ledger.fail(number, TrialFailure(error=self.blamed.get(number, died)))
         self.end(number, Outcome.FAILED)
 

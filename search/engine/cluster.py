@@ -123,12 +123,15 @@ def connect(address: str | None, *, trial_cpus: float | None = None, trial_gpus:
             options |= {"_temp_dir": folder} if (folder := choose_folder()) else {}
         try:
             ray.init(**options)
-        except (ray.exceptions.AuthenticationError, ConnectionError) as error:
+        except Exception as error:  # a node that is not up in time is a bare Exception
+            words = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
             if not address:
-                raise ConnectionError(f"Ray does not start on this machine: {str(error).splitlines()[0]}") from error
+                raise ConnectionError(explain_start(words, options.get("_temp_dir"))) from error
+            if not isinstance(error, (ray.exceptions.AuthenticationError, ConnectionError)):
+                raise ConnectionError(f"the Ray cluster at {address!r} cannot be joined: {words}") from error
             raise ConnectionError(
                 f"the Ray cluster at {address!r} answers and does not let us in; set RAY_AUTH_MODE=token, and "
-                f"RAY_AUTH_TOKEN or ~/.ray/auth_token to the token of its head ({str(error).splitlines()[0]})"
+                f"RAY_AUTH_TOKEN or ~/.ray/auth_token to the token of its head ({words})"
             ) from error
     bypass_proxies(name for node in alive_nodes() for name in (node["NodeManagerAddress"], node["NodeManagerHostname"]))
     growth = read_growth() if address else []
@@ -141,6 +144,15 @@ def connect(address: str | None, *, trial_cpus: float | None = None, trial_gpus:
     most = max(10 * len(growth), 2 * cluster.num_slots)
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(most if address else min(most, max(2, os.cpu_count() or 1)))
     return replace(cluster, is_joined=bool(address), grows=bool(growth))
+
+
+def explain_start(words: str, folder: str | None) -> str:
+    """Why Ray did not start on this machine, and what helps; `words` are Ray's own, `folder` is where its files lie."""
+    usual = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    return (
+        f"Ray does not start on this machine: {words.rstrip('.')}; the usual reason is a machine that is very busy, or "
+        f"short of memory or disk: try again when it is not (its logs: {folder or Path(usual, 'ray')}/session_latest)"
+    )
 
 
 def alive_nodes() -> list[dict[str, Any]]:

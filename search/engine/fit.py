@@ -28,6 +28,9 @@ from trainable.report import Outcome
 MAX_LOST_WORKERS = 3
 """A trial whose worker dies goes on elsewhere; one that takes a fourth worker with it has failed."""
 
+NOTHING_LEFT = (StopReason.ALL_TRIALS, StopReason.CONVERGED)
+"""Ends at which a trial that an earlier session left, and that the rule did not go on with, will never go on."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrialPlan:
@@ -119,8 +122,9 @@ def run_trials(
     finally:
         waits = plan.budget.stop.reason is StopReason.TERMINATED or sys.exc_info()[0] is not None
         for number in sorted({*plan.study.live, *plan.study.paused}):
-            is_paused = ledger.entries[number].is_paused
-            events.end(number, Outcome.STOPPED if is_paused and not waits else Outcome.INTERRUPTED)
+            entry = ledger.entries[number]
+            is_over = entry.is_paused or (entry.is_left and plan.budget.stop.reason in NOTHING_LEFT)
+            events.end(number, Outcome.STOPPED if is_over and not waits else Outcome.INTERRUPTED)
         plan.budget.save()
         shutil.rmtree(folder / "tune", ignore_errors=True)
     if ledger.entries and ledger.best() is None:

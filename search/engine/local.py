@@ -90,7 +90,9 @@ def train_here(entry: TrialEntry, task: TrialTask) -> Iterator[TrialReport]:
             source=task.sources.get(config.architecture),
         )
     described = {"precision": plan.precision, "memory_format": plan.memory_format}
-    training = Training(task, entry.number, config, data=task.data, plan=plan, node_dir=node_dir, run_id=entry.run_id)
+    training = Training(
+        task, entry.number, config, data=task.data_of(entry.number), plan=plan, node_dir=node_dir, run_id=entry.run_id
+    )
     try:
         for report in training.reports:
             ended_at_s = training.log(report) / 1000

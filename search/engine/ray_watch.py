@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 from ray import tune
 
+from search.engine.last_word import LastWord, describe_death
+
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial as TuneTrial
 
@@ -24,7 +26,8 @@ class RayDiedError(OSError):
 class RayWatch(tune.Callback):
     """Looks at the processes of a Ray of our own every few seconds, from a thread. Raises RayDiedError out of Tune's
     loop; where that is held fast in a call to Ray, which then ends this process in its own time, `give_up(line)` is
-    called from the thread. Set `is_over` where nobody needs Ray any more.
+    called from the thread. Where that does not come to a word either, `LastWord` has it. Call `close` where nobody
+    needs Ray any more.
     """
 
     def __init__(self, name: str, give_up: Callable[[str], object]) -> None:
@@ -34,6 +37,7 @@ class RayWatch(tune.Callback):
         self.fault = ""
         self.is_raised = threading.Event()
         self.is_over = threading.Event()
+        self.last_word = LastWord(name, {what: process.pid for what, process in self.parts.items()})
         threading.Thread(target=self._watch, name="ray-watch", daemon=True).start()
 
     def on_step_end(self, iteration: int, trials: Sequence[TuneTrial], **info: Any) -> None:
@@ -41,16 +45,19 @@ class RayWatch(tune.Callback):
             self.is_raised.set()
             raise RayDiedError(self.fault)
 
+    def close(self) -> None:
+        """Nobody needs Ray any more, and nobody is to be told of its end."""
+        self.is_over.set()
+        self.last_word.close()
+
     def _watch(self) -> None:
         while not self.is_over.wait(LOOK_S):
             for what, process in self.parts.items():
                 if is_alive(process) or self.is_over.is_set():
                     continue
-                self.fault = (
-                    f"Ray's {what} on this machine (process {process.pid}) has died, killed by somebody or for want of "
-                    f"memory; nothing that was reported is lost: go on with ctsearch search --resume {self.name}"
-                )
+                self.fault = describe_death(self.name, f"Ray's {what}", process.pid)
                 if not self.is_raised.wait(PATIENCE_S):
+                    self.last_word.close()
                     self.give_up(self.fault)
                 return
 

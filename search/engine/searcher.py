@@ -23,6 +23,7 @@ from ray.tune.search import Searcher
 from search.core.decisions import New, PastTrial, Resume, Rule
 from search.core.events import Observer
 from search.core.ledger import Ledger, TrialEntry
+from search.core.own_space import OwnSpace, check_own_space
 from search.core.space import Space, configuration_of
 from search.engine.sampling import WARM, build_sampler
 from search.engine.study_file import (
@@ -34,7 +35,8 @@ from search.engine.study_file import (
     note_epochs,
     read_history,
 )
-from trainable.config import TrialConfig
+from trainable.images.faults import show_text
+from trainable.records import RecordError
 from trainable.report import Direction, Outcome, TrialReport
 from trainable.suggest import did_you_mean
 
@@ -63,10 +65,17 @@ class Study(Observer):
 
     def __init__(self, journal: Path, *, sampler: str, seed: int, direction: Direction) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.storage = JournalStorage(JournalFileBackend(str(journal)))
-        self.study = optuna.create_study(
-            study_name=STUDY_NAME, storage=self.storage, direction=direction.value, load_if_exists=True
-        )
+        try:
+            self.storage = JournalStorage(JournalFileBackend(str(journal)))
+            self.study = optuna.create_study(
+                study_name=STUDY_NAME, storage=self.storage, direction=direction.value, load_if_exists=True
+            )
+        except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+            why = f"{type(error).__name__}: {show_text(str(error))}"
+            raise RecordError(
+                f"{journal} is damaged: what is in it makes no study ({why}); restore it, from --storage if the search "
+                "has one, or begin a new search"
+            ) from error
         self.live: dict[int, Trial] = {}
         self.paused: dict[int, Trial] = {}
         trials = self.trials()
@@ -163,7 +172,7 @@ class Study(Observer):
             self.storage.set_trial_state_values(trial._trial_id, state=TrialState.WAITING)
 
     def importances(self) -> dict[str, float]:
-        """Each hyperparameter's share in the spread of the results, where enough trials completed to tell."""
+        """Each hyperparameter's share in what separates the best trials from the others, where there are enough."""
         return find_importances(self.study)
 
     def _draw(self, trial: Trial, space: Space) -> dict[str, Any]:
@@ -212,12 +221,20 @@ def fit_wish(space: Space, params: Mapping[str, Any]) -> dict[str, Any]:
     raise ValueError(f"{never} is not drawn here{did_you_mean(never, seen)}; drawn are {', '.join(sorted(seen))}")
 
 
-def check_space(space: Space, *, num_draws: int = 3) -> None:
-    """Draw a few configurations from a space before anything is trained. Raises ValueError naming what is wrong."""
+def check_space(space: OwnSpace) -> int:
+    """Draw from a user's own space, along every branch, before anything is trained; how many draws it took.
+
+    Raises ValueError, with file and line, for the first configuration that no trial could be trained with.
+    """
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    for _ in range(num_draws):
-        trial = study.ask()
-        TrialConfig.from_params(configuration_of(space(trial), trial.params))
+
+    def ask(point: Mapping[str, Any]) -> Trial:
+        study.enqueue_trial(dict(point))
+        return study.ask()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of values that one branch has drawn from another range
+        return check_own_space(space, ask)
 
 
 class OptunaSearcher(Searcher):

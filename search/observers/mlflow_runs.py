@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import TYPE_CHECKING, Any
 
-from mlflow.entities import Experiment, Metric, Param, Run, RunTag
+from mlflow.entities import Dataset, DatasetInput, Experiment, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.tracking.context.default_context import DefaultRunContext
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_RUN_NOTE
 
+from search.core.describe import describe_params
 from search.observers.outbox import TrackingError
 from trainable.report import Direction, Outcome
 from trainable.smoothing import find_best
@@ -23,12 +27,18 @@ STATUSES = {
     Outcome.FAILED: "FAILED",
     Outcome.INTERRUPTED: "KILLED",
 }
+KIND_TAG, MODEL_TRAINING = "mlflow.experimentKind", "custom_model_development"
+"""What an experiment is for: MLflow's UI opens one with this tag at its training runs, else at its GenAI traces."""
 MAX_TAG_CHARS = 8000
 _MAX_PARAM_CHARS, _MAX_BATCH = 6000, 100  # of MLflow's REST interface, as the one above
 
 
 class Runs:
-    """The child runs of one search, and its parent run. `trial_tags` go to every child."""
+    """The child runs of one search, and its parent run. `trial_tags` go to every child.
+
+    The tag `numbered_by` holds a child's number: those of two kinds, with tags of their own, do not meet.
+    `dataset` is what they are trained on, None until it is known; `origin` says by whom and by which command.
+    """
 
     def __init__(
         self,
@@ -38,12 +48,16 @@ class Runs:
         parent_run_id: str,
         search_name: str,
         is_resumed: bool = False,
+        numbered_by: str = "trial",
     ) -> None:
         self.client = client
         self.experiment_id = experiment_id
         self.parent_run_id = parent_run_id
         self.search_name = search_name
+        self.numbered_by = numbered_by
         self.trial_tags: dict[str, str] = {}
+        self.dataset: DatasetInput | None = None
+        self.origin = DefaultRunContext().tags()
         self._may_exist: set[int | None] = {None} if is_resumed else set()
 
     def open_trial(self, number: int, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
@@ -55,7 +69,8 @@ class Runs:
         self._may_exist.add(number)
         run = self.find_trial(number) if may_exist else None
         if run is None:
-            run = self.create_trial(number, {**self.trial_tags, **tags})
+            note = describe_trial(number, self.search_name, params)
+            run = self.create_trial(number, {MLFLOW_RUN_NOTE: note, **self.trial_tags, **tags})
         else:
             set_running(self.client, run.info.run_id)
         self.log_params(run, params)
@@ -63,17 +78,24 @@ class Runs:
         return run.info.run_id
 
     def find_trial(self, number: int) -> Run | None:
-        return next(self._search(f"tags.trial = '{number}'"), None)
+        return next(self._search(f"tags.{self.numbered_by} = '{number}'"), None)
 
     def find_running(self) -> dict[int, str]:
         """The trials that are RUNNING by MLflow's account, with their runs' ids."""
         found = self._search("attributes.status = 'RUNNING'")
-        return {int(run.data.tags["trial"]): run.info.run_id for run in found if "trial" in run.data.tags}
+        return {
+            int(tags[key]): run.info.run_id for run in found if (key := self.numbered_by) in (tags := run.data.tags)
+        }
 
     def create_trial(self, number: int, tags: Mapping[str, str]) -> Run:
-        ours = {"mlflow.parentRunId": self.parent_run_id, "search": self.search_name, "trial": str(number)}
-        name = f"{self.search_name}-{number:04d}"
-        return self.client.create_run(self.experiment_id, run_name=name, tags={**tags, **ours})
+        ours = {"mlflow.parentRunId": self.parent_run_id, "search": self.search_name, self.numbered_by: str(number)}
+        name = f"{self.search_name}-{'' if self.numbered_by == 'trial' else 'fold-'}{number:04d}"
+        return self.client.create_run(self.experiment_id, run_name=name, tags={**self.origin, **tags, **ours})
+
+    def log_dataset(self, run_id: str) -> None:
+        """Say what a run is trained on; repeated, it is stored once."""
+        if self.dataset is not None:
+            self.client.log_inputs(run_id, datasets=[self.dataset])
 
     def log_params(self, run: Run, params: Mapping[str, Any]) -> None:
         """Log those that the run does not have yet: once set, a parameter cannot be changed."""
@@ -111,11 +133,11 @@ class Runs:
 
 
 def find_or_create_experiment(client: MlflowClient, name: str) -> Experiment:
-    """Raises TrackingError for one that was deleted."""
+    """An experiment of model training; one that has no kind yet becomes so. Raises TrackingError for a deleted one."""
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            return client.get_experiment(client.create_experiment(name))
+            return client.get_experiment(client.create_experiment(name, tags={KIND_TAG: MODEL_TRAINING}))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
@@ -125,7 +147,24 @@ def find_or_create_experiment(client: MlflowClient, name: str) -> Experiment:
             f"the experiment {name!r} was deleted in MLflow; restore it (mlflow experiments restore "
             f"--experiment-id {found.experiment_id}) or take another name"
         )
+    if KIND_TAG not in found.tags:
+        client.set_experiment_tag(found.experiment_id, KIND_TAG, MODEL_TRAINING)
     return found
+
+
+def describe_dataset(name: str, digest: str, source: str) -> DatasetInput:
+    """A dataset as MLflow shows it, known by its hash of at most 36 characters; nothing of it is read.
+
+    `source` is a local path, or a name where there is none. `mlflow.data.get_source` gives it back.
+    """
+    dataset = Dataset(name=name, digest=digest, source_type="local", source=json.dumps({"uri": source}))
+    return DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, "training")])
+
+
+def describe_trial(number: int, search_name: str, params: Mapping[str, Any]) -> str:
+    """The description of a trial's run, in one line."""
+    facts = filter(None, [str(params.get("architecture", "")), describe_params(params)])
+    return f"Trial {number} of the search {search_name}: {', '.join(facts)}"
 
 
 def set_running(client: MlflowClient, run_id: str) -> Run:

@@ -32,6 +32,7 @@ class Heading:
     num_trials: int | None = None
     tracking_url: str = ""
     devices: str = "core-hours"
+    each: str = "trial"
 
 
 class ProgressTable(Observer):
@@ -69,7 +70,8 @@ class ProgressTable(Observer):
 
     def describe_budget(self) -> str:
         ended = sum(entry.outcome is not None for entry in self.ledger.entries.values())
-        parts = [f"{ended} of {self.heading.num_trials} trials" if self.heading.num_trials else f"{ended} trials"]
+        each = f"{self.heading.each}s"
+        parts = [f"{ended} of {self.heading.num_trials} {each}" if self.heading.num_trials else f"{ended} {each}"]
         wall = format_duration(self.budget.wall_s)
         limit_s = self.budget.time_budget_s
         parts.append(f"{wall} of {format_duration(limit_s)}" if limit_s else wall)
@@ -83,7 +85,15 @@ class ProgressTable(Observer):
     def table(self, num_best: int = 5) -> Table:
         best = self.ledger.ranked()[:num_best]
         table = Table(box=None, pad_edge=False, header_style="dim")
-        for title in ("trial", f"val {self.heading.metric}", "epochs", "architecture", "configuration", "curve", ""):
+        for title in (
+            self.heading.each,
+            f"val {self.heading.metric}",
+            "epochs",
+            "architecture",
+            "configuration",
+            "curve",
+            "",
+        ):
             table.add_column(title, no_wrap=True, overflow="ellipsis")
         values = [value for entry in best for value in entry.values.values()]
         low, high = min(values, default=0.0), max(values, default=1.0)
@@ -106,14 +116,14 @@ class ProgressTable(Observer):
             return
         value = "-" if entry.best_value is None else f"{entry.best_value:.4f}"
         line = (
-            f"trial {entry.number:3d} {entry.outcome:11s} epoch {entry.num_epochs:3d}  "
+            f"{self.heading.each} {entry.number:3d} {entry.outcome:11s} epoch {entry.num_epochs:3d}  "
             f"val {self.heading.metric} {value}  "
             f"{entry.params.get('architecture', '')}, {describe_params(entry.params)}"
         )
         self.say([line, *([f"    {entry.error}"] if entry.error else [])])
 
     def trial_recovered(self, entry: TrialEntry) -> None:
-        self.say([f"trial {entry.number:3d} lost its worker and goes on from its newest checkpoint"])
+        self.say([f"{self.heading.each} {entry.number:3d} lost its worker and goes on from its newest checkpoint"])
 
     def time_passed(self) -> None:
         """Called often; prints the headline now and then where there is no live table."""

@@ -5,27 +5,38 @@ from __future__ import annotations
 import json
 import threading
 import time
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
+from mlflow.tracking.context.default_context import DefaultRunContext
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from search.core.config import check_tracking_uri
 from search.core.events import Observer
-from search.observers.mlflow_runs import MAX_TAG_CHARS, Runs, find_or_create_experiment, set_running
+from search.observers.mlflow_runs import (
+    MAX_TAG_CHARS,
+    Runs,
+    describe_dataset,
+    find_or_create_experiment,
+    set_running,
+)
 from search.observers.outbox import Outbox, TrackingError, ask
 from trainable.recipes import name_recipe
 from trainable.report import Direction, Outcome, TrialReport
 from trainable.run_log import is_lost_connection, send_missing, send_spool
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from search.core.ledger import TrialEntry
 
+TRAINING_VIEW = "workflowType=machine_learning"
+"""Of MLflow's UI, which shows its GenAI side to whoever opens it for the first time."""
 OPENING_S = 3.0
 """How long a trial waits for its run; where the server is slower, the driver logs for it."""
 
@@ -49,10 +60,12 @@ class Tracking(Observer):
         self.direction = direction
         self.logs_for_trials = False
         """Whether the driver logs for all trials: those on other nodes cannot reach a server on 127.0.0.1."""
+        self.tag_trial: Callable[[TrialEntry], Mapping[str, str]] = _tag_recipe
         self._outbox = Outbox(uri)
         self._open: set[int] = set()
         self._logged_for: set[int] = set()  # trials that began without their run
         self._run_ids: dict[int, str] = {}
+        self._description = ""
 
     @classmethod
     def open(
@@ -73,7 +86,8 @@ class Tracking(Observer):
         """
         check_tracking_uri(uri)
         client = MlflowClient(uri)
-        all_tags = {"search": search_name, "mlflow.note.content": description, **(tags or {})}
+        own_tags = {"search": search_name, MLFLOW_RUN_NOTE: description, **(tags or {})}
+        all_tags = DefaultRunContext().tags() | own_tags
 
         def find_or_create() -> Run:
             found = find_or_create_experiment(client, experiment)
@@ -89,12 +103,15 @@ class Tracking(Observer):
             search_name=search_name,
             is_resumed=parent_run_id is not None,
         )
-        return cls(uri, runs, metric=metric, direction=Direction.of(metric.removeprefix("val_")))
+        opened = cls(uri, runs, metric=metric, direction=Direction.of(metric.removeprefix("val_")))
+        opened._description = description
+        return opened
 
     @classmethod
-    def view(cls, uri: str, search_name: str, parent_run_id: str, *, metric: str) -> Self:
+    def view(cls, uri: str, search_name: str, parent_run_id: str, *, metric: str, numbered_by: str = "trial") -> Self:
         """The runs of a search that has ended or died, to complete them; the parent run stays as it is.
 
+        `numbered_by` is the tag of its children that holds their numbers.
         Raises TrackingError when the server does not answer, or does not know the run.
         """
         client = MlflowClient(uri)
@@ -105,6 +122,7 @@ class Tracking(Observer):
             parent_run_id=parent_run_id,
             search_name=search_name,
             is_resumed=True,
+            numbered_by=numbered_by,
         )
         return cls(uri, runs, metric=metric, direction=Direction.of(metric.removeprefix("val_")))
 
@@ -120,6 +138,20 @@ class Tracking(Observer):
     @property
     def experiment_id(self) -> str:
         return self.runs.experiment_id
+
+    def log_dataset(self, name: str, digest: str, source: str) -> None:
+        """Say what the search and all trials that begin from now on are trained on (`describe_dataset`)."""
+        self.runs.dataset = describe_dataset(name, digest, source)
+        self._outbox.tell("the dataset", lambda: self.runs.log_dataset(self.parent_run_id))
+
+    def describe_champion(self, text: str, run_id: str | None) -> None:
+        """Begin the description of the search's run with `text`, Markdown; also that of the champion's own run."""
+        rest = [line for line in self._description.splitlines() if line not in text]
+        notes = {self.parent_run_id: "\n\n".join([text, *rest])}
+        notes |= {run_id: text} if run_id else {}
+        for noted, note in notes.items():
+            tag = partial(self.runs.client.set_tag, noted, MLFLOW_RUN_NOTE, note[:MAX_TAG_CHARS])
+            self._outbox.tell("the description of the champion", tag)
 
     def trial_began(self, entry: TrialEntry) -> None:
         """Open the run of a trial, or let the one of an earlier session go on: RUNNING again, without an outcome.
@@ -138,7 +170,7 @@ class Tracking(Observer):
 
         def open_run() -> None:
             try:
-                self._run_ids[number] = entry.run_id = self.runs.open_trial(number, entry.params, _tag_recipe(entry))
+                self._run_ids[number] = entry.run_id = self.runs.open_trial(number, entry.params, self.tag_trial(entry))
             except Exception as error:
                 if not is_lost_connection(error):
                     refused.append(error)
@@ -147,6 +179,8 @@ class Tracking(Observer):
             opened.set()
 
         self._outbox.tell(f"the run of trial {number}", open_run)
+        if self.runs.dataset is not None:
+            self._tell_run(number, f"the dataset of trial {number}", self.runs.log_dataset)
         opened.wait(0.0 if self._outbox.is_away else OPENING_S)
         if refused:
             raise TrackingError(f"MLflow at {self.uri} refused the run of trial {number}: {refused[0]}")
@@ -231,6 +265,15 @@ class Tracking(Observer):
         )
         return self._outbox.empty(timeout_s)
 
+    @contextmanager
+    def closing_on_error(self) -> Iterator[None]:
+        """Whatever ends a search around its trials, a second Ctrl-C included: no run stays RUNNING."""
+        try:
+            yield
+        except BaseException:
+            self.close_search(Outcome.INTERRUPTED, timeout_s=5)
+            raise
+
     def flush(self, timeout_s: float = 60.0) -> bool:
         """Return when MLflow knows all that it was sent; False, after a warning, when it stayed away."""
         return self._outbox.empty(timeout_s)
@@ -249,8 +292,8 @@ class Tracking(Observer):
         self._outbox.tell(file.name, lambda: self.runs.client.log_artifact(run_id, str(file), folder))
 
     def run_url(self, run_id: str) -> str:
-        """The page of a run in MLflow's UI."""
-        return f"{self.uri}/#/experiments/{self.experiment_id}/runs/{run_id}"
+        """The page of a run in MLflow's UI, as it looks for model training."""
+        return f"{self.uri}/#/experiments/{self.experiment_id}/runs/{run_id}?{TRAINING_VIEW}"
 
     def search_url(self) -> str:
         """The page of the parent run."""
@@ -261,25 +304,25 @@ class Tracking(Observer):
         runs, experiments = (
             quote(json.dumps(ids, separators=(",", ":"))) for ids in (list(run_ids), [self.experiment_id])
         )
-        return f"{self.uri}/#/compare-runs?runs={runs}&experiments={experiments}"
+        return f"{self.uri}/#/compare-runs?runs={runs}&experiments={experiments}&{TRAINING_VIEW}"
 
     def _tag_state(self, number: int, state: str) -> None:
         """Whether a trial without an outcome trains or waits, for people."""
-
-        def tag() -> None:
-            if (run_id := self._run_ids.get(number)) is not None:
-                self.runs.client.set_tag(run_id, "state", state)
-
-        self._outbox.tell(f"that trial {number} is {state}", tag)
+        what = f"that trial {number} is {state}"
+        self._tell_run(number, what, lambda run_id: self.runs.client.set_tag(run_id, "state", state))
 
     def _send(self, number: int, reports: Mapping[int, TrialReport], what: str) -> None:
         epochs = {epoch: (report.timestamp_ms, report.metrics) for epoch, report in reports.items()}
+        self._tell_run(number, what, lambda run_id: send_missing(self.runs.client, run_id, epochs))
 
-        def send() -> None:
-            if (run_id := self._run_ids.get(number)) is not None:  # else its run was refused
-                send_missing(self.runs.client, run_id, epochs)
+    def _tell_run(self, number: int, what: str, action: Callable[[str], object]) -> None:
+        """Tell `action` of the run of a trial, once it has one; nothing where its run was refused."""
 
-        self._outbox.tell(what, send)
+        def act() -> None:
+            if (run_id := self._run_ids.get(number)) is not None:
+                action(run_id)
+
+        self._outbox.tell(what, act)
 
     def _end(
         self, number: int, outcome: Outcome, tags: Mapping[str, str] | None = None, error: str | None = None

@@ -24,6 +24,7 @@ class Nets:
     """`weights` maps an architecture to the bytes of its weights file; `sources` an own net to its file's text.
 
     `left_out` are the nets that the default space would try on a GPU, `joined` those that only a recipe brings in.
+    `warnings` are for the user, of nets of their own that train badly.
     """
 
     architectures: tuple[str, ...]
@@ -31,6 +32,7 @@ class Nets:
     weights: Mapping[str, np.ndarray]
     sources: Mapping[str, str]
     joined: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def own(self) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from search.core.space import Space
 from search.core.version import code_version
 from search.engine.cluster import Cluster
 from search.engine.preflight import check_cluster
+from search.preparation.epochs import settle_epochs
 from search.preparation.first_points import ChosenRecipes, choose_recipes
 from search.preparation.images import describe_data, prepare_images
 from search.preparation.models import Nets
@@ -80,10 +81,9 @@ def prepare(config: SearchConfig, folder: SearchFolder, runtime: Runtime) -> Sea
     with runtime.timings.part("models and weights"):
         recipes = choose_recipes(config, folder, cluster, training)
         models = prepare_nets(config, folder, cluster, training, recipes)
-    for line in recipes.lines(joined=models.joined, pretrained=models.weights, max_epochs=config.max_epochs):
-        runtime.say(f"Recipes      {line}")
     if models.left_out and config.space is None:
         runtime.say(f"Left out     {', '.join(models.left_out)}: they want a GPU (--arch takes them all the same)")
+    runtime.say(*(f"Warning      {warning}" for warning in models.warnings))
     space = prepare_space(config, folder, models, recipes)
     known = warm_start(config, folder, space, data_hash=training.data_hash, task=training.name)
     if config.warm_start != "off":
@@ -92,6 +92,11 @@ def prepare(config: SearchConfig, folder: SearchFolder, runtime: Runtime) -> Sea
     if sharing:
         runtime.say(f"Sharing      {sharing}")
     cluster = check_cluster(config, folder, cluster, runtime.server)
+    with runtime.timings.part("an epoch of each model"):
+        max_epochs = settle_epochs(config, folder, cluster, models, training, runtime.say)
+    for line in recipes.lines(joined=models.joined, pretrained=models.weights, max_epochs=max_epochs):
+        runtime.say(f"Recipes      {line}")
+    warnings = (*data.warnings, *models.warnings)
     return SearchPlan(
         config=config,
         data=data,
@@ -100,12 +105,12 @@ def prepare(config: SearchConfig, folder: SearchFolder, runtime: Runtime) -> Sea
         recipes=recipes,
         space=space,
         first_points=[*known.points, *choose_first_points(config, space, models, recipes)],
-        settings=settle_trials(config, folder, data, cluster),
+        settings=settle_trials(config, folder, data, cluster, max_epochs),
         model_name=config.model_name or training.name,
         num_trials=limit_trials(config),
         tags=describe_origin(config, data),
-        search_tags=recipes.tags() | known.tags() | ({"warnings": "; ".join(data.warnings)} if data.warnings else {}),
-        description="\n".join(data.warnings),
+        search_tags=recipes.tags() | known.tags() | ({"warnings": "; ".join(warnings)} if warnings else {}),
+        description="\n".join(warnings),
         space_facts=describe_space(space, folder),
         num_warm=len(known.points),
     )
@@ -120,6 +125,7 @@ def prepare_recipe(recipe: Recipe, config: SearchConfig, folder: SearchFolder, r
     runtime.say(f"Machine      {runtime.cluster.description}")
     check_goals(config, data.training.classes)
     models = prepare_nets(config, folder, runtime.cluster, data.training)
+    runtime.say(*(f"Warning      {warning}" for warning in models.warnings))
     if recipe.wants_weights and not models.weights:
         runtime.say(f"Weights      none: from scratch (--weights {recipe.config.architecture}=FILE gives some)")
     params = recipe.config.to_params()
@@ -132,12 +138,12 @@ def prepare_recipe(recipe: Recipe, config: SearchConfig, folder: SearchFolder, r
         recipes=NO_RECIPES,
         space=lambda trial: params,
         first_points=(),
-        settings=settle_trials(config, folder, data, runtime.cluster),
+        settings=settle_trials(config, folder, data, runtime.cluster, config.max_epochs or recipe.max_epochs),
         model_name=config.model_name or data.training.name,
         num_trials=1,
         tags=describe_origin(config, data) | own,
         search_tags={},
-        description="\n".join([recipe.summary, *recipe.notes, *data.warnings]),
+        description="\n".join([recipe.summary, *recipe.notes, *data.warnings, *models.warnings]),
         space_facts={"recipe": recipe.name, **params},
     )
 
@@ -167,7 +173,9 @@ def describe_origin(config: SearchConfig, data: PreparedData) -> dict[str, str]:
     }
 
 
-def settle_trials(config: SearchConfig, home: SearchFolder, prepared: PreparedData, cluster: Cluster) -> TrialSettings:
+def settle_trials(
+    config: SearchConfig, home: SearchFolder, prepared: PreparedData, cluster: Cluster, max_epochs: int
+) -> TrialSettings:
     """What all trials of this search share. Every running trial, and the best that have ended, may keep an equal part
     of the checkpoint budget; where trials are paused, these have half of it."""
     training = prepared.training
@@ -177,7 +185,7 @@ def settle_trials(config: SearchConfig, home: SearchFolder, prepared: PreparedDa
         positive=training.positive,
         image_size=training.image_size,
         form=training.form,
-        max_epochs=config.max_epochs,
+        max_epochs=max_epochs,
         seed=config.seed,
         patience=config.patience,
         metric=config.metric,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from search.core.config import SearchConfig
@@ -39,12 +40,13 @@ def prepare_nets(
         num_channels=data.num_channels,
     )
     if not kept:
-        check_own_nets(
+        warnings = check_own_nets(
             nets.sources,
             num_classes=len(data.classes),
             image_size=data.image_size,
             num_channels=data.num_channels,
         )
+        nets = replace(nets, warnings=tuple(warnings))
     return nets
 
 
@@ -55,12 +57,19 @@ def prepare_space(config: SearchConfig, home: SearchFolder, nets: Nets, recipes:
         fine_tuned = {*nets.weights, *fine_tuned_by(recipes.recipes)}
         return DefaultSpace(nets.architectures, ranges, fine_tuned=fine_tuned)
     copy = home.folder / "space.py"
-    if not copy.exists():
-        load_space(config.space)
+    is_new = not copy.exists()
+    if is_new:
         shutil.copyfile(config.space, copy)
-    space = load_space(copy)
-    check_space(space)
-    return space
+    space = load_space(copy, shown=config.space)
+    if is_new:
+        check_space(space)
+    return space  # type: ignore[return-value]  # it may return None: what was suggested
+
+
+def try_space(config: SearchConfig) -> None:
+    """Draw from the user's own space before Ray starts and an image is read. Raises ValueError with file and line."""
+    if config.space is not None:
+        check_space(load_space(config.space))
 
 
 def choose_first_points(

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import optuna
 import pytest
 from nbclient import NotebookClient
 
+from mlflow_server.serve import ServerHandle
+from search.cli import main
 from search.core.space import configuration_of, load_space
+from search.engine.cluster import Cluster
 from tests.conftest import ROOT
 from trainable.config import TrialConfig
 from trainable.model_check import check_own_model
@@ -57,21 +63,40 @@ def test_the_notebook_runs_in_a_kernel_with_an_event_loop(tmp_path: Path, monkey
     assert "True" in shown[5]
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_the_own_space_is_searched(tmp_path: Path, made_folder: Path) -> None:
-    options = ["--data", str(made_folder), "--image-size", "32", "--num-trials", "2", "--max-epochs", "1"]
-    space = ["--space", str(EXAMPLES / "own_space.py")]
-    assert "Champion" in run("-m", "search.cli", "search", *options, *space, "--name", "own", home=tmp_path)
+Search = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def search(
+    cluster: Cluster, made_folder: Path, mlflow_server: ServerHandle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Search:
+    """`ctsearch search` with these options, in this process; its `result.json`."""
+    monkeypatch.chdir(ROOT)
+
+    def run_search(*options: str) -> dict[str, Any]:
+        small = ["--image-size", "32", "--max-epochs", "1", "--trial-cpus", "1", "--name", "own"]
+        where = ["--data", str(made_folder), "--home", str(tmp_path), "--tracking-uri", mlflow_server.uri]
+        assert main(["search", *where, *small, "--model-name", tmp_path.name.replace("_", "-"), *options]) == 0
+        result: dict[str, Any] = json.loads((tmp_path / "searches" / "own" / "result.json").read_text())
+        return result
+
+    return run_search
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_the_own_model_is_searched(tmp_path: Path, made_folder: Path) -> None:
-    options = ["--data", str(made_folder), "--image-size", "32", "--num-trials", "1", "--max-epochs", "1"]
-    model = ["--arch", f"{EXAMPLES / 'own_model.py'}:build"]
-    told = run("-m", "search.cli", "search", *options, *model, "--name", "own", home=tmp_path)
-    assert "Champion" in told and "own_model.py:build" in told
+def test_the_own_space_is_searched_in_place_of_the_default(search: Search) -> None:
+    result = search("--space", "examples/own_space.py", "--num-trials", "2")
+    assert result["num_trials"] == 2
+    architecture = result["params"]["architecture"]
+    drawn = {"small_cnn": {"cnn_depth", "cnn_filters"}, "mobilenet_v3_small": {"dropout"}}[architecture]
+    assert 1e-4 <= result["params"]["learning_rate"] <= 1e-2
+    assert drawn <= set(result["params"]) and "optimizer" not in result["params"], "it is not drawn there"
+
+
+@pytest.mark.slow
+def test_the_own_model_is_searched(search: Search) -> None:
+    result = search("--arch", "examples/own_model.py:build", "--num-trials", "1")
+    assert result["params"]["architecture"] == "examples/own_model.py:build"
 
 
 def test_every_draw_of_the_own_space_is_a_configuration() -> None:

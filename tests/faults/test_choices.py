@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from search import session
 from search.core.checks import finite_number
 from search.core.config import SearchConfig
 from search.preparation.choices import check_choices
@@ -73,6 +74,22 @@ def test_a_space_file_is_read_without_being_run(text: str, words: list[str], tmp
     assert all(word in message for word in words), message
     file.write_text("import sys\nsys.exit(3)\nspace = 1\n")
     check_choices(SearchConfig(space=file))
+
+
+def test_an_error_in_a_rare_branch_of_a_space_is_told_before_anything_begins(tmp_path: Path) -> None:
+    file, home = tmp_path / "my_space.py", tmp_path / "home"
+    file.write_text(
+        "def space(trial):\n"
+        "    net = trial.suggest_categorical('architecture', ['small_cnn', 'resnet18', 'vgg16'])\n"
+        "    depth = trial.suggest_int('head_depth', 0, 4)\n"
+        "    if net == 'vgg16' and depth == 4:\n"
+        "        return {'architecture': net, 'head_width': 'wide'}\n"
+        "    return {'architecture': net, 'head_depth': depth}\n"
+    )
+    with pytest.raises(ValueError, match=r"--space .*my_space.py, line 5: head_width is 'wide'") as caught:
+        session.search(SearchConfig(space=file, home=home, data=tmp_path))
+    assert "\n" not in str(caught.value)
+    assert not home.exists()
 
 
 def test_pipes_do_not_hang(tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ def test_a_search_that_has_ended_goes_on_with_more_trials_and_chooses_anew(
     assert (
         record["extensions"][0]["num_trials"] == 4 and "images have changed" in record["extensions"][0]["accepted"][0]
     )
-    assert second["champion"] == after.champion.trial
+    assert second["champion"] in (list(after.champion.members), after.champion.trial)
     is_other = after.champion.trial != before.champion.trial
     assert second["num_openings"] == first["num_openings"] + is_other
     assert any("extended after its sealed test" in warning for warning in after.champion.warnings) == is_other

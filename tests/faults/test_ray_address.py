@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from search.engine.cluster import connect
 from search.engine.ray_address import check_address, choose_address, choose_folder, find_folder_fault
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -137,3 +138,28 @@ def test_where_no_folder_can_be_used_the_variable_is_named(monkeypatch: pytest.M
     with pytest.raises(ValueError, match=r"RAY_TMPDIR is /tmp/x+; its path is too long for a socket"):
         choose_folder()
     assert find_folder_fault(Path("/tmp")) != ""
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            Exception("The current node timed out during startup.\nThis could happen because"),
+            "timed out during startup",
+        ),
+        (RuntimeError(""), "RuntimeError"),
+        (ConnectionError("ray is away"), "ray is away"),
+    ],
+)
+def test_whatever_ray_raises_as_it_starts_is_one_line(
+    error: Exception, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def init(**options: object) -> None:
+        raise error
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", init)
+    with pytest.raises(ConnectionError, match=f"Ray does not start on this machine: .*{told}.*busy") as caught:
+        connect(None)
+    assert "\n" not in str(caught.value)

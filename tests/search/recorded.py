@@ -49,7 +49,9 @@ def record_search(
     direction = Direction.of(config.metric)
     study = Study(folder.journal_file, sampler=config.sampler, seed=config.seed, direction=direction)
     ledger = Ledger(direction, [study])
-    rule, _ = build_rule(config, space, direction)
+    max_epochs = config.max_epochs or 27
+    folder.update_record(max_epochs=max_epochs)
+    rule, _ = build_rule(config, space, direction, max_epochs=max_epochs)
     generator = np.random.default_rng(config.seed)
     while (decision := rule.next(may_begin=study.may_begin(num_trials))) is not None:
         if isinstance(decision, Resume):
@@ -70,7 +72,7 @@ def record_search(
         if verdict is Verdict.PAUSE:
             ledger.pause(entry.number)
         else:
-            done = entry.num_epochs >= config.max_epochs
+            done = entry.num_epochs >= max_epochs
             ledger.end(entry.number, Outcome.COMPLETED if done else Outcome.STOPPED)
             rule.end(entry.number, str(entry.outcome))
     if is_running:

@@ -64,7 +64,7 @@ def test_the_parent_run_holds_audit_space_and_leaderboard(finished_search: Finis
     assert parent.info.status == "FINISHED"
     assert parent.data.tags["outcome"] == "completed"
     names = {item.path for item in finished_search.client.list_artifacts(parent.info.run_id)}
-    assert {"audit.json", "space.json", "leaderboard.csv", "report.md", "report.html", "learning_curves.png"} <= names
+    assert {"audit.json", "space.json", "leaderboard.csv", "report.md", "search.html", "learning_curves.png"} <= names
     assert {"test_auc", "test_auc_low", "test_auc_high"} <= set(parent.data.metrics)
     page = (finished_search.folder / "report.md").read_text()
     (link,) = re.findall(r"\[The first side by side in MLflow\]\((\S+)\)", page)
@@ -157,7 +157,7 @@ from torch import nn
 
 def build(num_classes):
     head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes))
-    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), head)
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), head, nn.Softmax(1))
 """
 OWN_SPACE = """
 def space(trial):
@@ -186,7 +186,9 @@ def test_three_classes_in_a_zip_with_a_net_of_ones_own_and_a_bad_picture(
     result = search("good", **options, skip_bad_images=True, max_epochs=2)
     assert result["params"]["architecture"] == "my_net.py:build"
     assert {"test_sensitivity_0", "test_specificity_2", "test_auc"} <= set(result)
-    assert "skipped: 1 " in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "skipped: 1 " in output
+    assert "Warning      --arch my_net.py:build: the model seems to end in a softmax" in output
     assert not (tmp_path / "home/searches/bad").exists()
 
 

@@ -181,6 +181,7 @@ def play_in(tmp_path: Path, cluster: Cluster) -> Play:
         observers: Callable[[Ledger], list[Observer]] = lambda ledger: [],
         place_trial: Callable[[], tune.PlacementGroupFactory] | None = None,
         timeout_s: float | None = None,
+        watches: Callable[[Ledger, Budget], list[Any]] = lambda ledger, budget: [],
         **limits: Any,
     ) -> Played:
         folder = reopen_search(tmp_path, "toy") if folders else create_search(tmp_path, "toy", {})
@@ -213,11 +214,17 @@ def play_in(tmp_path: Path, cluster: Cluster) -> Play:
         )
         own = replace(cluster, num_slots=slots) if place_trial is None else Placed(cluster, slots, place_trial)
         steered = partial(Steered, folder.folder, budget=budget, note=noted.append, say=lambda lines: None)
-        reason = run_trials(plan, ledger, own, folder.folder, [steered])
+        further = [partial(give, watch) for watch in watches(ledger, budget)]
+        reason = run_trials(plan, ledger, own, folder.folder, [steered, *further])
         folder.release()
         return Played(study, ledger, budget, rule, memory, deleted, timings, reason, noted)
 
     return run
+
+
+def give(watch: Any, searcher: Any) -> Any:
+    """A callback that needs no searcher."""
+    return watch
 
 
 class Placed(Cluster):

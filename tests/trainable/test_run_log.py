@@ -1,22 +1,16 @@
 from __future__ import annotations
 
-import json
 import logging
-import os
-import signal
-import subprocess
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 from mlflow import MlflowClient
 
-from tests import needs
+from tests.outages import outage
 from trainable.run_log import RunLog, is_lost_connection, send_missing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from mlflow_server.serve import ServerHandle
@@ -37,21 +31,6 @@ def run_id(client: MlflowClient) -> str:
 @pytest.fixture
 def spool(tmp_path: Path) -> Path:
     return tmp_path / "spool" / "0007.jsonl"
-
-
-@contextmanager
-def outage(server: ServerHandle) -> Iterator[None]:
-    """The server is killed, and stays away until the end of the block; then its supervisor starts it again."""
-    supervisor = json.loads((server.folder / "server.json").read_text())["pid"]
-    ps = needs.program("ps")
-    os.kill(supervisor, signal.SIGSTOP)
-    try:
-        children = subprocess.run([ps, "-o", "pid=", "--ppid", str(supervisor)], capture_output=True, text=True)
-        for child in children.stdout.split():
-            os.killpg(int(child), signal.SIGKILL)
-        yield
-    finally:
-        os.kill(supervisor, signal.SIGCONT)
 
 
 def metrics_of(epoch: int) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import lzma
 import shutil
@@ -80,9 +81,9 @@ def _write_members(archive: Path, folder: Path) -> None:
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError) as error:
         raise ValueError(f"{archive} is damaged: {error}") from error
     except OSError as error:
-        if error.errno is not None:  # the disk's fault, not the archive's
-            raise
-        raise ValueError(f"{archive} is damaged: {error}") from error
+        if error.errno in (None, errno.EINVAL):  # a place before the file's beginning
+            raise ValueError(f"{archive} is damaged: {error.strerror or error}") from error
+        raise OSError(error.errno, f"{error.strerror} (while {archive} was unpacked into {folder.parent})") from error
 
 
 def _zip_members(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:

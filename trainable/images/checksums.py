@@ -30,8 +30,15 @@ def write_sums(path: Path, target: Path, *, num_workers: int = 2) -> None:
 def is_whole(path: Path, *, num_workers: int = 2) -> bool:
     """Whether the file is there and has its sums. One without sums, of an older version, is not known to be whole."""
     try:
-        sums = json.loads(sums_file(path).read_text())
-        return path.is_file() and sums == {"blocks": _sum_blocks(path, num_workers)}
+        return has_sums(path, sums_file(path).read_bytes(), num_workers=num_workers)
+    except OSError:
+        return False
+
+
+def has_sums(path: Path, sums: bytes, *, num_workers: int = 2) -> bool:
+    """Whether the file is there and has the sums that a sums file's content says."""
+    try:
+        return path.is_file() and json.loads(sums) == {"blocks": _sum_blocks(path, num_workers)}
     except (OSError, ValueError):
         return False
 

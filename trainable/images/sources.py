@@ -37,7 +37,11 @@ def read_source(data: Path, *, unpack_into: Path, skip_bad: bool, levels_are_kno
         raise ValueError(
             f"--data {data} is no folder, zip, tar, {', '.join(TABLE_SUFFIXES)} or .npz of MedMNIST; {LAYOUTS}"
         )
-    found = _read_folder(unpack(data, unpack_into), unpack_into, skip_bad, levels_are_known)
+    folder = unpack(data, unpack_into)
+    try:
+        found = _read_folder(folder, unpack_into, skip_bad, levels_are_known)
+    except ValueError as error:  # by the name that the user knows
+        raise ValueError(str(error).replace(str(folder), str(data))) from error
     return replace(found, source=f"the archive {data}" + (", by the table in it" if found.columns else ""))
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from trainable.images.faults import show_text
 from trainable.images.folders import exists
 
 Role = Literal["path", "label", "patient", "split"]
@@ -234,14 +235,24 @@ def _find_columns(path: Path, header: Sequence[str]) -> Mapping[Role, str]:
     return columns
 
 
-def _read_parquet_names(path: Path) -> list[str]:
+@contextmanager
+def _naming_parquet(path: Path) -> Iterator[None]:
+    """Whatever pyarrow finds wrong with a file's content is one ValueError that names it."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
+        yield
+    except (pa.ArrowException, ArithmeticError, LookupError, MemoryError, OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise ValueError(f"{path} is not a Parquet file that can be read: {show_text(str(error))[:500]}") from error
+
+
+def _read_parquet_names(path: Path) -> list[str]:
+    import pyarrow.parquet as pq
+
+    with _naming_parquet(path):
         return list(pq.read_schema(path).names)
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{path} is not a Parquet file: {error}") from error
 
 
 def _read_parquet(path: Path) -> Table:
@@ -249,7 +260,8 @@ def _read_parquet(path: Path) -> Table:
 
     names = _read_parquet_names(path)
     columns = _find_columns(path, names)
-    rows = pq.read_table(path, columns=list(columns.values())).to_pylist()
+    with _naming_parquet(path):
+        rows = pq.read_table(path, columns=list(columns.values())).to_pylist()
     records = [
         (number, {role: _to_text(row[name]) for role, name in columns.items()}) for number, row in enumerate(rows, 2)
     ]

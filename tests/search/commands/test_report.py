@@ -28,7 +28,7 @@ def test_the_page_of_a_search_lies_in_its_folder(ended: SearchFolder, capsys: py
     said = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"\S+ more is expected of the best next step, .+, for \d+ s of one worker", said[1])
     file = Path(said[0])
-    assert file == ended.folder / "report.html"
+    assert file == ended.folder / "search.html"
     page = file.read_text()
     assert page.count("<tr data-t=") == 16
     assert "<h2>What is left to gain</h2>" in page
@@ -53,12 +53,12 @@ def test_a_champion_is_on_the_page_with_its_sealed_test(ended: SearchFolder, tmp
 def test_a_running_search_has_a_page_and_its_paused_trials_are_seen(tmp_path: Path) -> None:
     folder = record_search(tmp_path, "live", num_trials=9, max_epochs=9, is_running=True)
     assert main(["report", "live", "--home", str(tmp_path)]) == 0
-    page = (folder.folder / "report.html").read_text()
+    page = (folder.folder / "search.html").read_text()
     assert '<span class="badge running">running</span>' in page
     assert '<span class="chip paused">paused</span>' in page
     folder.release()
     assert main(["report", "live", "--home", str(tmp_path)]) == 0
-    assert "not running" in (folder.folder / "report.html").read_text()
+    assert "not running" in (folder.folder / "search.html").read_text()
     states = [entry.state for entry in ctsearch.open("live", home=tmp_path).trials]
     assert (states.count("paused"), states.count("completed")) == (8, 1)
 
@@ -66,7 +66,7 @@ def test_a_running_search_has_a_page_and_its_paused_trials_are_seen(tmp_path: Pa
 def test_a_search_that_has_not_begun_a_trial_has_a_page(tmp_path: Path) -> None:
     create_search(tmp_path, "new", {"config": SearchConfig(name="new", home=tmp_path).to_record()}).release()
     assert main(["report", "new", "--home", str(tmp_path)]) == 0
-    assert "No trial has begun yet." in (tmp_path / "searches" / "new" / "report.html").read_text()
+    assert "No trial has begun yet." in (tmp_path / "searches" / "new" / "search.html").read_text()
 
 
 def test_a_search_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -77,7 +77,7 @@ def test_a_search_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.Capt
 
 def test_the_model_of_the_curves_sees_what_is_left_to_gain(ended: SearchFolder) -> None:
     config = SearchConfig.from_record(ended.read_record()["config"])
-    foresight = look_into(StudyFile(ended.journal_file), config)
+    foresight = look_into(StudyFile(ended.journal_file), config, 9)
     assert foresight is not None
     assert 0.6 < foresight.best < 1
     rates = [prospect.rate for prospect in foresight.prospects]

@@ -38,7 +38,7 @@ def run(
 ) -> tuple[Any, dict[int, int]]:
     """One worker; the rule, and how far each trial came."""
     config = SearchConfig(scheduler=scheduler, max_epochs=9, ensemble=ensemble, stop_when="converged", **options)
-    rule, _ = build_rule(config, space, Direction.MAXIMIZE)
+    rule, _ = build_rule(config, space, Direction.MAXIMIZE, max_epochs=9)
     generator = np.random.default_rng(0)
     epochs: dict[int, int] = {}
     drawn: dict[int, dict[str, Any]] = {}
@@ -101,7 +101,7 @@ def test_without_standard_errors_the_way_come_so_far_says_what_is_little() -> No
 
 def test_what_is_said_is_said_once() -> None:
     config = SearchConfig(stop_when="converged", max_epochs=9)
-    rule, _ = build_rule(config, space, Direction.MAXIMIZE)
+    rule, _ = build_rule(config, space, Direction.MAXIMIZE, max_epochs=9)
     assert isinstance(rule, Converging)
     lines: list[str] = []
     rule.say = lines.append

@@ -65,7 +65,8 @@ def test_a_search_has_a_phase_and_one_of_version_1_has_that_of_its_files(tmp_pat
     phases.append(folder.phase)
     write_record(folder.record_file, {"champion": 3})
     phases.append(folder.phase)
-    assert phases == [Phase.PREPARING, Phase.CONCLUDING, *Phase]
+    of_files = [Phase.PREPARING, Phase.SEARCHING, Phase.CONCLUDING, Phase.ENDED]
+    assert phases == [Phase.PREPARING, Phase.CONCLUDING, *of_files]
 
 
 def test_a_folder_that_a_killed_search_left_without_a_record_gives_its_name_free(tmp_path: Path) -> None:

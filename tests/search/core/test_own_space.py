@@ -129,7 +129,7 @@ def test_every_choice_and_both_ends_of_every_range_are_drawn(tmp_path: Path) -> 
         study.enqueue_trial(dict(point))
         return study.ask()
 
-    assert 24 <= check_own_space(space, ask) <= 40
+    assert 64 <= check_own_space(space, ask) <= 80
     seen: dict[str, set[Any]] = {}
     for trial in study.trials:
         for name, value in trial.params.items():

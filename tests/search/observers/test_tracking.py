@@ -1,11 +1,7 @@
 from __future__ import annotations
 
-import json
 import logging
 import os
-import signal
-import subprocess
-from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +10,12 @@ from mlflow import MlflowClient
 
 from search.observers.mlflow_runs import STATUSES
 from search.observers.outbox import TrackingError
-from tests import needs
+from tests.outages import outage
 from tests.search.driven import Driven
 from trainable.report import Outcome
 from trainable.run_log import RunLog
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from mlflow_server.serve import ServerHandle
@@ -43,21 +38,6 @@ def name() -> str:
 @pytest.fixture
 def tracking(mlflow_server: ServerHandle, name: str) -> Driven:
     return Driven.open(mlflow_server.uri, "tracking-tests", name, tags={"seed": "0"}, description="A test.")
-
-
-@contextmanager
-def outage(server: ServerHandle) -> Iterator[None]:
-    """The server is killed, and stays away until the end of the block; then its supervisor starts it again."""
-    supervisor = json.loads((server.folder / "server.json").read_text())["pid"]
-    ps = needs.program("ps")
-    os.kill(supervisor, signal.SIGSTOP)
-    try:
-        children = subprocess.run([ps, "-o", "pid=", "--ppid", str(supervisor)], capture_output=True, text=True)
-        for child in children.stdout.split():
-            os.killpg(int(child), signal.SIGKILL)
-        yield
-    finally:
-        os.kill(supervisor, signal.SIGCONT)
 
 
 def hear_epochs(tracking: Driven, number: int, aucs: dict[int, float]) -> None:
@@ -294,10 +274,12 @@ def test_artifacts_of_the_search_hang_on_its_parent_run(tracking: Driven, client
 
 def test_addresses_lead_into_the_ui(tracking: Driven) -> None:
     experiment = f"{tracking.uri}/#/experiments/{tracking.experiment_id}"
-    assert tracking.search_url() == f"{experiment}/runs/{tracking.parent_run_id}"
-    assert tracking.run_url("ab") == f"{experiment}/runs/ab"
+    view = "workflowType=machine_learning"
+    assert tracking.search_url() == f"{experiment}/runs/{tracking.parent_run_id}?{view}"
+    assert tracking.run_url("ab") == f"{experiment}/runs/ab?{view}"
     assert tracking.compare_url(["ab", "cd"]) == (
-        f"{tracking.uri}/#/compare-runs?runs=%5B%22ab%22%2C%22cd%22%5D&experiments=%5B%22{tracking.experiment_id}%22%5D"
+        f"{tracking.uri}/#/compare-runs?runs=%5B%22ab%22%2C%22cd%22%5D"
+        f"&experiments=%5B%22{tracking.experiment_id}%22%5D&{view}"
     )
 
 

@@ -1,0 +1,99 @@
+"""The end of a search: its champion is chosen, scored, registered and reported."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from search.champion.conclude import describe_end, report_search, write_result
+from search.champion.crown import Finish, crown_champion
+from search.commands.report import write_page
+from search.confirming import delete_folds, describe_folds
+from search.core.confirmation import Confirmation
+from search.core.describe import format_duration
+from search.core.finalists import choose_finalists, find_last_rung
+from search.core.folder import Phase
+from search.core.stop import StopReason
+from search.preparation.first_points import describe_standing, record_standing
+from trainable.report import Outcome
+
+if TYPE_CHECKING:
+    from search.session import Session
+
+
+def conclude(session: Session, reason: StopReason, confirmation: Confirmation | None) -> None:
+    """Choose, score, register and report the champion; after SIGTERM all that waits for a resume."""
+    plan, folder, runtime, tracking = session.plan, session.folder, session.runtime, session.tracking
+    if not reason.concludes:
+        tracking.close_search(Outcome.INTERRUPTED)
+        runtime.say(f"Terminated   go on with: ctsearch search --resume {folder.name}")
+        return
+    folder.enter(Phase.CONCLUDING)
+    with tracking.closing_on_error():
+        is_reachable = tracking.flush()
+        finish = Finish(
+            is_reachable=is_reachable,
+            folder=folder,
+            task=session.task,
+            model_name=plan.model_name,
+            tracking_uri=tracking.uri,
+            parent_run_id=tracking.parent_run_id,
+            warnings=plan.data.warnings,
+            ensemble=plan.config.ensemble,
+            last_rung=find_last_rung(session.levels, plan.settings.max_epochs),
+            calibrates=not plan.config.raw_probabilities,
+            goals=plan.config.goals,
+            promote=plan.config.promote,
+            confirmation=confirmation,
+            fold_task=describe_folds(session, confirmation) if confirmation else None,
+            group_name="patients" if plan.data.grouped_by == "patient" else "groups of neighbouring slices",
+        )
+        finalists = choose_finalists(session.ledger, size=finish.ensemble, last_rung=finish.last_rung)
+        if finish.ensemble > 1 and confirmation is None and (short := finalists.describe()):
+            runtime.say(f"Finalists    {short}")
+        champion = crown_champion(session.ledger, finish)
+        number = champion.number if champion else None
+        standing = describe_standing(session.ledger, plan.recipes, metric=plan.config.metric, champion=number)
+        spent = session.progress.describe_budget()
+        if runtime.is_local:
+            num_epochs = sum(entry.num_epochs for entry in session.ledger.entries.values())
+            spent = f"{num_epochs} epochs, {format_duration(time.time() - runtime.timings.began_at_s)}"
+        report_search(
+            session.ledger,
+            champion,
+            plan.data,
+            folder,
+            tracking,
+            budget_line=spent,
+            importances=session.study.importances(),
+            recipe_lines=standing,
+        )
+        facts = {
+            "num_last_rung": count_at_last(session),
+            "stop_reason": folder.read_record().get("stop_reason") or str(reason.value),
+            "pace": runtime.timings.to_record(),
+            **record_standing(session.ledger, plan.recipes),
+            **({"recipe": plan.tags["recipe"]} if runtime.is_local else {}),
+        }
+        write_result(session.ledger, champion, plan.data, folder, facts)
+        page = write_page(folder)
+        tracking.log_file(page.file)
+        delivered = tracking.close_search(Outcome.FAILED if champion is None else reason.outcome)
+    if champion is None:
+        folder.enter(Phase.SEARCHING)  # a resume may try on
+        why = session.budget.stop if reason is StopReason.NO_EPOCH else "the runs in MLflow say why"
+        runtime.say(f"No champion  no trial finished an epoch; {why}")
+        return
+    folder.update_record(champion=champion.number)
+    if delivered and champion.version:
+        folder.enter(Phase.ENDED)
+        if confirmation is not None:
+            delete_folds(session, confirmation)
+    runtime.say(*(f"Recipes      {line}" for line in standing), *([f"Left         {page.left}"] if page.left else []))
+    runtime.say(*describe_end(champion, folder, has_own_data=plan.config.data is not None))
+
+
+def count_at_last(session: Session) -> int:
+    """How many trials have reached the last epoch at which trials are compared."""
+    last = find_last_rung(session.levels, session.plan.settings.max_epochs)
+    return sum(entry.num_epochs >= last > 0 for entry in session.ledger.entries.values())

@@ -1,0 +1,232 @@
+"""The confirmation of a search: the best configurations trained again in folds of patients, on the same cluster.
+
+It is a small search of its own: a journal, a ledger, runs in MLflow and checkpoints beside those of the trials, and so
+goes on where a killed driver stood.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ray import tune
+
+from search.core.budget import Budget
+from search.core.confirmation import CONFIRMED, SHARE, Confirmation, Pace, choose_confirmation
+from search.core.events import Observer
+from search.core.finalists import find_last_rung, rank_finalists
+from search.core.folder import Phase
+from search.core.ledger import Ledger, TrialEntry
+from search.core.rungs import Rungs
+from search.core.stop import StopReason
+from search.core.stopping import Stopping
+from search.engine.fit import TrialPlan, run_trials
+from search.engine.searcher import Study
+from search.observers.progress import Heading, ProgressTable
+from search.observers.record_sync import RecordSync
+from search.observers.tracking import Tracking
+from trainable.folds import count_folds
+from trainable.report import TrialReport
+from trainable.storage import join
+from trainable.task import TrialTask, delete_checkpoint, read_best
+from trainable.trial import Trial
+
+if TYPE_CHECKING:
+    from search.session import Session
+
+LOOK_S = 1.0
+MOST_MEMBERS = 5
+
+
+class Reserve(Observer):
+    """Keeps of a search's budget what its confirmation will cost, as far as is known by now."""
+
+    def __init__(self, budget: Budget, choose: Callable[[], Confirmation | None]) -> None:
+        self.budget = budget
+        self.choose = choose
+        self.next_look_s = 0.0
+
+    def epoch_reported(self, entry: TrialEntry, report: TrialReport) -> None:
+        if self.budget.is_limited and time.monotonic() >= self.next_look_s:
+            self.next_look_s = time.monotonic() + LOOK_S
+            found = self.choose()
+            self.budget.kept_s = found.cost_s if found else 0.0
+            self.budget.kept_device_s = found.device_s * self.budget.devices_per_trial if found else 0.0
+
+
+def find_pace(session: Session) -> Pace:
+    """What the cost of a confirmation follows from."""
+    data = session.plan.data.training
+    return Pace(
+        max_epochs=session.plan.settings.max_epochs,
+        num_slots=session.plan.cluster.num_slots,
+        size_ratio=len(data.labels) / max(1, int((~data.is_val).sum())),
+        most_folds=count_folds(data.labels, data.groups),
+    )
+
+
+def choose(session: Session, pace: Pace) -> Confirmation | None:
+    """What the search affords as it stands; None without a budget that is large enough."""
+    config, budget = session.plan.config, session.budget
+    ranked = rank_finalists(session.ledger, find_last_rung(session.levels, session.plan.settings.max_epochs))
+    if not ranked:
+        ranked = session.ledger.ranked()
+    trained_s = budget.device_s / budget.devices_per_trial / pace.num_slots
+    allowed = [SHARE / (1 - SHARE) * trained_s]
+    if config.time_budget_s is not None:
+        allowed = [SHARE * config.time_budget_s]
+    if config.device_hours is not None:
+        allowed.append(SHARE * config.device_hours * 3600 / (budget.devices_per_trial * pace.num_slots))
+    return choose_confirmation(
+        ranked,
+        pace,
+        num_folds=config.confirm,
+        num_members=config.ensemble if config.ensemble > 1 else MOST_MEMBERS,
+        allowed_s=min(allowed),
+    )
+
+
+def wants(session: Session) -> bool:
+    """Whether there may be a confirmation: of one trial alone, without a search, or where one model is asked for, it
+    has to be asked for."""
+    config = session.plan.config
+    return not session.runtime.is_local and config.confirm != 0 and (config.ensemble > 1 or config.confirm is not None)
+
+
+def reserve(session: Session) -> Reserve | None:
+    """The observer that keeps budget for a confirmation; None where there will be none."""
+    if not wants(session):
+        return None
+    return Reserve(session.budget, partial(choose, session, find_pace(session)))
+
+
+def confirm(session: Session, reason: StopReason) -> tuple[StopReason, Confirmation | None]:
+    """Train the best again where the search affords it; how the search ends, and the confirmation that is complete.
+
+    The second is None where there was none, or it was ended by hand; the first is TERMINATED where that is how, and
+    else `reason`.
+    """
+    folder, say = session.folder, session.runtime.say
+    recorded = folder.read_record().get("confirmation")
+    if folder.phase is Phase.CONCLUDING:
+        return reason, Confirmation.from_record(recorded) if recorded else None
+    if not wants(session) or reason not in CONFIRMED:
+        return reason, None
+    session.budget.kept_s = session.budget.kept_device_s = 0.0
+    if recorded:
+        found: Confirmation | None = Confirmation.from_record(recorded)
+    else:
+        found = choose(session, find_pace(session))
+    if found is None or not found.num_trainings:
+        say(f"Confirm      no: it would take more than {SHARE:.0%} of the search (--confirm 5 does it all the same)")
+        return reason, None
+    say(f"Confirm      {found.describe()}")
+    folder.enter(Phase.CONFIRMING)
+    folder.update_record(confirmation=found.to_record())
+    with session.runtime.stop.anew():
+        ended = train_folds(session, found)
+    if ended is StopReason.TERMINATED:
+        return ended, None
+    if ended is StopReason.CTRL_C:
+        say("Confirm      ended by hand: the champion is chosen without it")
+        folder.update_record(confirmation=None)
+        return reason, None
+    return reason, found
+
+
+def train_folds(session: Session, confirmation: Confirmation) -> StopReason:
+    """Train what is not trained yet, each training a trial of Tune's with a run of its own."""
+    folder, runtime, plan, config = session.folder, session.runtime, session.plan, session.plan.config
+    task = describe_folds(session, confirmation)
+    study = Study(
+        folder.folder / f"folds-{folder.num_extensions}.journal",
+        sampler="random",
+        seed=config.seed,
+        direction=plan.settings.direction,
+    )
+    ledger = Ledger(plan.settings.direction)
+    study.restore(ledger)
+    budget = Budget(
+        folder.spent_file,
+        devices_per_trial=session.budget.devices_per_trial,
+        time_budget_s=config.time_budget_s if config.confirm is None else None,
+        device_hours=config.device_hours if config.confirm is None else None,
+        stop=runtime.stop,
+    )
+    heading = Heading(
+        name=f"{folder.name}, confirmation",
+        metric=config.metric,
+        num_trials=confirmation.num_trainings,
+        tracking_url=session.tracking.search_url(),
+        devices=session.progress.heading.devices,
+        each="training",
+    )
+    progress = ProgressTable(runtime.console, ledger, budget, heading)
+    tracking = open_fold_runs(session, confirmation, ledger)
+    records = RecordSync(folder, session.step_plans, runtime.copy_records)
+    ledger.observers = (study, tracking, progress, records)
+
+    def configure(trial: Any) -> dict[str, Any]:
+        return dict(session.ledger.entries[confirmation.member_of(trial.number)].params)
+
+    trials = TrialPlan(
+        trainable=tune.with_parameters(Trial, task=task),
+        space=configure,
+        study=study,
+        rule=Stopping(Rungs(()), plan.settings.max_epochs),
+        budget=budget,
+        num_trials=confirmation.num_trainings,
+        step_plans=session.step_plans,
+        read_best=partial(read_best, task.trials_uri),
+        timeout_s=config.trial_timeout_s,
+    )
+    try:
+        with runtime.stop.heeded(), progress.show():
+            reason = run_trials(trials, ledger, plan.cluster, folder.folder)
+    finally:
+        tracking.flush()
+    runtime.say(progress.headline())
+    return reason
+
+
+def describe_folds(session: Session, confirmation: Confirmation) -> TrialTask:
+    """What every training of a confirmation shares: the search's own task, but for what is trained on and kept."""
+    kind = f"folds-{session.folder.num_extensions}"
+    parent = session.task.trials_uri.rpartition("/")[0]
+    return replace(
+        session.task,
+        search=f"{session.folder.name}.{kind}",
+        settings=replace(session.task.settings, keeps_last=True, patience=0),
+        trials_uri=join(parent, kind),
+        num_folds=confirmation.num_folds,
+    )
+
+
+def open_fold_runs(session: Session, confirmation: Confirmation, ledger: Ledger) -> Tracking:
+    """The runs of the trainings, children of the search's run; what a dead driver left RUNNING there is fixed."""
+    folder, tracking = session.folder, session.tracking
+    found = Tracking.view(
+        tracking.uri,
+        folder.name,
+        tracking.parent_run_id,
+        metric=tracking.metric,
+        numbered_by=f"fold_training_{folder.num_extensions}",
+    )
+    found.runs.trial_tags = dict(session.plan.tags)
+    found.tag_trial = confirmation.tag
+    found.logs_for_trials = tracking.logs_for_trials
+    if ledger.entries:
+        found.send_spools(folder.list_spools(f".folds-{folder.num_extensions}"), ledger.entries)
+        found.fix(ledger.ended(), keep=ledger.interrupted())
+    return found
+
+
+def delete_folds(session: Session, confirmation: Confirmation) -> None:
+    """Free the checkpoints of a confirmation: the champion's own file holds what it needs of them."""
+    task = describe_folds(session, confirmation)
+    for training in range(confirmation.num_trainings):
+        delete_checkpoint(task.trials_uri, training, "newest")
+        delete_checkpoint(task.trials_uri, training, "best")

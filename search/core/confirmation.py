@@ -1,0 +1,125 @@
+"""Confirmation: the best configurations trained again, in folds of patients, before the champion is chosen.
+
+Every slice of train and val is then scored by models that have not seen its patient (out-of-fold predictions), and
+the models of all folds together have seen all patients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from search.core.describe import format_duration
+from search.core.stop import StopReason
+
+if TYPE_CHECKING:
+    from search.core.ledger import TrialEntry
+
+LADDER = ((5, 5), (4, 5), (3, 5), (3, 3), (2, 3))
+"""Trials and folds, the dearest first: what is afforded by itself is the first that fits."""
+SHARE = 0.4
+"""The most of a search that its confirmation takes by itself."""
+START_S, WORKERS_S = 2.0, 8.0
+"""Of a training: its model is built, its last checkpoint written; of all: their workers start."""
+MARGIN = 1.15
+CONFIRMED = (StopReason.ALL_TRIALS, StopReason.TIME_BUDGET, StopReason.DEVICE_HOURS, StopReason.CONVERGED)
+"""The ends after which there is a confirmation; who stops a search by hand wants its champion now."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confirmation:
+    """`members` are the trials that are trained again, best first, each in `num_folds` folds.
+
+    The trainings are numbered from 0, a member's folds one after another. `cost_s` is the time expected of it all,
+    `device_s` the time that its trainings hold their devices, one by one.
+    """
+
+    members: tuple[int, ...]
+    num_folds: int
+    cost_s: float = 0.0
+    device_s: float = 0.0
+
+    @property
+    def num_trainings(self) -> int:
+        return len(self.members) * self.num_folds
+
+    def member_of(self, training: int) -> int:
+        """The trial whose configuration a training has."""
+        return self.members[training // self.num_folds]
+
+    def trainings_of(self, member: int) -> range:
+        """The trainings of a trial, in the order of the folds."""
+        first = self.members.index(member) * self.num_folds
+        return range(first, first + self.num_folds)
+
+    def tag(self, training: TrialEntry) -> dict[str, str]:
+        """What the run of a training is tagged with."""
+        fold = training.number % self.num_folds + 1
+        return {"confirms": str(self.member_of(training.number)), "fold": f"{fold} of {self.num_folds}"}
+
+    def describe(self) -> str:
+        """What it is and what it costs, for the terminal."""
+        return (
+            f"the best {len(self.members)} trials are trained again in {self.num_folds} folds of train and val: "
+            f"{self.num_trainings} trainings, about {format_duration(self.cost_s)}"
+        )
+
+    def to_record(self) -> dict[str, Any]:
+        return {"members": list(self.members), "num_folds": self.num_folds}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Confirmation:
+        return cls(members=tuple(record["members"]), num_folds=record["num_folds"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """What a confirmation's cost follows from.
+
+    `size_ratio` is the number of slices of train and val over that of train. `most_folds` is how many the patients
+    allow.
+    """
+
+    max_epochs: int
+    num_slots: int
+    size_ratio: float
+    most_folds: int
+
+    def plan(self, ranked: Sequence[TrialEntry], num_members: int, num_folds: int) -> Confirmation | None:
+        """The confirmation of the first `num_members` of `ranked`; None where there are fewer, or folds, or times."""
+        entries = ranked[:num_members]
+        seconds = [entry.epoch_s for entry in entries if entry.epoch_s is not None]
+        if len(entries) < num_members or num_folds > self.most_folds or not seconds:
+            return None
+        larger = self.size_ratio * (num_folds - 1) / num_folds
+        each_s = [
+            START_S + (entry.epoch_s or max(seconds)) * larger * self.max_epochs
+            for entry in entries
+            for _ in range(num_folds)
+        ]
+        device_s = MARGIN * sum(each_s)
+        return Confirmation(
+            members=tuple(entry.number for entry in entries),
+            num_folds=num_folds,
+            cost_s=WORKERS_S + max(device_s / self.num_slots + max(each_s) / 2, MARGIN * max(each_s)),
+            device_s=device_s,
+        )
+
+
+def choose_confirmation(
+    ranked: Sequence[TrialEntry], pace: Pace, *, num_folds: int | None, num_members: int, allowed_s: float
+) -> Confirmation | None:
+    """The confirmation that a search affords, of the finalists `ranked`; None where it affords none.
+
+    With `num_folds` it is of that many, whatever it costs (fewer where the patients allow fewer), with as many of
+    `num_members` as there are. Else the dearest of the ladder that takes `allowed_s` seconds or less.
+    """
+    if num_folds is not None:
+        return pace.plan(ranked, min(num_members, len(ranked)), min(num_folds, pace.most_folds))
+    for members, folds in LADDER:
+        if members <= num_members:
+            found = pace.plan(ranked, members, folds)
+            if found is not None and found.cost_s <= allowed_s:
+                return found
+    return None

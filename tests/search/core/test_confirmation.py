@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from search.core.config import SearchConfig
+from search.core.confirmation import LADDER, START_S, WORKERS_S, Confirmation, Pace, choose_confirmation
+from search.core.ledger import TrialEntry
+from search.core.options import OptionError
+
+PACE = Pace(max_epochs=10, num_slots=2, size_ratio=1.25, most_folds=20)
+
+
+def rank(*epoch_s: float | None) -> list[TrialEntry]:
+    """Finalists whose epochs take so many seconds."""
+    return [TrialEntry(number=10 + i, params={}, epoch_s=each) for i, each in enumerate(epoch_s)]
+
+
+def test_the_trainings_of_a_trial_follow_one_another_fold_by_fold() -> None:
+    confirmation = Confirmation(members=(7, 3), num_folds=3)
+    assert confirmation.num_trainings == 6
+    assert [confirmation.member_of(training) for training in range(6)] == [7, 7, 7, 3, 3, 3]
+    assert list(confirmation.trainings_of(3)) == [3, 4, 5]
+    assert Confirmation.from_record(confirmation.to_record()) == confirmation
+
+
+def test_its_cost_is_that_of_all_trainings_on_all_workers() -> None:
+    found = PACE.plan(rank(1.0, 3.0), 2, 5)
+    assert found is not None
+    seconds = [START_S + epoch_s * 10 for epoch_s in (1.0, 3.0)]  # four fifths of 1.25 times the slices
+    assert found.device_s == pytest.approx(1.15 * 5 * sum(seconds))
+    assert found.cost_s == pytest.approx(WORKERS_S + found.device_s / 2 + seconds[1] / 2)
+
+
+def test_the_dearest_that_is_allowed_is_taken_and_nothing_where_none_is() -> None:
+    ranked = rank(*[1.0] * 5)
+    costs = {}
+    for members, folds in LADDER:
+        plan = PACE.plan(ranked, members, folds)
+        assert plan is not None
+        costs[members, folds] = plan.cost_s
+    assert sorted(costs.values(), reverse=True) == list(costs.values()), "the ladder falls"
+    for (members, folds), cost_s in costs.items():
+        found = choose_confirmation(ranked, PACE, num_folds=None, num_members=5, allowed_s=cost_s)
+        assert found is not None
+        assert (len(found.members), found.num_folds) == (members, folds)
+    least_s = min(costs.values())
+    assert choose_confirmation(ranked, PACE, num_folds=None, num_members=5, allowed_s=0.99 * least_s) is None
+    two = choose_confirmation(ranked, PACE, num_folds=None, num_members=2, allowed_s=1e6)
+    assert two is not None and two.members == (10, 11)
+
+
+def test_folds_that_are_asked_for_are_made_whatever_they_cost_as_far_as_patients_allow() -> None:
+    few = replace(PACE, most_folds=4)
+    found = choose_confirmation(rank(9.0, 9.0), few, num_folds=8, num_members=5, allowed_s=0.0)
+    assert found is not None
+    assert (found.members, found.num_folds) == ((10, 11), 4)
+    assert (
+        choose_confirmation(rank(9.0), replace(PACE, most_folds=1), num_folds=None, num_members=5, allowed_s=1e9)
+        is None
+    )
+
+
+def test_a_trial_of_an_earlier_session_counts_as_the_dearest_and_nothing_is_promised_without_any_time() -> None:
+    with_unknown, known = PACE.plan(rank(1.0, None), 2, 3), PACE.plan(rank(1.0, 1.0), 2, 3)
+    assert with_unknown == known
+    assert PACE.plan(rank(None, None), 2, 3) is None
+
+
+@pytest.mark.parametrize("folds", [1, -1, 11])
+def test_one_fold_is_none(folds: int) -> None:
+    with pytest.raises(OptionError, match=r"confirm.*2 to 10 folds"):
+        SearchConfig(confirm=folds)
