@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from search.champion.external import ExternalScore as ExternalScore
     from search.core.config import SearchConfig as SearchConfig
     from search.core.events import Observer as Observer
     from search.result import ChampionResult as ChampionResult
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from trainable.images.audit_data import DataAudit as DataAudit
 
 __all__ = [
-    *("ChampionResult", "DataAudit", "Observer", "SearchConfig", "SearchResult"),
-    *("audit", "enqueue", "extend", "load", "open", "resume", "search", "status", "stop", "submit"),
+    *("ChampionResult", "DataAudit", "ExternalScore", "Observer", "SearchConfig", "SearchResult"),
+    *("audit", "enqueue", "evaluate", "extend", "load", "open", "resume", "search", "status", "stop", "submit"),
 ]
 
 _HOMES = {
@@ -38,6 +39,7 @@ _HOMES = {
     "SearchResult": "search.result",
     "ChampionResult": "search.result",
     "DataAudit": "trainable.images.audit_data",
+    "ExternalScore": "search.champion.external",
 }
 
 
@@ -94,6 +96,30 @@ def audit(
             positive=positive,
             slices=slices,
             out=None if out is None else Path(out),
+        )
+
+
+def evaluate(
+    data: str | Path,
+    model: str | None = None,
+    *,
+    home: str | Path | None = None,
+    tracking_uri: str | None = None,
+    patient_from: str | None = None,
+    skip_bad_images: bool = False,
+) -> ExternalScore:
+    """The figures of a registered model (by default the champion) on another labelled set: `.lines(names)`,
+    `.figures`, `.of_patients`, `.to_record()`. Nothing is trained."""
+    from search.commands.evaluate import evaluate as evaluate_on
+
+    with _in_keywords():
+        return evaluate_on(
+            model,
+            Path(data).expanduser().absolute(),
+            home=_home(home),
+            tracking_uri=tracking_uri,
+            patient_from=patient_from,
+            skip_bad_images=skip_bad_images,
         )
 
 

@@ -32,6 +32,7 @@ EXAMPLES = """examples:
   ctsearch train --recipe vgg16-covidct --data slices/     one published configuration, without a search
   ctsearch classify slices/new/ --csv found.csv            by the champion
   ctsearch classify slices/new/ --explain                  and show which parts of each image spoke for its class
+  ctsearch evaluate --data elsewhere/                      its figures on a labelled set of another hospital
   ctsearch export --onnx champion.onnx                     the champion for ONNX Runtime
   ctsearch models                                          what each architecture costs on this machine
 """
@@ -57,7 +58,9 @@ def build_parser() -> argparse.ArgumentParser:
     ui.add_argument("--home", type=Path, default=None, help="default: $CTSEARCH_HOME, else ~/.ctsearch")
     ui.add_argument("--port", type=int, default=None)
     classify = commands.add_parser("classify", help="class and probability of images, by the champion or another model")
-    classify.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="files and folders; DICOM too")
+    classify.add_argument(
+        "images", nargs="+", type=Path, metavar="IMAGE", help="images, volumes and folders; DICOM too"
+    )
     classify.add_argument(
         "--model", metavar="MODEL", help="a registered name, an MLflow URI or a checkpoint (default: champion)"
     )
@@ -66,8 +69,12 @@ def build_parser() -> argparse.ArgumentParser:
     classify.add_argument(
         "--explain", action="store_true", help="write Grad-CAM overlays: beside the table, else to explained/"
     )
+    classify.add_argument(
+        "--per", choices=("volume", "slice"), default="volume", help="a row for each volume (default) or for its slices"
+    )
     classify.add_argument("--home", type=Path, help="default: $CTSEARCH_HOME, else ~/.ctsearch")
     classify.add_argument("--tracking-uri", help="default: $MLFLOW_TRACKING_URI, else a server of our own")
+    add_evaluate(commands)
     audit = commands.add_parser("audit", help="what is in a data set and what is wrong with it; nothing is trained")
     audit.add_argument("--out", type=Path, metavar="FOLDER", help="write audit.html and audit.json there as well")
     add_arguments(audit, OPTIONS.items(), only=AUDIT_FIELDS)
@@ -86,7 +93,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands.add_parser("recipes", help="named configurations, their source and what was reported of them")
     models = commands.add_parser("models", help="what each net costs on this machine; with a name, its layers")
     models.add_argument("name", nargs="?", metavar="NAME", help="show the layers of this net")
-    models.add_argument("--arch", metavar="A,B", help="only these nets (default: all)")
+    models.add_argument("--arch", metavar="A,B", help="only these nets; timm:NAME too (default: all)")
     models.add_argument("--image-size", type=int, default=224, metavar="PIXELS", help="default: 224")
     models.add_argument("--batch-size", type=int, default=16, help="of a training step (default: 16)")
     models.add_argument("--threads", type=int, help="of torch on a CPU (default: all cores)")
@@ -104,6 +111,15 @@ def add_records(commands: Any) -> None:
         command.add_argument("name", metavar="NAME")
         command.add_argument("--out", type=Path, metavar="FILE", help=f"what to write (default: {file})")
         command.add_argument("--home", type=Path, help="default: $CTSEARCH_HOME, else ~/.ctsearch")
+
+
+def add_evaluate(commands: Any) -> None:
+    """The command that scores a model on another labelled set."""
+    evaluate = commands.add_parser("evaluate", help="the champion's figures on another labelled set")
+    evaluate.add_argument("model", nargs="?", metavar="MODEL", help="as of classify's --model (default: champion)")
+    evaluate.add_argument("--json", type=Path, metavar="FILE", help="write the figures as well")
+    evaluate.add_argument("--tracking-uri", help="default: $MLFLOW_TRACKING_URI, else a server of our own")
+    add_arguments(evaluate, OPTIONS.items(), only=("data", "home", "patient_from", "skip_bad_images"))
 
 
 def add_steering(commands: Any) -> None:
@@ -236,9 +252,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                 csv_file=args.csv,
                 json_file=args.json,
                 explain=args.explain,
+                per_slice=args.per == "slice",
             )
         if args.command == "audit":
             return run_audit(args)
+        if args.command == "evaluate":
+            return run_evaluate(args)
         if args.command == "export":
             from search.commands.classify import export_onnx
 
@@ -303,6 +322,18 @@ def run_audit(args: argparse.Namespace) -> int:
     if args.out is not None:
         print(f"Written      {args.out}/audit.html, {args.out}/audit.json")
     return found.exit_code
+
+
+def run_evaluate(args: argparse.Namespace) -> int:
+    from search.commands.evaluate import evaluate, show_evaluation
+
+    given = {"home": default_home(), **read_arguments(args, OPTIONS)}
+    given.pop("tracking_uri", None)
+    if "data" not in given:
+        raise ValueError("`ctsearch evaluate` needs --data: a labelled folder, archive or table")
+    data = given.pop("data")
+    show_evaluation(evaluate(args.model, data, tracking_uri=args.tracking_uri, say=print, **given), args.json)
+    return 0
 
 
 def run_train(args: argparse.Namespace) -> int:

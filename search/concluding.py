@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING
 
-from search.champion.conclude import describe_end, report_search, write_result
-from search.champion.crown import Finish, crown_champion
+from search.champion.conclude import SHOWN, describe_end, report_search, write_result
+from search.champion.crown import Champion, Finish, crown_champion
+from search.champion.external import ExternalScore, score_all
 from search.commands.report import write_page
 from search.confirming import delete_folds, describe_folds
 from search.core.confirmation import Confirmation
@@ -68,7 +70,9 @@ def conclude(session: Session, reason: StopReason, confirmation: Confirmation | 
             importances=session.study.importances(),
             recipe_lines=standing,
         )
+        external = score_further_sets(session, champion)
         facts = {
+            "external": {score.name: score.to_record() for score in external},
             "num_last_rung": count_at_last(session),
             "stop_reason": folder.read_record().get("stop_reason") or str(reason.value),
             "pace": runtime.timings.to_record(),
@@ -91,6 +95,21 @@ def conclude(session: Session, reason: StopReason, confirmation: Confirmation | 
             delete_folds(session, confirmation)
     runtime.say(*(f"Recipes      {line}" for line in standing), *([f"Left         {page.left}"] if page.left else []))
     runtime.say(*describe_end(champion, folder, has_own_data=plan.config.data is not None))
+    runtime.say(*(line for score in external for line in score.lines(SHOWN)))
+
+
+def score_further_sets(session: Session, champion: Champion | None) -> list[ExternalScore]:
+    """The champion on every set of --external, once, when everything about it is fixed; logged to the search's run."""
+    folder, tracking = session.folder, session.tracking
+    if champion is None or not session.plan.config.external:
+        return []
+    scores = score_all(
+        session.plan.config.external, champion.models, cache_dir=folder.cache, num_workers=os.cpu_count() or 1
+    )
+    for score in scores:
+        tracking.log_metrics(score.to_metrics(f"external_{score.name}"))
+        tracking.log_dict(f"external/{score.name}.json", score.to_record())
+    return scores
 
 
 def count_at_last(session: Session) -> int:

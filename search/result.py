@@ -96,20 +96,20 @@ class ChampionResult:
         return self._classifier().predict
 
     def classify(self, paths: str | Path | Iterable[str | Path]) -> pd.DataFrame:
-        """Class and probabilities of image files and folders, a row a file.
+        """Class and probabilities of image files, volumes and folders, a row for each image or volume.
 
         What cannot be read has its reason under `error`; an image unlike the training's, why under `doubt`.
         """
         import pandas as pd
 
-        from search.commands.classify import describe, list_files
-        from trainable.classify import classify_files
+        from search.commands.classify import describe, list_scans
+        from trainable.answers import classify_scans
 
         given = [paths] if isinstance(paths, str | Path) else list(paths)
-        files = list_files([Path(path) for path in given])
+        scans = list_scans([Path(path) for path in given])
         classifier = self._classifier()
         rows = []
-        for file, answer in classify_files(files, classifier):
+        for file, answer in classify_scans(scans, classifier):
             if isinstance(answer, Exception):
                 rows.append({"path": str(file), "error": str(answer)})
             else:

@@ -15,7 +15,10 @@ from trainable.loop import derive_seed
 from trainable.mixing import mix_batch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from trainable.config import TrialConfig
+    from trainable.images.windows import Window
 
 MAX_ROTATION = math.radians(20)
 MAX_SHIFT = 0.1  # of the picture's side
@@ -27,10 +30,23 @@ _MOVES, _GREY_LEVELS, _MIXING = 2, 100, 101  # streams of random numbers; those 
 
 
 class Augmentation:
-    """All the random transforms of one epoch by `config`, drawn from (`seed`, `epoch`) on `device`."""
+    """All the random transforms of one epoch by `config`, drawn from (`seed`, `epoch`) on `device`.
 
-    def __init__(self, config: TrialConfig, *, num_classes: int, seed: int, epoch: int, device: torch.device) -> None:
+    `windows` are those of the channels where these show Hounsfield units, else ().
+    """
+
+    def __init__(
+        self,
+        config: TrialConfig,
+        *,
+        num_classes: int,
+        seed: int,
+        epoch: int,
+        device: torch.device,
+        windows: Sequence[Window] = (),
+    ) -> None:
         self._config = config
+        self._windows = windows
         self._num_classes = num_classes
         self._moves, self._grey_levels = (
             torch.Generator(device=device).manual_seed(derive_seed(seed, epoch, stream))
@@ -46,7 +62,9 @@ class Augmentation:
         """
         config, num_drawn, targets_of_part = self._config, len(targets), targets[part]
         images = augment(images, config.augmentation, self._moves, part=part, num_drawn=num_drawn)
-        images = jitter_intensity(images, config.intensity, self._grey_levels, part=part, num_drawn=num_drawn)
+        images = jitter_intensity(
+            images, config.intensity, self._grey_levels, part=part, num_drawn=num_drawn, windows=self._windows
+        )
         images = cut_out(images, config.cutout, self._grey_levels, part=part, num_drawn=num_drawn)
         if config.mixup == config.cutmix == 0:
             return images, targets_of_part

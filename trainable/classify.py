@@ -10,10 +10,8 @@ import base64
 import binascii
 import json
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +25,6 @@ from trainable.images.faults import show_text
 from trainable.images.likeness import LIKENESS_FILE, NOT_CHEST_CT, Likeness
 from trainable.images.members import resize_channels
 from trainable.images.pixel_format import GREY, PixelFormat
-from trainable.images.volumes import is_volume
 from trainable.normalisation import pixel_shape
 
 if TYPE_CHECKING:
@@ -35,10 +32,7 @@ if TYPE_CHECKING:
 
     from trainable.explain import Explainer
 
-    Seen = tuple[Image.Image | None, np.ndarray, float]  # to draw on, for the model, and how coloured it is
-
 _BATCH_SIZE = 64
-_SHOWN_PX = 2048  # several times what an overlay shows
 _MAX_REASON = 300  # characters: torch names every weight that does not fit
 
 
@@ -66,7 +60,7 @@ def decode_cells(cells: Iterable[object], image_size: int, form: PixelFormat = G
     colours: list[float] = []
     for row, cell in enumerate(cells):
         try:
-            _, shown, colour = _see(read_image_cell(cell), image_size, form)
+            _, shown, colour = see(read_image_cell(cell), image_size, form)
             pixels.append(shown)
         except ValueError as error:
             raise ValueError(f"image in row {row}: {error}") from error
@@ -75,14 +69,15 @@ def decode_cells(cells: Iterable[object], image_size: int, form: PixelFormat = G
     return np.stack(pixels) if pixels else np.empty((0, *shape), np.uint8), colours
 
 
-def _see(source: Path | bytes, image_size: int, form: PixelFormat) -> tuple[Image.Image, np.ndarray, float]:
+def see(source: Path | bytes, image_size: int, form: PixelFormat) -> tuple[Image.Image, np.ndarray, float]:
     """An image in grey, its pixels as the cache has them, and how coloured it is (of a model in colour 0: see there).
 
     Raises BadImageError and OSError.
     """
-    if isinstance(source, Path) and is_volume(source):
+    if form.neighbours:
         raise decode.BadImageError(
-            f"{source}: a volume; single slices are classified: write those that are meant as DICOM or PNG files"
+            f"this model looks at a slice with {form.neighbours} on each side, and an image by itself has none: give "
+            "the volume, or the folder of its DICOM series"
         )
     if form.colour:  # also of files that are refused in grey, such as DICOM in RGB
         shown = decode.decode(source, colour=True)
@@ -159,7 +154,7 @@ class Classifier:
     says, and gives float (N, K) over `classes`.
 
     `label` says which model it is, for people. Without `likeness` no picture is doubted. With a `threshold` an image is
-    called `positive` from that probability on.
+    called `positive` from that probability on. `slices` is the rule for the slices of a volume (`SliceRule`).
     """
 
     label: str
@@ -170,20 +165,11 @@ class Classifier:
     positive: int = 1
     threshold: float | None = None
     form: PixelFormat = GREY
+    slices: str = "all"
 
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What a model says of a picture: `probabilities` float (C,), and why it may be no chest CT ("": it may be one).
-
-    With an explanation, `picture` is the image in grey, no larger than an overlay needs, and `heat` float (S, S) what
-    spoke for the class.
-    """
-
-    probabilities: np.ndarray
-    doubt: str = ""
-    picture: Image.Image | None = None
-    heat: np.ndarray | None = None
+    def call(self, probabilities: np.ndarray) -> np.ndarray:
+        """The class int (N,) that each row of (N, C) is called."""
+        return call_best(probabilities, self.positive, self.threshold)
 
 
 def load_registered(uri: str) -> Classifier:
@@ -216,6 +202,7 @@ def load_registered(uri: str) -> Classifier:
                 classes=tuple(facts["classes"]),
                 image_size=facts["image_size"],
                 form=PixelFormat.from_dict(facts.get("form", {})),
+                slices=facts.get("slices", "all"),
                 predict=mlflow.pytorch.load_model(folder),
                 likeness=Likeness.load(Path(folder) / "extra_files" / LIKENESS_FILE),
             )
@@ -263,6 +250,7 @@ def load_checkpoint(path: Path) -> Classifier:
             classes=tuple(facts["classes"]),
             image_size=int(facts["image_size"]),
             form=form,
+            slices=facts.get("slices", "all"),
             predict=ServedModel(net),
             likeness=Likeness.load(search / LIKENESS_FILE),
         )
@@ -298,54 +286,6 @@ def build_explainer(classifier: Classifier) -> Explainer:
     if not isinstance(model, GraphModule):
         model = export(model, classifier.image_size, classifier.form.num_channels)  # type: ignore[arg-type]
     return Explainer(model)
-
-
-def _shrink(image: Image.Image) -> Image.Image:
-    """An image of at most about `_SHOWN_PX` a side: batches of large radiographs would fill the memory."""
-    factor = -(-max(image.size) // _SHOWN_PX)
-    return image.reduce(factor) if factor > 1 else image
-
-
-def classify_files(
-    files: Iterable[Path], classifier: Classifier, *, num_workers: int = 2, explainer: Explainer | None = None
-) -> Iterator[tuple[Path, Answer | Exception]]:
-    """Each file with its answer, or with what is wrong with it, in order and a batch at a time.
-
-    Of a file that has been looked at only the model's pixels are kept, and with an explainer a small copy to draw on.
-    """
-    import torch
-
-    def look(file: Path) -> Seen | Exception:
-        try:
-            grey, pixels, colour = _see(file, classifier.image_size, classifier.form)
-        except (decode.BadImageError, OSError) as error:
-            return error
-        return None if explainer is None else _shrink(grey), pixels, colour
-
-    def answer(seen: Sequence[Seen]) -> list[Answer]:
-        pixels = np.stack([pixels for _, pixels, _ in seen])
-        with torch.inference_mode():
-            probabilities = classifier.predict(torch.from_numpy(pixels)).numpy()
-        doubts = [""] * len(seen)
-        if classifier.likeness is not None:
-            doubts = classifier.likeness.doubt(pixels, [colour for *_, colour in seen])
-        if explainer is None:
-            return [Answer(probabilities=p, doubt=d) for p, d in zip(probabilities, doubts, strict=True)]
-        return [
-            Answer(probabilities=p, doubt=doubt, picture=grey, heat=heat)
-            for p, doubt, (grey, *_), heat in zip(
-                probabilities, doubts, seen, explainer.explain(torch.from_numpy(pixels)), strict=True
-            )
-        ]
-
-    waiting = iter(files)
-    with ThreadPoolExecutor(num_workers) as threads:
-        while batch := list(islice(waiting, _BATCH_SIZE)):
-            looked = list(threads.map(look, batch))
-            seen = [found for found in looked if not isinstance(found, Exception)]
-            answers = iter(answer(seen) if seen else ())
-            for file, found in zip(batch, looked, strict=True):
-                yield file, found if isinstance(found, Exception) else next(answers)
 
 
 def _set_model() -> None:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 from trainable.images.pixel_format import GREY, PixelFormat
+from trainable.images.windows import Window
 from trainable.objectives import Objective, parse_objective
 from trainable.report import Direction
 
@@ -151,6 +152,8 @@ class TrialSettings:
     `num_ranks` processes train a trial together, each on a GPU of its own or on `num_threads` of the CPU. `form`
     says what an image is, and so how many channels a model takes. With `keeps_last` a trial's `best` is its last
     epoch, whatever its value: the slices that it is validated on have then chosen nothing.
+    says what an image is, and so how many channels a model takes; `slices`, which slices of a volume are looked at;
+    `in_hounsfield`, that all images are Hounsfield units through the windows.
     """
 
     classes: tuple[str, ...]
@@ -169,6 +172,8 @@ class TrialSettings:
     num_ranks: int = 1
     form: PixelFormat = GREY
     keeps_last: bool = False
+    slices: str = "all"
+    in_hounsfield: bool = False
 
     def __post_init__(self) -> None:
         if len(self.classes) < 2:
@@ -196,6 +201,11 @@ class TrialSettings:
     @property
     def num_channels(self) -> int:
         return self.form.num_channels
+
+    @property
+    def channel_windows(self) -> tuple[Window, ...]:
+        """The window of each channel where images are Hounsfield units, else ()."""
+        return self.form.windows * (1 + 2 * self.form.neighbours) if self.in_hounsfield else ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from trainable.images.likeness import Likeness
 
 PIXEL_REQUIREMENTS = ("mlflow", "torch", "numpy")
-IMAGE_REQUIREMENTS = (*PIXEL_REQUIREMENTS, "pandas", "pillow", "pydicom")
+IMAGE_REQUIREMENTS = (*PIXEL_REQUIREMENTS, "pandas", "pillow", "pydicom", "imagecodecs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +52,7 @@ class ModelFacts:
     best of them; `temperature` is in the model already, `operating_point` (see `OperatingPoint.to_dict`) is not: who
     calls a slice positive must ask for its threshold. With `num_folds` the members were trained in folds of train and
     val, and `value` is that on slices whose patients a model has not seen.
+    calls a slice positive must ask for its threshold. `slices` is the rule for the slices of a volume (`SliceRule`).
     """
 
     name: str
@@ -71,6 +72,7 @@ class ModelFacts:
     operating_point: Mapping[str, Any] | None = None
     form: PixelFormat = GREY
     num_folds: int = 0
+    slices: str = "all"
 
     def to_metadata(self) -> dict[str, Any]:
         """For the file MLmodel: what YAML can hold."""
@@ -79,6 +81,7 @@ class ModelFacts:
             "positive": self.classes[self.positive],
             "image_size": self.image_size,
             "form": self.form.to_dict(),
+            "slices": self.slices,
             "num_channels": self.form.num_channels,
             "decoder_version": DECODER_VERSION,
             "data_hash": self.data_hash,

@@ -127,6 +127,7 @@ def train(
             compile=settings.compile,
             renews_statistics=weights is None and config.architecture in RENEWED,
             process_group=process_group,
+            windows=settings.channel_windows,
         )
         last = _resume(checkpoints, trainer, settings)
         if last is not None:  # whoever listens may have died before hearing of it
@@ -239,6 +240,7 @@ def _save(checkpoints: CheckpointWriter, report: EpochReport, trainer: Trainer, 
         "classes": list(settings.classes),
         "image_size": settings.image_size,
         "form": settings.form.to_dict(),
+        "slices": settings.slices,
         "config": trainer.config.to_params(),
         "epochs_since_best": report.epoch - report.best_epoch,
         **asdict(report),

@@ -32,9 +32,10 @@ from trainable.process_group import SINGLE
 from trainable.weight_average import MAX_RENEWING, RENEWING_SHARE, WeightAverage, find_decay
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from trainable.config import TrialConfig
+    from trainable.images.windows import Window
     from trainable.process_group import ProcessGroup
 
 MAX_GRADIENT_NORM = 5.0
@@ -65,7 +66,8 @@ class Trainer:
     statistics, or with `renews_statistics` those of some training images. Every random draw comes from (`seed`,
     epoch). Where a rank of a `process_group` trains, all do alike, each on its shard of every batch; `uses_ddp` says
     that torch's DistributedDataParallel adds up their gradients, as their mean. `micro_batch` is the most images that
-    memory held at once where it did not hold a batch, else None. `plan`, `lr_at` (the learning rate after so many
+    memory held at once where it did not hold a batch, else None. `windows` are those of the channels where these show
+    Hounsfield units (`jitter_intensity`). `plan`, `lr_at` (the learning rate after so many
     epochs, whole and part) and `optimizer` may be replaced.
     """
 
@@ -82,8 +84,10 @@ class Trainer:
         compile: bool = False,
         renews_statistics: bool = False,
         process_group: ProcessGroup = SINGLE,
+        windows: Sequence[Window] = (),
     ) -> None:
         self.config = config
+        self.windows = windows
         self.max_epochs = max_epochs
         self.device = device
         self.plan = plan or StepPlan()
@@ -132,7 +136,9 @@ class Trainer:
         torch.manual_seed(derive_seed(self.seed, epoch, 0 if group.rank == 0 else 2 + group.rank))
         order = torch.Generator().manual_seed(derive_seed(self.seed, epoch, 1))
         num_classes = int(labels.max()) + 1  # training has images of every class
-        augmentation = Augmentation(config, num_classes=num_classes, seed=self.seed, epoch=epoch, device=device)
+        augmentation = Augmentation(
+            config, num_classes=num_classes, seed=self.seed, epoch=epoch, device=device, windows=self.windows
+        )
         self._prepare_epoch(epoch)
         parameters = list(self.model.parameters())
         scaler = torch.amp.GradScaler(device.type, enabled=self.plan.precision == "fp16")

@@ -229,6 +229,7 @@ def describe_model(built: ChampionModel, finish: Finish, score: SealedScore, not
         positive=data.positive,
         image_size=data.image_size,
         form=data.form,
+        slices=data.slices,
         data_hash=data.data_hash,
         search=finish.folder.name,
         trial=best.entry.number,

@@ -23,9 +23,9 @@ class SealedTestError(ValueError):
 class Opening:
     """One opening, for the model made of the trials `members`, in the order of their numbers.
 
-    `num_openings` counts those of this data in this home up to and including this one. `earlier` are the models for
-    which the same search has opened it before: a search that was extended may come to another champion.
-    `num_extensions` is how often it had been extended by then.
+    `num_openings` counts those of this data, and of this search, in this home up to and including this one. `earlier`
+    are the models for which the same search has opened it before: a search that was extended may come to another
+    champion. `num_extensions` is how often it had been extended by then.
     """
 
     search: str
@@ -106,13 +106,13 @@ def record_opening(
             write_record(path, present.to_record())
         return present
     others = [read_opening(other) for other in folder.parent.glob(f"*/{OPENING_FILE}")]
-    of_this_data = [other for other in others if other is not None and other.data_hash == data_hash]
+    counted = [other for other in others if other is not None and (other.data_hash == data_hash or other == present)]
     opening = Opening(
         search=search,
         members=members,
         data_hash=data_hash,
         opened_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        num_openings=1 + sum(1 + len(other.earlier) for other in of_this_data),
+        num_openings=1 + sum(1 + len(other.earlier) for other in counted),
         earlier=() if present is None else (*present.earlier, present.members),
         num_extensions=num_extensions,
     )

@@ -107,6 +107,37 @@ class SealedScore:
         return flat
 
 
+def measure_figures(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    groups: np.ndarray,
+    positive: int,
+    *,
+    threshold: float | None = None,
+    group_name: str = "groups",
+    num_resamples: int = 1000,
+    seed: int = 0,
+) -> SealedFigures:
+    """The figures of labels int (N,) and probabilities float (N, C) with their intervals over groups int (N,).
+
+    With a `threshold` accuracy, sensitivity, specificity and precision are given at it too, as NAME_at_point.
+    """
+    from trainable.scorecard import measure
+
+    given = labels, probabilities, groups, positive
+    estimates = measure(*given, num_resamples=num_resamples, seed=seed)
+    if threshold is not None:
+        at_point = measure(*given, threshold=threshold, num_resamples=2)
+        estimates |= {f"{name}_at_point": at_point[name] for name in AT_POINT}
+    return SealedFigures(
+        num_slices=len(labels),
+        num_groups=len(np.unique(groups)),
+        estimates=estimates,
+        can_tell=say_what_it_can_tell(*given, group_name=group_name),
+        group_name=group_name,
+    )
+
+
 def score_sealed_test(
     model: TrainedEnsemble,
     sealed: SealedTest,
@@ -122,8 +153,6 @@ def score_sealed_test(
 
     With an operating `point` accuracy, sensitivity, specificity and precision are given at it too, as NAME_at_point.
     """
-    from trainable.scorecard import measure
-
     if len(sealed.labels) == 0:
         note = "the test split is empty: there are no test figures"
         return SealedScore(figures=None, without_duplicates=None, pictures=(), warnings=(note,))
@@ -131,16 +160,9 @@ def score_sealed_test(
 
     def score_rows(rows: np.ndarray) -> SealedFigures:
         given = sealed.labels[rows], probabilities[rows], sealed.groups[rows], data.positive
-        estimates = measure(*given, num_resamples=num_resamples, seed=seed)
-        if point is not None:
-            at_point = measure(*given, threshold=point.threshold, num_resamples=2)
-            estimates |= {f"{name}_at_point": at_point[name] for name in AT_POINT}
-        return SealedFigures(
-            num_slices=len(given[0]),
-            num_groups=len(np.unique(given[2])),
-            estimates=estimates,
-            can_tell=say_what_it_can_tell(*given, group_name=group_name),
-            group_name=group_name,
+        threshold = None if point is None else point.threshold
+        return measure_figures(
+            *given, threshold=threshold, group_name=group_name, num_resamples=num_resamples, seed=seed
         )
 
     is_unseen = ~sealed.has_near_duplicate
@@ -158,24 +180,37 @@ def score_sealed_test(
 
     return SealedScore(
         figures=figures,
-        of_patients=score_patients(sealed, probabilities, data, figures, num_resamples=num_resamples),
+        of_patients=measure_patients(
+            sealed.labels,
+            probabilities,
+            sealed.groups,
+            data.positive,
+            figures=figures,
+            num_resamples=num_resamples,
+        ),
         without_duplicates=without_duplicates,
         pictures=draw_score(sealed, probabilities, figures, data, folder),
         warnings=tuple(notes),
     )
 
 
-def score_patients(
-    sealed: SealedTest, probabilities: np.ndarray, data: TrainingData, figures: SealedFigures, *, num_resamples: int
+def measure_patients(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    groups: np.ndarray,
+    positive: int,
+    *,
+    figures: SealedFigures,
+    num_resamples: int = 1000,
 ) -> SealedFigures | None:
     """The figures by patient: of the mean probability of each group's slices. None as `SealedScore` says."""
-    from trainable.patients import MEAN, measure_patients
+    from trainable import patients
 
     if figures.num_groups == figures.num_slices:
         return None
-    given = sealed.labels, probabilities, sealed.groups, data.positive
+    given = labels, probabilities, groups, positive
     try:
-        estimates = measure_patients(MEAN, *given, num_resamples=num_resamples)
+        estimates = patients.measure_patients(patients.MEAN, *given, num_resamples=num_resamples)
     except ValueError:  # slices of several classes in one group
         return None
     return replace(figures, estimates=estimates, can_tell="")

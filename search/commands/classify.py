@@ -27,12 +27,26 @@ from trainable.images.windows import format_windows
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from trainable.classify import Answer, Classifier
+    from trainable.answers import Answer
+    from trainable.classify import Classifier
+    from trainable.images.scans import Scan
 
 Row = Mapping[str, Any]
 
 _OVERLAY_SUFFIX = ".cam.png"
 _MAX_NAME_BYTES = 255  # of a file's name, on nearly every file system
+
+
+def list_scans(paths: Sequence[Path]) -> list[Scan]:
+    """Files as they are given, each an image or a volume, and what lies below given folders, where the slices of a
+    DICOM series are one volume. Raises ValueError as `list_files` does."""
+    from trainable.images.scans import find_scans, open_scan
+
+    scans: list[Scan] = []
+    for path in paths:
+        files = list_files([path])
+        scans += find_scans(files, num_workers=os.cpu_count() or 1) if path.is_dir() else map(open_scan, files)
+    return scans
 
 
 def list_files(paths: Sequence[Path]) -> list[Path]:
@@ -160,17 +174,20 @@ def classify(
     csv_file: Path | None = None,
     json_file: Path | None = None,
     explain: bool = False,
+    per_slice: bool = False,
 ) -> int:
     """Classify files and folders; the exit status is 1 where some file could not be used.
 
-    Every file gets a row in the tables, one that cannot be used with the reason: no file ends the run. Prints a line a
+    Every file gets a row in the tables, one that cannot be used with the reason: no file ends the run. A volume has one
+    row, the mean of its slices, or with `per_slice` one for each of them. Prints a line a
     file: its class, the probability of that class, and its path; of a picture that is unlike what the
     model was trained on, that it may be no chest CT, and why. With `explain`, a Grad-CAM overlay of each is written.
     Raises ValueError in the user's words.
     """
-    from trainable.classify import build_explainer, classify_files
+    from trainable.answers import classify_scans
+    from trainable.classify import build_explainer
 
-    files = list_files(paths)
+    scans = list_scans(paths)
     console = Console()
     say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     overlays = choose_overlay_folder(csv_file, json_file) if explain else None
@@ -179,20 +196,24 @@ def classify(
         say(f"Model        {classifier.label}")
         if classifier.likeness is None:
             say("Note         this model does not know its training's slices: no picture is called no chest CT")
-        found = classify_files(
-            files,
+        found = classify_scans(
+            scans,
             classifier,
             num_workers=os.cpu_count() or 1,
             explainer=build_explainer(classifier) if explain else None,
+            per_slice=per_slice,
         )
+        total = None if per_slice else len(scans)
         shown = track(
-            found, "classifying", total=len(files), console=console, transient=True, disable=not console.is_terminal
+            found, "classifying", total=total, console=console, transient=True, disable=not console.is_terminal
         )
         tables = [stack.enter_context(open_csv(csv_file))] if csv_file else []
         tables += [stack.enter_context(open_json_lines(json_file))] if json_file else []
-        num_bad = num_doubted = 0
-        common = Path(os.path.commonpath([path.absolute().parent for path in files]))
+        num_rows = num_bad = num_doubted = 0
+        # A slice's overlay lies in its volume's place, which for a series is the folder that it is in.
+        common = Path(os.path.commonpath([scan.path.absolute().parent for scan in scans]))
         for file, answer in shown:
+            num_rows += 1
             if isinstance(answer, Exception):
                 num_bad += 1
                 row = describe_bad(file, answer, classifier)
@@ -209,12 +230,12 @@ def classify(
                     row["explanation"] = write_overlay(folder, file, answer, row)
             for add in tables:
                 add(row)
-        if overlays is not None and num_bad + num_doubted < len(files):
+        if overlays is not None and num_bad + num_doubted < num_rows:
             say(f"Explained    {overlays}/")
     if num_doubted:
-        say(f"Doubted      {num_doubted} of {len(files)} files {name_doubts(classifier.likeness)}")
+        say(f"Doubted      {num_doubted} of {num_rows} files {name_doubts(classifier.likeness)}")
     if num_bad:
-        print(f"ctsearch: {num_bad} of {len(files)} files could not be used", file=sys.stderr)
+        print(f"ctsearch: {num_bad} of {num_rows} files could not be used", file=sys.stderr)
     return 1 if num_bad else 0
 
 
@@ -248,15 +269,14 @@ def describe_pixels(classifier: Classifier) -> str:
 
 def describe(file: Path, answer: Answer, classifier: Classifier) -> dict[str, Any]:
     """A row of the tables. A picture that is doubted has no class and no probability of one; every share is kept."""
-    from trainable.classify import call_best
-
-    best = int(call_best(answer.probabilities[None], classifier.positive, classifier.threshold)[0])
+    best = int(classifier.call(answer.probabilities[None])[0])
     return {
         "path": write_name(file),
         "class": name_doubt(classifier.likeness) if answer.doubt else classifier.classes[best],
         "probability": None if answer.doubt else float(answer.probabilities[best]),
         "doubt": answer.doubt,
         **{f"probability_{name}": float(p) for name, p in zip(classifier.classes, answer.probabilities, strict=True)},
+        "slices": answer.num_slices,
         "model": classifier.label,
         "error": "",
     }
@@ -282,6 +302,7 @@ def describe_bad(file: Path, error: Exception, classifier: Classifier) -> dict[s
         "probability": None,
         "doubt": "",
         **dict.fromkeys((f"probability_{name}" for name in classifier.classes), None),
+        "slices": None,
         "model": classifier.label,
         "error": reason if name in reason else f"{name}: {reason}",
     }

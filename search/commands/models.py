@@ -9,7 +9,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from search.preparation.models import KNOWN
+from search.preparation.models import KNOWN, check_timm
+from trainable.config import is_timm
+from trainable.suggest import did_you_mean
 
 COLUMNS = ("net", "parameters", "mult-adds", "least", "a step", "images/s", "plan")
 
@@ -17,12 +19,12 @@ COLUMNS = ("net", "parameters", "mult-adds", "least", "a step", "images/s", "pla
 def show_models(
     names: Sequence[str], *, image_size: int, batch_size: int, num_threads: int | None, console: Console | None = None
 ) -> None:
-    """A table of `names`, by default of all nets, each trained for a moment. Raises ValueError for an unknown one."""
+    """A table of `names`, by default of all but timm's, each trained for a moment. Raises ValueError for an unknown one
+    and for an image size that one does not take."""
     from trainable.model_facts import measure_model
     from trainable.step_plan import name_device, pick_device
 
-    if unknown := [name for name in names if name not in KNOWN]:
-        raise ValueError(f"unknown architecture {unknown[0]!r}; it must be one of {', '.join(KNOWN)}")
+    check_names(names)
     console = console or Console()
     num_threads = num_threads or os.cpu_count() or 1
     table = Table(box=None, pad_edge=False, header_style="dim")
@@ -50,9 +52,22 @@ def show_models(
     )
 
 
+def check_names(names: Sequence[str]) -> None:
+    """Raises ValueError for a name that is neither known nor timm's; of timm's the nearest ones are named."""
+    for name in names:
+        if is_timm(name):
+            check_timm(name)
+        elif name not in KNOWN:
+            raise ValueError(
+                f"unknown architecture {name!r}{did_you_mean(name, KNOWN)}; it must be one of {', '.join(KNOWN)}, or "
+                "timm:NAME"
+            )
+
+
 def show_layers(name: str, *, image_size: int, console: Console | None = None) -> None:
     """The layers of one net, with output shapes and parameter counts (torchinfo). Raises ValueError."""
     from trainable.model_facts import summarise_layers
 
+    check_names([name])
     console = console or Console()
     console.print(str(summarise_layers(name, image_size=image_size)), markup=False, highlight=False, soft_wrap=True)

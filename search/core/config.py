@@ -321,6 +321,15 @@ class FinishOptions:
         choices=PROMOTE,
     )
 
+    external: Mapping[str, str] = option(
+        "--external",
+        "a further labelled set on which the champion is scored once, beside the sealed test",
+        factory=dict,
+        metavar="NAME=DATA",
+        read=pairs,
+        repeats=True,
+    )
+
     @property
     def goals(self) -> dict[str, float]:
         """The goal of the operating point by its name; empty without one."""

@@ -37,6 +37,9 @@ def check_choices(config: SearchConfig) -> None:
     if config.space is not None:
         check_python_file(config.space, "--space", "space")
     check_weight_files(config.weights)
+    for name, data in config.external.items():
+        if not Path(data).expanduser().exists():
+            raise ValueError(f"--external {name} is {data}; there is no such folder, archive or manifest")
 
 
 def check_architecture(name: str, option: str = "--arch") -> None:

@@ -185,6 +185,8 @@ def settle_trials(
         positive=training.positive,
         image_size=training.image_size,
         form=training.form,
+        slices=training.slices,
+        in_hounsfield=training.in_hounsfield,
         max_epochs=max_epochs,
         seed=config.seed,
         patience=config.patience,

@@ -17,6 +17,9 @@ from search import resuming
 from search.core.folder import RECORD_VERSION, Phase, view_search
 from search.engine.cluster import Cluster
 from tests.search.test_resume import read_trials
+from trainable.architectures import build_model
+from trainable.checkpoint import CheckpointStore
+from trainable.config import TrialConfig
 from trainable.images.prepare import prepare_data
 
 OLD = Path(__file__).parent / "old_search"
@@ -40,7 +43,15 @@ def furnish(home: Path, data: Path, client: MlflowClient) -> Path:
         for name, value in names.items():
             text = text.replace(name, value)
         file.write_text(text)
+    write_best(folder / "trials" / "0000")
     return folder
+
+
+def write_best(trial: Path) -> None:
+    """The best checkpoint of trial 0, as that version wrote it; the weights are any."""
+    facts = json.loads((OLD / "trials" / "0000" / "best_facts.json").read_text())
+    model = build_model(TrialConfig.from_params(facts["config"]), 2)
+    CheckpointStore(str(trial)).save("best", {"model": model.state_dict()}, facts)
 
 
 def test_a_search_that_began_before_records_had_versions_goes_on_to_its_end(

@@ -14,11 +14,12 @@ import torch
 
 from tests.trainable.images.dicom_files import build, save
 from tests.trainable.squares import make_squares
+from trainable.answers import Answer, classify_files
 from trainable.architectures import build_model
 from trainable.augment import augment
 from trainable.checkpoint import CheckpointStore
 from trainable.checkpoint_writer import CheckpointWriter
-from trainable.classify import Answer, Classifier, build_explainer, classify_cells, classify_files, load_checkpoint
+from trainable.classify import Classifier, build_explainer, classify_cells, load_checkpoint
 from trainable.config import TrialConfig, TrialSettings
 from trainable.export import ModelFacts, save_pixel_model
 from trainable.images.batches import draw_batches, fetch_batches, take_rows
@@ -160,7 +161,7 @@ def test_colour_dicom_is_classified_in_colour_and_a_volume_gets_its_reason(tmp_p
         expected = classifier.predict(torch.from_numpy(decode_slice(rgb, SIZE, colour=True))[None])
     assert isinstance(answer, Answer)
     np.testing.assert_allclose(answer.probabilities, expected[0].numpy(), rtol=1e-5)
-    assert isinstance(fault, BadImageError) and "a.nii.gz: a volume; single slices are classified" in str(fault)
+    assert isinstance(fault, BadImageError) and "a.nii.gz: its header is not that of a NIfTI file" in str(fault)
 
 
 def test_step_plans_and_layers_are_those_of_the_channels() -> None:

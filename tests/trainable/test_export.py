@@ -211,7 +211,7 @@ def test_nothing_is_pickled(saved: tuple[Path, Path]) -> None:
 
 
 def test_requirements_are_the_installed_versions_as_an_index_serves_them(saved: tuple[Path, Path]) -> None:
-    for folder, extra in zip(saved, ((), ("pandas", "pillow", "pydicom")), strict=True):
+    for folder, extra in zip(saved, ((), ("pandas", "pillow", "pydicom", "imagecodecs")), strict=True):
         lines = (folder / "requirements.txt").read_text().split()
         assert {line.partition("==")[0] for line in lines} == {"mlflow", "torch", "numpy", *extra}
         assert f"torch=={torch.__version__.partition('+')[0]}" in lines

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from trainable.intensity import cut_out, jitter_intensity, mark_squares
+from trainable.images.windows import WINDOWS
+from trainable.intensity import MAX_SCALE, MAX_SHIFT_HU, cut_out, jitter_intensity, mark_squares
 from trainable.normalisation import GREY_MEAN, GREY_STD, from_unit_range, to_input, to_unit_range
 
 
@@ -83,3 +84,33 @@ def test_a_square_lies_where_it_is_wanted() -> None:
     expected = torch.zeros(1, 1, 4, 4, dtype=torch.bool)
     expected[:, :, 2:, :2] = True
     assert torch.equal(marked, expected)
+
+
+def test_hounsfield_units_change_by_the_same_in_every_window() -> None:
+    lung, soft = WINDOWS["lung"], WINDOWS["mediastinum"]
+    values = torch.linspace(0, 100, 32 * 32).view(1, 32, 32).repeat(300, 1, 1)  # inside both windows
+    shown = [(values - (w.centre - w.width / 2)) / w.width for w in (lung, soft)]
+    changed = to_unit_range(
+        jitter_intensity(from_unit_range(torch.stack(shown, dim=1)), 1.0, seeded(), windows=(lung, soft))
+    )
+    back = [changed[:, k] * w.width + w.centre - w.width / 2 for k, w in enumerate((lung, soft))]
+    means = [found.mean(dim=(1, 2)) for found in back]
+    inside = (back[0].amax(dim=(1, 2)) < 149) & (back[1].amin(dim=(1, 2)) > -124)
+    assert inside.sum() > 20
+    torch.testing.assert_close(means[0][inside], means[1][inside], atol=6.0, rtol=0)  # noise differs by channel
+    shift = means[0][inside] - 50
+    assert shift.abs().max() < MAX_SHIFT_HU + 50 * MAX_SCALE + 6
+    assert shift.std() > 10, "images change apart"
+
+
+def test_strength_scales_what_hounsfield_units_do() -> None:
+    images = normalise(torch.full((200, 1, 8, 8), 0.5))
+    widths = [
+        float(to_unit_range(jitter_intensity(images, strength, seeded(), windows=(WINDOWS["lung"],))).std())
+        for strength in (0.1, 1.0)
+    ]
+    assert 5 < widths[1] / widths[0] < 20
+    assert torch.equal(
+        jitter_intensity(images, 0.5, seeded(1), windows=(WINDOWS["lung"],))[50:],
+        jitter_intensity(images[50:], 0.5, seeded(1), part=slice(50, 200), num_drawn=200, windows=(WINDOWS["lung"],)),
+    )

@@ -140,7 +140,7 @@ def audit_data(
 
     looked = list(read_all([item.path for item in slices], SIDE, num_workers, measure))
     usable = [index for index, file in enumerate(looked) if isinstance(file, _File)]
-    left_out = [fault for fault in looked if isinstance(fault, NotASliceError)]
+    left_out = [*found.left_out, *(fault for fault in looked if isinstance(fault, NotASliceError))]
     broken = [
         (item, str(fault))
         for item, fault in zip(slices, looked, strict=True)
@@ -153,7 +153,11 @@ def audit_data(
     remarks = [
         *_find_unusable(found.manifest, broken, len(looked)),
         *_find_left_out(left_out),
-        *_find_doubts(found.reading.warnings, "make sure whose each slice is before anything is trained"),
+        *_find_doubts(found.oddities, "look at these series before anything is trained"),
+        *_find_doubts(
+            [line for line in found.reading.warnings if line not in found.oddities],
+            "make sure whose each slice is before anything is trained",
+        ),
     ]
     return _audit(
         found.manifest,

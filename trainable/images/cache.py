@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from trainable.images.checksums import is_whole, sums_file, write_sums
 from trainable.images.decode import DECODER_VERSION, BadImageError, decode_slice, quiet
 from trainable.images.medmnist import is_npz
 from trainable.images.members import cut_runs, read_members, split_member
+from trainable.images.neighbours import Plan, decode_plans, hash_neighbours, plan_slices
 from trainable.images.pixel_format import GREY, PixelFormat
 
 _log = logging.getLogger(__name__)
@@ -35,7 +36,8 @@ def build_cache(
 ) -> Path:
     """Decode the images, in their order, into one .npy of uint8, and return its path.
 
-    Its shape is (N, size, size) for one channel, else (N, size, size, C). `paths` are files, and images inside one
+    Its shape is (N, size, size) for one channel, else (N, size, size, C); of a DICOM slice with neighbours these are
+    found in its folder. `paths` are files, and images inside one
     (`members.name_member`). `hashes` are their SHA-256 in hex: with the size, the format and the decoder's version
     they are the cache's name, so that what is there already, and has its checksums, is never decoded again. Of several
     processes one builds and the others wait; what a killed one left behind is removed by the next. Decodes in
@@ -45,7 +47,11 @@ def build_cache(
     if len(paths) != len(hashes) or not paths:
         raise ValueError(f"{len(paths)} paths and {len(hashes)} hashes came; there must be one hash per path")
     num_workers = max(1, num_workers)
+    known = dict(zip(paths, hashes, strict=True))
+    plans = plan_slices([path for path in known if split_member(path) is None], form, num_workers=num_workers)
+    known |= hash_neighbours(plans, known)
     what = [DECODER_VERSION, size, *([form.to_dict()] if form != GREY else []), *hashes]
+    what += [[(known[item.path], item.frame) for item in plan] for plan in plans.values()]
     key = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:24]
     target = folder / f"{key}-{size}px{f'-{form.num_channels}ch' if form.num_channels > 1 else ''}.npy"
     if is_whole(target, num_workers=num_workers):
@@ -67,7 +73,8 @@ def build_cache(
                 jobs = list(zip(paths, hashes, strict=True))
                 chunks = [jobs[run] for run in cut_runs(paths, length)]
                 with quiet, ThreadPoolExecutor(num_workers) as threads:
-                    for pixels in threads.map(partial(_decode_chunk, size=size, form=form), chunks):
+                    decode = partial(_decode_chunk, size=size, form=form, plans=plans, known=known)
+                    for pixels in threads.map(decode, chunks):
                         file.writelines(pixels)
                 file.flush()
                 os.fsync(file.fileno())
@@ -104,7 +111,18 @@ def _compare(path: Path, found: str, expected: str) -> None:
         )
 
 
-def _decode_chunk(chunk: Sequence[tuple[Path, str]], size: int, form: PixelFormat) -> Iterable[bytes]:
+def _decode_chunk(
+    chunk: Sequence[tuple[Path, str]],
+    size: int,
+    form: PixelFormat,
+    plans: Mapping[Path, Plan],
+    known: Mapping[Path, str],
+) -> Iterable[bytes]:
+    if plans and all(path in plans for path, _ in chunk):
+        slices = decode_plans(
+            [plans[path] for path, _ in chunk], size, form, lambda path, content: check_hash(path, content, known[path])
+        )
+        return [pixels.tobytes() for pixels in slices]
     if (member := split_member(chunk[0][0])) is None:
         return [_decode_checked(path, expected, size, form).tobytes() for path, expected in chunk]
     pixels = _read_checked(member[0], chunk, size, form)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 
 from trainable.images import dicom
 from trainable.images.content import Content, decode_content, decode_dicom
+from trainable.images.dicom_scale import rescale_values
 from trainable.images.faults import BadImageError, NotASliceError, show_name, show_text
 from trainable.images.limits import read_file
 from trainable.images.ordinary import measure_colour
@@ -36,12 +38,15 @@ __all__ = [
     "decode_slice",
     "decode_with_colour",
     "quiet",
+    "read_frames",
+    "read_hounsfield",
     "read_slice",
     "resize_grey",
 ]
 
 DECODER_VERSION = 2  # part of a cache's name: raise it when the same bytes give other pixels
 
+AIR_HU = -1000.0
 _MAX_REASON = 400  # characters of an error that are passed on: some libraries write pages
 
 
@@ -95,18 +100,7 @@ def read_slice(
     """
     data = _read(path)
     found = _look(data, windows, colour, None, name=path)
-    facts = ImageFacts(
-        format=found.format,
-        mode=found.mode,
-        width=found.channels[0].width,
-        height=found.channels[0].height,
-        sha256=hashlib.sha256(data).hexdigest(),
-        num_bytes=len(data),
-        patient=found.patient,
-        series=found.series,
-        scale=found.scale,
-    )
-    return facts, _squeeze(found, size)
+    return _list_facts(found, hashlib.sha256(data).hexdigest(), num_bytes=len(data)), _squeeze(found, size)
 
 
 def decode_slice(
@@ -128,14 +122,48 @@ def decode_frames(
 
     Pixels as `decode` gives them, with `size` as `decode_slice` does. Raises as `decode` does.
     """
-    data = _read(path)
-    with _naming(path), quiet:
-        parsed = dicom.parse(data)
-    for frame in frames:
-        with _naming(path), quiet:
-            found = decode_dicom(parsed, windows, frame=frame)
+    for found in _look_at_frames(path, _read(path), frames, windows, colour=False):
         pixels = _stack([np.array(channel) for channel in found.channels]) if size is None else _squeeze(found, size)
         yield pixels, found.scale
+
+
+def read_frames(
+    path: Path, frames: Sequence[int], size: int, *, windows: Sequence[Window] = (LUNG,), colour: bool = False
+) -> Iterator[tuple[ImageFacts, NDArray[np.uint8]]]:
+    """Facts and pixels of frames of one DICOM file, as `read_slice` gives them of a file; the SHA-256 is the file's.
+
+    Raises as `decode` does.
+    """
+    data = _read(path)
+    status = path.stat()
+    sha256 = _hash_file(path, status.st_size, status.st_mtime_ns)
+    for found in _look_at_frames(path, data, frames, windows, colour=colour):
+        width, height = found.channels[0].size
+        yield _list_facts(found, sha256, num_bytes=2 * width * height), _squeeze(found, size)
+
+
+@lru_cache(maxsize=64)
+def _hash_file(path: Path, size: int, mtime_ns: int) -> str:
+    """The SHA-256 of a file of many frames, which several threads read a part of each."""
+    return hashlib.sha256(_read(path)).hexdigest()
+
+
+def read_hounsfield(path: Path, frames: Sequence[int]) -> Iterator[NDArray[np.float32]]:
+    """Frames of one DICOM file in Hounsfield units, float32 (H, W); where nothing was measured it is air.
+
+    Raises BadImageError for values that are none, else as `decode` does.
+    """
+    with _naming(path), quiet:
+        parsed = dicom.parse(_read(path))
+    for frame in frames:
+        with _naming(path), quiet:
+            if parsed.is_colour:
+                raise ValueError("its frames are in colour, which are no Hounsfield units")
+            found = dicom.read_frame(parsed, frame)
+            values, rescale = rescale_values(found.values, parsed.dataset, frame)
+            if not rescale.is_hounsfield:
+                raise ValueError("its values are no Hounsfield units")
+        yield values if found.padding is None else np.where(found.padding, np.float32(AIR_HU), values)
 
 
 def decode_grey(source: Path | bytes, *, window: Window = LUNG) -> Image.Image:
@@ -160,6 +188,31 @@ def resize_grey(image: Image.Image, size: int) -> NDArray[np.uint8]:
     if image.mode != "L":
         raise ValueError(f"the picture's mode is {image.mode!r}; it must be 'L' (decode_grey gives that)")
     return np.array(image.resize((size, size), Image.Resampling.BILINEAR))
+
+
+def _look_at_frames(
+    path: Path, data: bytes, frames: Sequence[int], windows: Sequence[Window], *, colour: bool
+) -> Iterator[Content]:
+    with _naming(path), quiet:
+        parsed = dicom.parse(data)
+    for frame in frames:
+        with _naming(path), quiet:
+            found = decode_dicom(parsed, windows, colour=colour, frame=frame)
+        yield found
+
+
+def _list_facts(found: Content, sha256: str, *, num_bytes: int) -> ImageFacts:
+    return ImageFacts(
+        format=found.format,
+        mode=found.mode,
+        width=found.channels[0].width,
+        height=found.channels[0].height,
+        sha256=sha256,
+        num_bytes=num_bytes,
+        patient=found.patient,
+        series=found.series,
+        scale=found.scale,
+    )
 
 
 def _squeeze(found: Content, size: int) -> NDArray[np.uint8]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 HEADERS = {
     "kind": ("SOPClassUID", "Modality", "ImageType"),
-    "groups": ("PatientID", "SeriesInstanceUID"),
+    "groups": ("PatientID", "StudyInstanceUID", "SeriesInstanceUID"),
     "place": ("ImagePositionPatient", "ImageOrientationPatient", "InstanceNumber"),
     "pixels": (
         "SamplesPerPixel",

@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainable.images.decode import quiet
 from trainable.images.folders import volume_stem
+from trainable.images.limits import open_file
+from trainable.images.quiet import quiet
 
 _TAGS = ["SpecificCharacterSet", "PatientID", "StudyInstanceUID", "SeriesInstanceUID"]
 _OTHER_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp"}
@@ -28,7 +29,7 @@ def read_dicom_ids(paths: Iterable[Path], num_workers: int = 1) -> Mapping[Path,
     """The ids of those of the files that are DICOM, with or without a preamble, and whose header can be read."""
     with ThreadPoolExecutor(max(1, num_workers)) as threads:
         paths = list(paths)
-        dicom = [path for path, yes in zip(paths, threads.map(_is_dicom, paths), strict=True) if yes]
+        dicom = [path for path, yes in zip(paths, threads.map(is_dicom_file, paths), strict=True) if yes]
         if not dicom:
             return {}
         from pydicom.config import disable_value_validation  # pydicom's warnings would show patients' ids
@@ -38,13 +39,14 @@ def read_dicom_ids(paths: Iterable[Path], num_workers: int = 1) -> Mapping[Path,
     return {path: ids for path, ids in zip(dicom, found, strict=True) if ids is not None}
 
 
-def _is_dicom(path: Path) -> bool:
+def is_dicom_file(path: Path) -> bool:
+    """Whether a file is DICOM, by its first bytes; False for one that cannot be read."""
     if volume_stem(path) is not None:
         return False
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             start = file.read(_PREAMBLE_BYTES + 4)
-    except OSError:  # the decoder's to judge, as a damaged header is
+    except (OSError, ValueError):  # the decoder's to judge, as a damaged header is
         return False
     if start[_PREAMBLE_BYTES:] == b"DICM":
         return True

@@ -61,6 +61,16 @@ def read_rescale(dataset: pydicom.Dataset, frame: int) -> Rescale:
     return Rescale(slope=slope, intercept=intercept, is_hounsfield=is_hounsfield)
 
 
+def rescale_values(stored: NDArray[Any], dataset: pydicom.Dataset, frame: int) -> tuple[NDArray[np.float32], Rescale]:
+    """Stored values (height, width) as float32 in their modality's unit, and by what. Raises as `read_rescale`."""
+    rescale = read_rescale(dataset, frame)
+    if rescale.has_lut:
+        from pydicom.pixels.processing import apply_modality_lut
+
+        return np.asarray(apply_modality_lut(stored, dataset), np.float32), rescale
+    return stored.astype(np.float32) * np.float32(rescale.slope) + np.float32(rescale.intercept), rescale
+
+
 def to_grey(
     stored: NDArray[Any],
     dataset: pydicom.Dataset,
@@ -74,13 +84,7 @@ def to_grey(
     window of the file is taken, or its own minimum and maximum (always in CT, whose windows mean Hounsfield units);
     then MONOCHROME1 is inverted. `padding`, bool (height, width), becomes black.
     """
-    rescale = read_rescale(dataset, frame)
-    if rescale.has_lut:
-        from pydicom.pixels.processing import apply_modality_lut
-
-        values = np.asarray(apply_modality_lut(stored, dataset), np.float32)
-    else:
-        values = stored.astype(np.float32) * np.float32(rescale.slope) + np.float32(rescale.intercept)
+    values, rescale = rescale_values(stored, dataset, frame)
     if rescale.is_hounsfield:
         greys = [apply_window(values, centre=window.centre, width=window.width) for window in windows]
         scale = Scale.MODALITY_LUT if rescale.has_lut else Scale.HOUNSFIELD

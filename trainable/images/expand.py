@@ -48,7 +48,7 @@ def expand_volumes(
 
     def look(path: Path) -> list[int] | BadImageError | OSError:
         try:
-            return _choose(path, rule)
+            return choose_members(path, rule)
         except (BadImageError, OSError) as error:
             return error
 
@@ -82,7 +82,8 @@ def expand_volumes(
     )
 
 
-def _choose(path: Path, rule: SliceRule) -> list[int]:
+def choose_members(path: Path, rule: SliceRule) -> list[int]:
+    """The numbers of the slices that `rule` chooses of a NIfTI file. Raises BadImageError and OSError."""
     if not rule.needs_voxels:
         return rule.choose(count_slices(path))
     volume = read_volume(path)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from trainable.images.dicom_ids import read_dicom_ids
 from trainable.images.expand import expand_volumes
+from trainable.images.expand_series import expand_series
+from trainable.images.faults import NotASliceError, count_left_out
 from trainable.images.manifest import Manifest, read_manifest
+from trainable.images.medmnist import is_npz
 from trainable.images.members import split_member
 from trainable.images.patients import Patients, find_patients
 from trainable.images.reading import Reading
@@ -18,14 +21,26 @@ ALL_SLICES = SliceRule()
 
 @dataclass(frozen=True, kw_only=True)
 class FoundSlices:
-    """A manifest whose volumes are slices already, and the patients of its slices, in their order."""
+    """A manifest whose volumes and DICOM series are slices already, and the patients of its slices, in their order.
+
+    `left_out` are files in order that hold no slice, such as localizers; `oddities` say what may be wrong with series.
+    `volumes` has a name for the volume of each slice that is one of several.
+    """
 
     manifest: Manifest
     patients: Patients
+    left_out: tuple[NotASliceError, ...] = ()
+    oddities: tuple[str, ...] = ()
+    volumes: Mapping[Path, str] = field(default_factory=dict)
 
     @property
     def reading(self) -> Reading:
-        return self.manifest.read_as(self.patients)
+        reading = self.manifest.read_as(self.patients)
+        return replace(
+            reading,
+            left_out=(*reading.left_out, *count_left_out(self.left_out)),
+            warnings=(*reading.warnings, *self.oddities),
+        )
 
 
 def find_slices(
@@ -41,7 +56,7 @@ def find_slices(
 ) -> FoundSlices:
     """Read the manifest, the headers of volumes and of DICOM files; voxels only where `slice_rule` asks for lungs.
 
-    Raises as `read_manifest`, `expand_volumes` and `find_patients` do.
+    Raises as `read_manifest`, `expand_volumes`, `expand_series` and `find_patients` do.
     """
     manifest = read_manifest(
         data,
@@ -50,23 +65,41 @@ def find_slices(
         positive=positive,
         skip_bad_images=skip_bad_images,
     )
-    expanded = expand_volumes(
+    series = expand_series(
         manifest.slices,
         slice_rule,
         skip_bad_images=skip_bad_images,
         keep_bad_volumes=keep_bad_volumes,
         num_workers=num_workers,
     )
+    if not series.rows:
+        raise ValueError(f"{data} holds no slice: {'; '.join(count_left_out(series.left_out))}")
+    expanded = expand_volumes(
+        series.rows,
+        slice_rule,
+        skip_bad_images=skip_bad_images,
+        keep_bad_volumes=keep_bad_volumes,
+        num_workers=num_workers,
+    )
+    skipped = (*series.skipped, *expanded.skipped)
     manifest = replace(
         manifest,
         slices=expanded.rows,
-        skipped=(*manifest.skipped, *expanded.skipped),
+        skipped=(*manifest.skipped, *skipped),
         found=replace(
             manifest.found,
-            skipped=(*manifest.found.skipped, *expanded.skipped),
-            notes=(*manifest.found.notes, *expanded.notes),
+            skipped=(*manifest.found.skipped, *skipped),
+            notes=(*manifest.found.notes, *series.notes, *expanded.notes),
         ),
     )
-    files = [item.path for item in manifest.slices if split_member(item.path) is None]
-    patients = find_patients(manifest, manifest.slices, read_dicom_ids(files, num_workers))
-    return FoundSlices(manifest=manifest, patients=patients)
+    volumes = dict(series.volumes)
+    for item in manifest.slices:
+        if item.path not in volumes and (member := split_member(item.path)) and not is_npz(member[0]):
+            volumes[item.path] = str(member[0])
+    return FoundSlices(
+        manifest=manifest,
+        patients=find_patients(manifest, manifest.slices, series.ids, volumes),
+        left_out=series.left_out,
+        oddities=series.oddities,
+        volumes=volumes,
+    )

@@ -33,14 +33,36 @@ class Patients:
     warnings: tuple[str, ...] = ()
 
 
-def find_patients(manifest: Manifest, slices: Sequence[Slice], headers: Mapping[Path, DicomIds]) -> Patients:
+def find_patients(
+    manifest: Manifest,
+    slices: Sequence[Slice],
+    headers: Mapping[Path, DicomIds],
+    volumes: Mapping[Path, str] | None = None,
+) -> Patients:
     """Join what names or a table say with the PatientID of DICOM headers.
 
     A pattern of the user's wins over all. A table's column and PatientID are joined: slices that share either are
     one patient's. Folders give way to PatientID where there is one. An id that all files have, or one that says
-    nothing (`ANONYMOUS`), is not used: folders stand in, else studies, else series. Raises ValueError where each
-    class folder is one patient's.
+    nothing (`ANONYMOUS`), is not used: folders stand in, else studies, else series, else `volumes`, which names the
+    volume of each slice that is one of several. Raises ValueError where each class folder is one patient's, and
+    for a set that mixes volumes with images of unknown patients.
     """
+    found = _find_patients(manifest, slices, headers)
+    within = [volumes.get(item.path) if volumes else None for item in slices]
+    if found.ids is not None or not any(within):
+        return found
+    if None in within:
+        loose = [item.name for item, volume in zip(slices, within, strict=True) if volume is None]
+        raise ValueError(
+            f"{len(within) - len(loose)} slices belong to volumes, and {len(loose)} images ({loose[0]}) to nobody that "
+            "is known: one person may lie in several splits; give the patients of all by --patient-from or a table, or "
+            "keep one kind"
+        )
+    note = "no patients are known: each volume counts as a patient of its own, and one person may have several of them"
+    return Patients(ids=tuple(map(str, within)), source="volumes", warnings=(*found.warnings, note))
+
+
+def _find_patients(manifest: Manifest, slices: Sequence[Slice], headers: Mapping[Path, DicomIds]) -> Patients:
     named = [item.patient for item in slices]
     _check_classes(manifest, slices, headers)
     usable, warnings = _choose_ids(slices, headers)

@@ -54,7 +54,8 @@ class TrainingData:
 
     `pixels_path` is a .npy of uint8 (N, S, S), or (N, S, S, C) of several channels, as `form` says;
     `labels` int64 (N,) index `classes`; `is_val` bool (N,); `groups` int64 (N,): slices of one patient, or of one
-    cluster of near-duplicates, share a number.
+    cluster of near-duplicates, share a number. `slices` is the rule by which volumes became slices (`SliceRule`);
+    `in_hounsfield` says that all show Hounsfield units through the windows.
     """
 
     name: str
@@ -67,6 +68,8 @@ class TrainingData:
     is_val: NDArray[np.bool_]
     groups: NDArray[np.int64]
     form: PixelFormat = GREY
+    slices: str = str(ALL_SLICES)
+    in_hounsfield: bool = False
 
     @property
     def num_channels(self) -> int:
@@ -139,6 +142,8 @@ def prepare_data(
     manifest, reading = found.manifest, found.reading
     if on_reading is not None:
         on_reading(reading)
+    if form.neighbours:
+        _check_neighbours(manifest, found.volumes)
     if splits_file.exists():
         rows = read_splits(splits_file)
         files, skipped, notes = _look([row.path for row in rows], num_workers)
@@ -159,6 +164,7 @@ def prepare_data(
     facts = [files[row.path].facts for row in rows]
     warnings = [
         *reading.warnings,
+        *count_left_out(found.left_out),
         *notes,
         *scale_warnings(Counter(fact.scale for fact in facts)),
         *_warn_of_blank(rows, _stack(rows, files)),
@@ -177,6 +183,8 @@ def prepare_data(
             is_val=np.array([row.split == "val" for row in shown]),
             groups=np.array([row.group for row in shown], dtype=np.int64),
             form=form,
+            slices=str(slice_rule),
+            in_hounsfield=all(files[row.path].facts.scale.is_hounsfield for row in shown),
         ),
         audit=audit_slices(
             rows,
@@ -245,6 +253,15 @@ def _look(
             "or leave them out by --skip-bad-images"
         ) from error
     return files, [str(path) for path in bad], count_left_out(left_out)
+
+
+def _check_neighbours(manifest: Manifest, volumes: Mapping[Path, str]) -> None:
+    loose = [item.name for item in manifest.slices if item.path not in volumes]
+    if loose:
+        raise ValueError(
+            f"{len(loose)} of {len(manifest.slices)} images have no neighbours ({loose[0]}): those are a volume's or a "
+            "DICOM series'; leave out --neighbours, or take these images out of the set"
+        )
 
 
 def _stack(items: Sequence[Slice] | Sequence[SplitRow], files: Mapping[Path, _File]) -> NDArray[np.uint8]:

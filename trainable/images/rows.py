@@ -108,6 +108,7 @@ def read_table(manifest: Path, *, skip_bad: bool = False, whole_folder: bool = F
         skipped=tuple(faults),
         left_out=tuple(unlisted),
         notes=(
+            *table.notes,
             *files.notes,
             *(f"the labels {', '.join(map(printable, forms))} are one class, {forms[0]}" for forms in merged_labels),
             *(

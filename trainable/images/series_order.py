@@ -33,7 +33,11 @@ class Order:
 
 
 def sort_places(places: Sequence[Place]) -> Order:
-    """Sort the frames of one series: by position along the normal, else by InstanceNumber, else by name."""
+    """Sort the frames of one series: by position along the normal, else by InstanceNumber, else by name.
+
+    Positions run to the head, or of other slices than axial ones to the patient's back or left, however the headers
+    give the normal.
+    """
     kept, askew = _split_by_direction(places)
     (rows, columns), _ = Counter(place.shape for place in kept).most_common(1)[0]
     odd = [place for place in kept if place.shape != (rows, columns)]
@@ -43,7 +47,7 @@ def sort_places(places: Sequence[Place]) -> Order:
         notes.append(f"{len(askew)} slices lie in another direction and are left out")
     if odd:
         notes.append(f"{len(odd)} slices are of another size than {columns} x {rows} and are left out")
-    normal = kept[0].normal
+    normal = _point_up(kept[0].normal)
     depths = None
     if normal is not None and all(place.position is not None for place in kept):
         kept, depths = _sort_along(kept, normal)
@@ -105,6 +109,11 @@ def _sort_along(places: Sequence[Place], normal: NDArray[np.float64]) -> tuple[l
     keys = [(round(depth, 3), place.number or 0, str(place.path)) for depth, place in zip(depths, places, strict=True)]
     order = sorted(range(len(places)), key=keys.__getitem__)
     return [places[index] for index in order], np.array([depths[index] for index in order])
+
+
+def _point_up(normal: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
+    """The normal with its greatest part above 0: in DICOM's axes that is to the head, to the back or to the left."""
+    return None if normal is None else normal * np.sign(normal[np.argmax(np.abs(normal))])
 
 
 def _corner(place: Place) -> NDArray[np.float64]:

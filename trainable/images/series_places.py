@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainable.images.dicom import START_BYTES, is_dicom
-from trainable.images.dicom_headers import read_headers, read_integer, read_numbers
+from trainable.images.dicom_headers import read_headers, read_integer, read_numbers, read_word
 from trainable.images.dicom_kinds import find_reason_to_leave_out
 from trainable.images.dicom_scale import find_macro
 from trainable.images.faults import NotASliceError
@@ -24,14 +24,19 @@ if TYPE_CHECKING:
 class Place:
     """One frame of one file: `position` and `normal` float (3,) in millimetres of the patient, or None.
 
-    `number` is its InstanceNumber, of a file of several frames the frame's; `shape` its rows and columns.
+    `number` is its InstanceNumber, of a file of several frames the frame's; `shape` its rows and columns; `num_frames`
+    are those of its file. `series` is the SeriesInstanceUID, else the folder's name as `has_series_uid` says.
     """
 
     path: Path
     frame: int
     shape: tuple[int, int]
+    num_frames: int
     series: str
+    has_series_uid: bool
+    study: str
     patient: str | None
+    modality: str
     number: int | None
     position: NDArray[np.float64] | None
     normal: NDArray[np.float64] | None
@@ -53,22 +58,31 @@ def read_places(path: Path) -> list[Place]:
         raise NotASliceError("a DICOM file without pixel data")
     num_frames = max(1, read_integer(dataset, "NumberOfFrames", 1))
     number = read_integer(dataset, "InstanceNumber", -1)
-    patient = str(dataset.get("PatientID") or "").strip() or None
+    patient = _read_text(dataset, "PatientID") or None
     # Without an id, the slices of a folder are one series: that is how such files are handed on.
-    series = str(dataset.get("SeriesInstanceUID") or "").strip() or f"folder {path.parent}"
+    series = _read_text(dataset, "SeriesInstanceUID")
+    study, modality = _read_text(dataset, "StudyInstanceUID"), read_word(dataset, "Modality")
     return [
         Place(
             path=path,
             frame=frame,
             shape=(read_integer(dataset, "Rows"), read_integer(dataset, "Columns")),
-            series=series,
+            num_frames=num_frames,
+            series=series or f"folder {path.parent}",
+            has_series_uid=bool(series),
+            study=study,
             patient=patient,
+            modality=modality,
             number=frame if num_frames > 1 else (number if number >= 0 else None),
             position=_read_position(dataset, frame, num_frames),
             normal=_read_normal(dataset, frame),
         )
         for frame in range(num_frames)
     ]
+
+
+def _read_text(dataset: pydicom.Dataset, keyword: str) -> str:
+    return str(dataset.get(keyword) or "").strip().strip("\0").strip()
 
 
 def _read_position(dataset: pydicom.Dataset, frame: int, num_frames: int) -> NDArray[np.float64] | None:

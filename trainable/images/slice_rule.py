@@ -67,7 +67,10 @@ class SliceRule:
                 f"its values run from {low:g} to {high:g}, which are no Hounsfield units: lung cannot be told; give "
                 "another rule for slices, such as middle"
             )
-        shares = measure_lung(volume)
+        return self.choose_lung(measure_lung(volume))
+
+    def choose_lung(self, shares: NDArray[np.float64]) -> list[int]:
+        """Indices of the slices that show lung, by what `measure_lung` found of each. Raises ValueError for none."""
         chosen = np.flatnonzero(shares >= LEAST_LUNG_SHARE).tolist()
         if not chosen:
             raise ValueError(
@@ -78,7 +81,12 @@ class SliceRule:
 
 
 def measure_lung(volume: Volume) -> NDArray[np.float64]:
-    """The share of the body's area that is air inside it, for each slice: float (Z,) in [0, 1].
+    """The share of the body's area that is air inside it, for each slice: float (Z,) in [0, 1]."""
+    return np.array([measure_lung_share(volume.slice_at(index)) for index in range(volume.num_slices)])
+
+
+def measure_lung_share(values: NDArray[np.float32]) -> float:
+    """The share of the body's area that is air inside it, in [0, 1], of one slice (Y, X) in Hounsfield units.
 
     The body is the largest connected region above -320 HU with its holes filled; air inside it is what was filled
     (after Hu, Hoffman and Reinhardt 2001, "Automatic lung segmentation", steps 1 and 2). The patient's table, and air
@@ -86,13 +94,10 @@ def measure_lung(volume: Volume) -> NDArray[np.float64]:
     """
     from scipy import ndimage
 
-    shares = np.zeros(volume.num_slices)
-    for index in range(volume.num_slices):
-        values = volume.slice_at(index)
-        thin = max(1, max(values.shape) // _SIDE)
-        regions, num_regions = ndimage.label(values[::thin, ::thin] > TISSUE_HU)
-        if num_regions:
-            body = regions == 1 + np.argmax(np.bincount(regions.ravel())[1:])
-            whole = ndimage.binary_fill_holes(body)
-            shares[index] = (whole & ~body).sum() / whole.sum()
-    return shares
+    thin = max(1, max(values.shape) // _SIDE)
+    regions, num_regions = ndimage.label(values[::thin, ::thin] > TISSUE_HU)
+    if not num_regions:
+        return 0.0
+    body = regions == 1 + np.argmax(np.bincount(regions.ravel())[1:])
+    whole = ndimage.binary_fill_holes(body)
+    return float((whole & ~body).sum() / whole.sum())

@@ -11,6 +11,7 @@ from trainable.images.archive import is_archive, unpack
 from trainable.images.folders import list_folder, list_tables
 from trainable.images.layouts import Branch, read_branches
 from trainable.images.level_words import describe_masks, is_container, is_mask
+from trainable.images.limits import open_file
 from trainable.images.medmnist import SPLITS, is_npz, read_npz
 from trainable.images.members import name_member
 from trainable.images.names import map_splits, tidy
@@ -18,7 +19,8 @@ from trainable.images.rows import LAYOUTS, MANIFEST_NAMES, FoundRows, Row, read_
 from trainable.images.table import EXCEL_SUFFIXES, TABLE_SUFFIXES, has_needed_columns, is_excel, refuse_excel
 
 _ARCHIVE_NAME = re.compile(r"(.+?)(\.tar)?\.(zip|tar|tgz|tbz2?|txz|gz|bz2|xz)", re.IGNORECASE)
-_FOREIGN_ARCHIVES = (".7z", ".rar")
+_FOREIGN_ARCHIVE = re.compile(r".+\.(7z|rar|zst|tzst|lz4|z\d\d|7z\.\d{3}|zip\.\d{3}|part\d+\.rar)", re.IGNORECASE)
+_FOREIGN_STARTS = (b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"\x28\xb5\x2f\xfd")
 
 
 def read_source(data: Path, *, unpack_into: Path, skip_bad: bool, levels_are_known: bool) -> FoundRows:
@@ -29,10 +31,13 @@ def read_source(data: Path, *, unpack_into: Path, skip_bad: bool, levels_are_kno
         return _read_arrays(data)
     if data.suffix.lower() in EXCEL_SUFFIXES or is_excel(data):
         raise ValueError(refuse_excel(data))
-    if data.suffix.lower() in TABLE_SUFFIXES:
+    if data.suffix.lower() in TABLE_SUFFIXES and not _is_foreign_archive(data):
         return read_table(data, skip_bad=skip_bad)
-    if data.suffix.lower() in _FOREIGN_ARCHIVES:
-        raise ValueError(f"{data} is an archive of a kind that is not read; unpack it and give the folder")
+    if _is_foreign_archive(data):
+        raise ValueError(
+            f"{data} is an archive of a kind that is not read (zip and tar are); unpack it (with 7-Zip: "
+            f"7z x {tidy(data.name)}) and give the folder"
+        )
     if not is_archive(data):
         raise ValueError(
             f"--data {data} is no folder, zip, tar, {', '.join(TABLE_SUFFIXES)} or .npz of MedMNIST; {LAYOUTS}"
@@ -80,7 +85,7 @@ def _read_folder(data: Path, unpack_into: Path, skip_bad: bool, levels_are_known
             notes=(*down.notes, *found.notes),
         )
 
-    tables = [table for level in down.levels for table in list_tables(level, TABLE_SUFFIXES)]
+    tables = [table for level in down.levels for table in _list_tables(level)]
     try:
         found = read_classes()
     except ValueError as error:
@@ -100,6 +105,12 @@ def _read_folder(data: Path, unpack_into: Path, skip_bad: bool, levels_are_known
             f"give the table itself (--data {usable[0]}), or move it out of the folder"
         )
     return replace(found, notes=(*found.notes, *_name_unread(tables, down.levels)))
+
+
+def _list_tables(folder: Path) -> list[Path]:
+    """The tables of a folder; a .txt is one only where it can be read as one, for most of them are notes."""
+    tables = list_tables(folder, TABLE_SUFFIXES)
+    return [table for table in tables if table.suffix.lower() != ".txt" or has_needed_columns(table, vaguely=True)]
 
 
 def _name_unread(tables: Iterable[Path], levels: Iterable[Path]) -> list[str]:
@@ -149,6 +160,17 @@ def _archive_name(file: Path) -> str | None:
     return match[1] if match and not file.name.lower().endswith(".nii.gz") else None
 
 
+def _is_foreign_archive(file: Path) -> bool:
+    """Is it an archive that is neither zip nor tar, by its name or its first bytes?"""
+    if _FOREIGN_ARCHIVE.fullmatch(file.name):
+        return True
+    try:
+        with open_file(file) as content:
+            return content.read(8).startswith(_FOREIGN_STARTS)
+    except (OSError, ValueError):  # the readers' to judge
+        return False
+
+
 def _list_branches(root: Path, unpack_into: Path) -> list[Branch]:
     folders, files = list_folder(root)
     if not files:
@@ -163,7 +185,7 @@ def _list_branches(root: Path, unpack_into: Path) -> list[Branch]:
         return [
             Branch(name=str(_archive_name(file)), folder=_descend_packed(folder)) for folder, file in unpacked.items()
         ]
-    packed = [file for file in files if _archive_name(file) or file.suffix.lower() in _FOREIGN_ARCHIVES]
+    packed = [file for file in files if _archive_name(file) or _is_foreign_archive(file)]
     hint = f"unpack {packed[0].name} or move it away; " if packed else ""
     if not folders:
         raise ValueError(f"{root} holds {len(files)} files ({files[0].name}) and no class folders; {hint}{LAYOUTS}")

@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from trainable.images.bare_table import BareTable, describe_bare, find_bare_table, place_columns
 from trainable.images.faults import show_text
 from trainable.images.folders import exists
 
 Role = Literal["path", "label", "patient", "split"]
-TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
+TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
+_TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
 EXCEL_SUFFIXES = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
-DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
+DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe", " ": "space"}
 
 # Near names, without case and separators: `Patient ID` is patientid. The vague ones count where there is no other.
 _NEAR_WORDS: Mapping[Role, str] = {
@@ -47,21 +49,27 @@ class Table:
 
     Where no column has paths, that of patients stands for their folders. Each record is its row's number (the header is
     row 1) and the text of the columns found. `unread` are the
-    other headers; `delimiter` is None for Parquet.
+    other headers; `delimiter` is None for Parquet; `notes` say what was guessed.
     """
 
     columns: Mapping[Role, str]
     records: Sequence[tuple[int, Mapping[Role, str]]]
     unread: tuple[str, ...]
     delimiter: str | None
+    notes: tuple[str, ...] = ()
 
 
 def read_table_text(path: Path) -> Table:
-    """Read a .csv, .tsv or .parquet file. Raises ValueError naming the row or the column at fault."""
+    """Read a .csv, .tsv, .txt or .parquet file, with a header or, where its first row names a file, without.
+
+    Raises ValueError naming the row or the column at fault.
+    """
     if path.suffix.lower() == ".parquet":
         return _read_parquet(path)
     text = _read_text(path)
-    delimiter, skips = _find_delimiter(text)
+    delimiter, skips = _find_delimiter(path, text)
+    if not _names_enough(_read_header(path)) and (bare := find_bare_table(path, text, _list_delimiters(path))):
+        return _read_bare(path, text, bare)
     header: list[str] = []
     columns: Mapping[Role, str] = {}
     records: list[tuple[int, Mapping[Role, str]]] = []
@@ -89,6 +97,15 @@ def has_needed_columns(path: Path, *, vaguely: bool = False) -> bool:
         header = _read_header(path)
     except (ValueError, OSError):
         return False
+    if _names_enough(header, vaguely=vaguely):
+        return True
+    if not vaguely or path.suffix.lower() not in _TEXT_SUFFIXES:
+        return False
+    bare = find_bare_table(path, _read_text(path), _list_delimiters(path))
+    return bare is not None
+
+
+def _names_enough(header: Sequence[str], *, vaguely: bool = True) -> bool:
     keys = {_key(name) for name in header}
     words = {role: {role, *_NEAR[role], *(_VAGUE[role] if vaguely else ())} for role in _NEAR}
     has_path = keys & words["path"] or (vaguely and keys & words["patient"])
@@ -107,7 +124,7 @@ def is_excel(path: Path) -> bool:
     """Is it a spreadsheet, by its ending or by its content?"""
     if path.suffix.lower() in EXCEL_SUFFIXES:
         return True
-    if path.suffix.lower() not in (".csv", ".tsv"):
+    if path.suffix.lower() not in _TEXT_SUFFIXES:
         return False
     with path.open("rb") as file:
         return file.read(4) in (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
@@ -117,7 +134,7 @@ def _read_header(path: Path) -> list[str]:
     if path.suffix.lower() == ".parquet":
         return _read_parquet_names(path)
     text = _read_text(path)
-    delimiter, skips = _find_delimiter(text)
+    delimiter, skips = _find_delimiter(path, text)
     for number, row in _parse(path, text, delimiter):
         if number > skips and any(cell.strip() for cell in row):
             return [cell.strip() for cell in row]
@@ -136,7 +153,12 @@ def _read_text(path: Path) -> str:
         raise ValueError(f"{path} is not UTF-8 text ({error}); save it as UTF-8") from error
 
 
-def _find_delimiter(text: str) -> tuple[str, int]:
+def _list_delimiters(path: Path) -> list[str]:
+    """Those that may separate a table's columns; spaces in a .txt alone: names and labels have some."""
+    return [delimiter for delimiter in DELIMITERS if delimiter != " " or path.suffix.lower() == ".txt"]
+
+
+def _find_delimiter(path: Path, text: str) -> tuple[str, int]:
     """The delimiter under which the header names most of what is needed, and how many rows stand before it."""
     lines = io.StringIO(text, newline="")
     first = next(lines, "")
@@ -149,7 +171,7 @@ def _find_delimiter(text: str) -> tuple[str, int]:
             cells = next(csv.reader([header.rstrip("\r\n")], delimiter=delimiter), [])
         return sum(bool(_candidates(cells, role)) for role in _NEAR), len(cells)
 
-    return max(DELIMITERS, key=rank), 0
+    return max(_list_delimiters(path), key=rank), 0
 
 
 @contextmanager
@@ -164,7 +186,8 @@ def _long_fields() -> Iterator[None]:
 
 def _parse(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     with _long_fields():
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        lines = io.StringIO(text, newline="")
+        reader = csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=delimiter == " ")
         number = 0
         while True:
             number += 1
@@ -178,6 +201,24 @@ def _parse(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[st
                     f"remove it, or write it twice inside quotes ({error})"
                 ) from error
             yield number, row
+
+
+def _read_bare(path: Path, text: str, bare: BareTable) -> Table:
+    rows = [(number, row) for number, row in _parse(path, text, bare.delimiter) if any(cell.strip() for cell in row)]
+    places = place_columns(path, bare, [row for _, row in rows])
+    for number, row in rows:
+        _check_quotes(path, number, row, places, bare.delimiter)
+    width = max(len(row) for _, row in rows)
+    return Table(
+        columns={role: f"column {place + 1}" for role, place in places.items()},
+        records=[
+            (number, {role: row[place] if place < len(row) else "" for role, place in places.items()})
+            for number, row in rows
+        ],
+        unread=tuple(f"column {place + 1}" for place in range(width) if place not in places.values()),
+        delimiter=bare.delimiter,
+        notes=(describe_bare(places),),
+    )
 
 
 def _check_quotes(path: Path, number: int, row: Sequence[str], places: Mapping[Role, int], delimiter: str) -> None:

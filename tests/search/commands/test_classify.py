@@ -18,9 +18,10 @@ from search.cli import main
 from search.commands.classify import classify as classify_paths
 from search.commands.classify import find_champion, list_files, name_overlay, open_csv, open_json_lines
 from tests.conftest import FinishedSearch
+from trainable.answers import Answer, classify_files
 from trainable.architectures import build_model
 from trainable.checkpoint import CheckpointStore
-from trainable.classify import Answer, Classifier, build_explainer, classify_files, load_checkpoint
+from trainable.classify import Classifier, build_explainer, load_checkpoint
 from trainable.config import TrialConfig
 from trainable.images.decode import decode_slice
 

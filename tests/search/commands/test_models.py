@@ -23,5 +23,18 @@ def test_one_net_is_shown_layer_by_layer(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_an_unknown_net_names_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "--arch", "resnet19"]) == 2
-    assert "unknown architecture 'resnet19'; it must be one of small_cnn" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "unknown architecture 'resnet19'; did you mean 'resnet18' or " in shown
+    assert "it must be one of small_cnn" in shown
     assert main(["models", "resnet19"]) == 2
+    assert main(["models", "--arch", "timm:efficientnet_lite99"]) == 2
+    assert "has no model 'efficientnet_lite99'; near are timm:" in capsys.readouterr().err
+
+
+def test_timms_models_are_listed_beside_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("timm", reason="timm is an optional dependency")
+    assert main(["models", "--arch", "small_cnn,timm:mobilenetv3_small_050", "--image-size", "32"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("timm:mobilenetv3_small_050") and "0.57 M" in line for line in lines), lines
+    assert main(["models", "timm:mobilenetv3_small_050", "--image-size", "32"]) == 0
+    assert "Total params: 5" in capsys.readouterr().out

@@ -20,7 +20,16 @@ from trainable.recipes import RECIPES
 OPTIONS = {
     *("--name", "--home", "--resume", "--model-name"),
     *("--data", "--positive", "--patient-from", "--skip-bad-images", "--image-size"),
-    *("--window", "--colour", "--confirm", "--slices", "--neighbours", "--neighbour-mm", "--explain-data"),
+    *(
+        "--window",
+        "--colour",
+        "--confirm",
+        "--external",
+        "--slices",
+        "--neighbours",
+        "--neighbour-mm",
+        "--explain-data",
+    ),
     *("--arch", "--lr", "--range", "--space", "--recipes", "--weights", "--sampler", "--warm-start"),
     *("--num-trials", "--time-budget", "--gpu-hours", "--max-epochs", "--first-rung", "--reduction-factor"),
     *("--scheduler", "--stop-when"),

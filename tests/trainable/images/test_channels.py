@@ -76,7 +76,7 @@ def prepare(
 
 def test_colours_reach_the_cache_and_the_sealed_test(fundus: Path, tmp_path: Path) -> None:
     training = prepare(fundus, tmp_path, COLOUR).training
-    assert (training.form, training.num_channels) == (COLOUR, 3)
+    assert (training.form, training.num_channels, training.in_hounsfield) == (COLOUR, 3, False)
     rows = read_splits(tmp_path / "splits.csv")
     shown = [row.path for split in ("train", "val") for row in rows if row.split == split and row.kept]
     pixels = open_pixels(Path(training.pixels_path))
@@ -160,11 +160,11 @@ def test_medmnists_files_are_data(colour: bool, tmp_path: Path) -> None:
 
 
 def test_what_an_image_cannot_become_is_one_line(fundus: Path, mosmed: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadImageError, match=r"\.jpg: an image by itself has no neighbours"):
+    with pytest.raises(ValueError, match=r"40 of 40 images have no neighbours \(healthy/h0/0\.jpg\)"):
         prepare(fundus, tmp_path / "a", PixelFormat(neighbours=1))
     with pytest.raises(BadImageError, match=r"\.nii\.gz: a volume has no colours"):
         prepare(mosmed, tmp_path / "b", COLOUR, "middle")
-    with pytest.raises(BadImageError, match=r"set\.npz: its images have no neighbours"):
+    with pytest.raises(ValueError, match=r"22 of 22 images have no neighbours \(set\.npz#0\)"):
         prepare(save(tmp_path / "set.npz", draw_arrays()), tmp_path / "c", PixelFormat(neighbours=1))
 
 

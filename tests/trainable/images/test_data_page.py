@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,6 +40,15 @@ def parse(page: str) -> list[Example]:
     return examples
 
 
+def read_headers(text: str) -> dict[str, Any]:
+    """The headers that a file's line names: PatientID, ImageType, and `mm`, where its slice lies along the body."""
+    headers: dict[str, Any] = dict(word.split("=") for word in text.split())
+    if depth := headers.pop("mm", None):
+        headers |= {"Modality": "CT", "SeriesInstanceUID": f"1.2.{headers['PatientID']}", "Rows": 16, "Columns": 16}
+        headers |= {"ImagePositionPatient": [0, 0, float(depth)], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}
+    return headers
+
+
 EXAMPLES = parse(PAGE.read_text())
 
 
@@ -52,7 +62,7 @@ def test_an_example_of_the_page_is_read_as_it_shows(number: int, tmp_path: Path)
     for line in example.files:
         name, _, patient = line.partition(" PatientID=")
         if patient:
-            write_header(root / name, {"PatientID": patient})
+            write_header(root / name, read_headers(f"PatientID={patient}"))
         elif name.endswith(".nii.gz"):
             save_nifti(root / name, np.zeros((8, 8, 30), np.int16))
         else:

@@ -232,6 +232,8 @@ def test_names_in_messages_are_printable_and_on_one_line(tmp_path: Path) -> None
         (["0.png", "1.png"], r"x holds 2 files \(0\.png\) and no class folders"),
         ([*join(["images"], TWO), "labels.xlsx"], r"labels\.xlsx is a spreadsheet, .*save it as CSV"),
         (["COVID.7z", "Normal.7z"], r"no class folders; unpack COVID\.7z"),
+        (["COVID.zip.001", "COVID.zip.002"], r"no class folders; unpack COVID\.zip\.001"),
+        (["COVID/1.png", "Normal/1.png", "all.tar.zst"], r"unpack all\.tar\.zst or move"),
         (
             ["COVID/1.png", "Normal/1.png", "all.zip"],
             r"all\.zip lies beside the class folders .*unpack all\.zip or move",
@@ -259,3 +261,21 @@ def test_a_link_that_leads_up_is_an_error_and_others_are_followed(tmp_path: Path
     (root / "COVID" / "up").symlink_to(root)
     with pytest.raises(ValueError, match="up is a link to a folder that holds it"):
         read(root)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("data.7z", b"7z\xbc\xaf\x27\x1c"),
+        ("data.rar", b"x"),
+        ("data.part1.rar", b"x"),
+        ("data.tar.zst", b"x"),
+        ("data.zip", b"7z\xbc\xaf\x27\x1c"),
+        ("data", b"Rar!\x1a\x07\x01"),
+        ("labels.csv", b"\x28\xb5\x2f\xfd"),
+    ],
+)
+def test_an_archive_that_is_not_read_is_refused_with_what_to_do(name: str, content: bytes, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=r"an archive of a kind that is not read .*unpack it .*7z x .*give the folder"):
+        read(tmp_path / name)

@@ -119,7 +119,7 @@ def test_data_that_is_not_there_or_not_understood_is_an_error(tmp_path: Path) ->
     with pytest.raises(FileNotFoundError, match="gone"):
         _read(tmp_path / "gone")
     _fill(tmp_path, "one.png")
-    with pytest.raises(ValueError, match=r"one\.png is no folder, zip, tar, \.csv, \.tsv, \.parquet or \.npz"):
+    with pytest.raises(ValueError, match=r"one\.png is no folder, zip, tar, \.csv, \.tsv, \.txt, \.parquet or \.npz"):
         _read(tmp_path / "one.png")
 
 

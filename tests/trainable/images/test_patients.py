@@ -15,7 +15,7 @@ from trainable.images.dicom_ids import DicomIds, read_dicom_ids
 from trainable.images.patients import Patients, find_patients
 
 
-def write_header(path: Path, values: Mapping[str, str], *, preamble: bool = True) -> Path:
+def write_header(path: Path, values: Mapping[str, Any], *, preamble: bool = True) -> Path:
     """A DICOM file without pixels."""
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()

@@ -113,7 +113,7 @@ def test_a_columns_own_name_wins_over_a_near_one_and_the_rest_is_told(tmp_path: 
         ("image,label,filename", r"columns image and filename, each of which may be the path"),
         ("path,class,target", r"columns class and target, each of which may be the label"),
         ("path,covid,normal", r"has the columns path, covid, normal; it needs path,label"),
-        ("images/1.png,a,x", r"it needs path,label.* named in its first row"),
+        ("images/gone.png,a,x", r"it needs path,label.* named in its first row"),
     ],
 )
 def test_columns_that_are_unclear_are_refused(header: str, message: str, tmp_path: Path) -> None:
@@ -349,3 +349,46 @@ def test_one_table_a_split_is_taken_and_others_are_asked_about(tmp_path: Path) -
 def test_a_spreadsheet_is_refused_with_what_to_do(name: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=rf"{name} is a spreadsheet, .*save it as CSV"):
         read_text(tmp_path, "PK\x03\x04" + "x" * 100, name=name)
+
+
+# -- tables without a header
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "told"),
+    [
+        (write(plain(), "").lstrip(), "m.csv", "column 1 is the path, column 2 is the label"),
+        (write(plain(), "", sep=" ").lstrip(), "train.txt", "column 1 is the path, column 2 is the label"),
+        (write(plain(range(6), range(9, 15)), "", sep=" ").lstrip(), "m.txt", "column 1 is the path, column 2 is"),
+        (write(plain(), "", sep="\t").lstrip(), "m.txt", "tab-separated"),
+        (
+            write(
+                [(n, p.partition("/")[2], label, "cohort x") for n, (p, label) in enumerate(plain(), 1)], ""
+            ).lstrip(),
+            "m.csv",
+            "column 2 is the path, column 3 is the label",
+        ),
+        (write(plain(["train", "val", "test"] * 2), "").lstrip(), "m.csv", "column 3 is the split"),
+        (write(plain(), "path label", sep=" "), "m.txt", "space-separated"),
+        (write(plain(), "path,label"), "m.txt", "comma-separated"),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_list_of_files_and_labels_needs_no_header(
+    text: str, name: str, told: str, encoding: str, tmp_path: Path
+) -> None:
+    manifest = read_text(tmp_path, text, name=name, encoding=encoding)
+    assert pairs(manifest) == list(zip(NAMES, LABELS, strict=True))
+    assert all(item.patient is None for item in manifest.slices)
+    assert any(told in line for line in (*manifest.found.notes, manifest.found.source))
+    assert pairs(read_text(tmp_path / "again", text, name=name, encoding=encoding, folder=True)) == pairs(manifest)
+
+
+def test_a_list_of_files_alone_is_refused_and_notes_are_no_table(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"train\.txt has no header and lists files without labels; give it the"):
+        read_text(tmp_path, "\n".join(NAMES), name="train.txt")
+    with pytest.raises(ValueError, match=r"m\.csv has the columns nowhere\.png, a; it needs path,label"):
+        read_text(tmp_path / "b", "nowhere.png,a\nimages/1.png,b\n")
+    root = fill(tmp_path / "c", "a/1.png", "b/1.png")
+    (root / "about.txt").write_text("These images are of two kinds.\n")
+    assert "about" not in " ".join(read(root).found.notes)

@@ -1,0 +1,101 @@
+"""Neighbours of DICOM slices: which slices of a series stand beside one as its channels, and how those are decoded."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainable.images.decode import decode_slice
+from trainable.images.dicom_ids import is_dicom_file
+from trainable.images.faults import BadImageError
+from trainable.images.folders import list_folder
+from trainable.images.limits import read_file
+from trainable.images.series import Series, SeriesSlice, find_series
+
+if TYPE_CHECKING:
+    from trainable.images.pixel_format import PixelFormat
+
+Plan = tuple[SeriesSlice, ...]
+
+
+def list_neighbours(series: Series, form: PixelFormat) -> list[Plan]:
+    """For each slice of a series the slices that are its channels, feet to head, itself in the middle.
+
+    They lie `form.neighbour_mm` apart as in `volumes.show_slice`: to the nearest slice by position, so that missing
+    ones do not shift the rest; beyond an end the last slice is repeated. Raises BadImageError for a distance where
+    positions are unknown.
+    """
+    offsets = np.arange(-form.neighbours, form.neighbours + 1)
+    last = len(series.slices) - 1
+    wanted = np.arange(last + 1)[:, None] + offsets
+    if form.neighbour_mm is not None:
+        places = [item.position_mm for item in series.slices if item.position_mm is not None]
+        if len(places) <= last or series.spacing_mm is None:
+            raise BadImageError(
+                f"{series.slices[0].path}: its series has no positions, so that {form.neighbour_mm:g} mm cannot be "
+                "measured in it; give neighbours without a distance"
+            )
+        step_mm = max(1, round(form.neighbour_mm / series.spacing_mm)) * series.spacing_mm
+        depths = np.array(places)
+        targets = depths[:, None] + step_mm * offsets
+        nearest = np.abs(depths - targets[..., None]).argmin(axis=2)
+        wanted = np.where(offsets > 0, np.maximum(wanted, nearest), np.minimum(wanted, nearest))
+        wanted[:, form.neighbours] = np.arange(last + 1)
+    return [tuple(series.slices[index] for index in row) for row in np.clip(wanted, 0, last)]
+
+
+def plan_slices(paths: Iterable[Path], form: PixelFormat, *, num_workers: int = 1) -> dict[Path, Plan]:
+    """The plan of each of `paths` that is one slice of a DICOM series, among all files of its folder.
+
+    Raises BadImageError as `list_neighbours` does, and OSError.
+    """
+    if not form.neighbours:
+        return {}
+    wanted = set(paths)
+    beside = {file for folder in {path.parent for path in wanted} for file in list_folder(folder)[1]}
+    files = [file for file in sorted(beside | wanted) if is_dicom_file(file)]
+    return {
+        item.path: plan
+        for series in find_series(files, num_workers=num_workers).series
+        if series.is_volume
+        for item, plan in zip(series.slices, list_neighbours(series, form), strict=True)
+        if item.path in wanted and not item.is_frame
+    }
+
+
+def hash_neighbours(plans: Mapping[Path, Plan], known: Mapping[Path, str]) -> dict[Path, str]:
+    """The SHA-256 of every file of the plans; those `known` are not read again."""
+    files = {item.path for plan in plans.values() for item in plan}
+    return {path: known.get(path) or hashlib.sha256(read_file(path)).hexdigest() for path in sorted(files)}
+
+
+def decode_plans(
+    plans: Sequence[Plan], size: int, form: PixelFormat, check: Callable[[Path, bytes], None]
+) -> Iterator[NDArray[np.uint8]]:
+    """Each slice with its neighbours, uint8 (size, size, C); a slice that the next plan needs too is decoded once.
+
+    `check` is called with each file and its content. Raises what that raises, BadImageError naming the file, OSError.
+    """
+    decoded: dict[SeriesSlice, NDArray[np.uint8]] = {}
+    for plan in plans:
+        decoded = {item: decoded[item] for item in plan if item in decoded}
+        for item in plan:
+            if item not in decoded:
+                content = read_file(item.path)
+                check(item.path, content)
+                frame = item.frame if item.is_frame else None
+                try:
+                    decoded[item] = decode_slice(content, size, windows=form.windows, frame=frame)
+                except BadImageError as error:
+                    raise BadImageError(f"{item.path}: {error}") from error
+        yield join_channels([decoded[item] for item in plan])
+
+
+def join_channels(slices: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Slices uint8 (S, S), or (S, S, W) of several windows, as the channels of one image: (S, S, N * W)."""
+    return np.concatenate([pixels if pixels.ndim == 3 else pixels[..., None] for pixels in slices], axis=-1)
