@@ -128,8 +128,9 @@ def score_all(sets: Mapping[str, str], models: Path, *, cache_dir: Path, num_wor
     for name, data in sets.items():
         assert classifier is not None
         try:
-            given = {"cache_dir": cache_dir, "num_workers": num_workers, "skip_bad_images": True}
-            scores.append(read_and_score(classifier, Path(data).expanduser(), name, **given)[0])
+            path = Path(data).expanduser()
+            options = {"num_workers": num_workers, "skip_bad_images": True}
+            scores.append(read_and_score(classifier, path, name, cache_dir=cache_dir, **options)[0])
         except (ValueError, OSError) as error:
             _log.warning("the champion was not scored on --external %s: %s", name, error)
     return scores

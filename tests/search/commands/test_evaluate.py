@@ -20,7 +20,7 @@ def test_the_champion_is_scored_on_another_set_with_intervals_over_its_patients(
     from trainable.images.made import make_set
 
     other = make_set(tmp_path / "other", num_patients=12, slices_per_patient=2, image_size=48)
-    (other / "covid" / "broken.png").write_bytes(b"not an image")
+    (next((other / "covid").iterdir()) / "broken.png").write_bytes(b"not an image")
     given = ["evaluate", "finished-model", "--data", str(other), "--home", str(finished_search.home)]
     given += ["--tracking-uri", finished_search.uri]
     assert main(given) == 2, "a file that cannot be used is said, not dropped"
@@ -51,5 +51,5 @@ def test_a_set_of_other_classes_is_refused_and_passed_over_at_the_end_of_a_searc
 
 
 def test_a_further_set_that_is_not_there_is_said_before_anything_is_trained(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="external far is .*there is no such folder"):
+    with pytest.raises(ValueError, match=r"external far is .*there is no such folder"):
         ctsearch.search(home=tmp_path, external={"far": str(tmp_path / "far")}, progress=False)

@@ -20,16 +20,8 @@ from trainable.recipes import RECIPES
 OPTIONS = {
     *("--name", "--home", "--resume", "--model-name"),
     *("--data", "--positive", "--patient-from", "--skip-bad-images", "--image-size"),
-    *(
-        "--window",
-        "--colour",
-        "--confirm",
-        "--external",
-        "--slices",
-        "--neighbours",
-        "--neighbour-mm",
-        "--explain-data",
-    ),
+    *("--window", "--colour", "--slices", "--neighbours", "--neighbour-mm", "--explain-data"),
+    *("--confirm", "--external"),
     *("--arch", "--lr", "--range", "--space", "--recipes", "--weights", "--sampler", "--warm-start"),
     *("--num-trials", "--time-budget", "--gpu-hours", "--max-epochs", "--first-rung", "--reduction-factor"),
     *("--scheduler", "--stop-when"),
