@@ -320,7 +320,8 @@ def test_a_search_ends_where_little_is_left_to_gain_with_its_finalists_trained(
 ) -> None:
     """Half of the way come so far is called little here, so that it ends soon."""
     monkeypatch.setattr(convergence, "SHARE_OF_REACH", 0.5)
-    monkeypatch.setattr(convergence, "LEAST_TRAININGS", 3)
+    monkeypatch.setattr(convergence, "LEAST_TRAININGS", 2)
+    monkeypatch.setattr(convergence, "LEAST_BETWEEN_LOOKS", 4)
     config = SearchConfig(stop_when="converged", max_epochs=9, ensemble=2)
 
     def space(trial: Any) -> dict[str, Any]:
