@@ -28,7 +28,7 @@ from scipy import stats
 from search.core.config import SearchConfig
 from search.core.folder import SearchFolder, view_search
 from search.core.ledger import Ledger
-from search.engine.searcher import read_study
+from search.engine.study_file import read_study
 from trainable.checkpoint import CheckpointStore
 from trainable.config import TrialSettings
 from trainable.images.prepare import open_sealed_test

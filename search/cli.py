@@ -26,6 +26,7 @@ EXAMPLES = """examples:
   ctsearch search --resume first                           go on where a killed search stood
   ctsearch status first                                    and stop, try, extend: steer it from another shell
   ctsearch submit cluster.yaml -- --data slices/           on the cluster that `ray up cluster.yaml` made
+  ctsearch report first                                    one HTML page: curves, rungs, what is left to gain
   ctsearch ui                                              compare runs in the MLflow UI
   ctsearch audit --data slices/ --out audit/               what is wrong with a set, before anything is trained
   ctsearch train --recipe vgg16-covidct --data slices/     one published configuration, without a search
@@ -90,6 +91,7 @@ def build_parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train one recipe here, without a search, and register it")
     add_train_options(train)
     add_steering(commands)
+    add_records(commands)
     commands.add_parser("server", help="a tracking server for a team: start, user, backup, restore, upgrade, clean")
     commands.add_parser("recipes", help="named configurations, their source and what was reported of them")
     models = commands.add_parser("models", help="what each net costs on this machine; with a name, its layers")
@@ -99,6 +101,19 @@ def build_parser() -> argparse.ArgumentParser:
     models.add_argument("--batch-size", type=int, default=16, help="of a training step (default: 16)")
     models.add_argument("--threads", type=int, help="of torch on a CPU (default: all cores)")
     return parser
+
+
+def add_records(commands: Any) -> None:
+    """The commands that read a search's records, whether it runs or has ended."""
+    report = commands.add_parser("report", help="one HTML page of a search, running or ended")
+    curves = commands.add_parser("curves", help="the learning curves of a search as a file").add_subparsers(
+        dest="verb", required=True, metavar="export"
+    )
+    export = curves.add_parser("export", help="write what benchmarks/curves.py replays")
+    for command, file in ((report, "search.html in the search's folder"), (export, "NAME.curves.json")):
+        command.add_argument("name", metavar="NAME")
+        command.add_argument("--out", type=Path, metavar="FILE", help=f"what to write (default: {file})")
+        command.add_argument("--home", type=Path, help="default: $CTSEARCH_HOME, else ~/.ctsearch")
 
 
 def add_evaluate(commands: Any) -> None:
@@ -266,6 +281,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             from search.commands.steer import steer
 
             return steer(args, (args.home or default_home()).expanduser().absolute())
+        if args.command in ("report", "curves"):
+            return write_records(args)
         if args.command == "recipes":
             from search.commands.recipes import show_recipes
 
@@ -287,6 +304,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("ctsearch: interrupted", file=sys.stderr)
         return 130
+
+
+def write_records(args: argparse.Namespace) -> int:
+    """Write the page of a search, or its curves, and say where."""
+    home = (args.home or default_home()).expanduser().absolute()
+    if args.command == "report":
+        from search.commands.report import report
+
+        page = report(home, args.name, args.out)
+        print("\n".join(filter(None, [str(page.file), page.left])))
+    else:
+        from search.commands.curves import export_curves
+
+        print(export_curves(home, args.name, args.out))
+    return 0
 
 
 def run_audit(args: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from search.champion.conclude import SHOWN, describe_end, report_search, write_result
 from search.champion.crown import Champion, Finish, crown_champion
 from search.champion.external import ExternalScore, score_all
+from search.commands.report import write_page
 from search.confirming import delete_folds, describe_folds
 from search.core.confirmation import Confirmation
 from search.core.describe import format_duration
@@ -79,6 +80,8 @@ def conclude(session: Session, reason: StopReason, confirmation: Confirmation | 
             **({"recipe": plan.tags["recipe"]} if runtime.is_local else {}),
         }
         write_result(session.ledger, champion, plan.data, folder, facts)
+        page = write_page(folder)
+        tracking.log_file(page.file)
         delivered = tracking.close_search(Outcome.FAILED if champion is None else reason.outcome)
     if champion is None:
         folder.enter(Phase.SEARCHING)  # a resume may try on
@@ -90,7 +93,7 @@ def conclude(session: Session, reason: StopReason, confirmation: Confirmation | 
         folder.enter(Phase.ENDED)
         if confirmation is not None:
             delete_folds(session, confirmation)
-    runtime.say(*(f"Recipes      {line}" for line in standing))
+    runtime.say(*(f"Recipes      {line}" for line in standing), *([f"Left         {page.left}"] if page.left else []))
     runtime.say(*describe_end(champion, folder, has_own_data=plan.config.data is not None))
     runtime.say(*(line for score in external for line in score.lines(SHOWN)))
 

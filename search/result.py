@@ -147,7 +147,7 @@ class SearchResult:
     @classmethod
     def read(cls, search: SearchFolder) -> SearchResult:
         """What a search has come to."""
-        from search.engine.searcher import read_study
+        from search.engine.study_file import read_study
 
         record, result = search.read_record(), _read_json(search.folder / "result.json")
         metric = record["config"].get("metric", "auc")

@@ -14,6 +14,7 @@ from search.concluding import conclude
 from search.confirming import confirm, reserve
 from search.core.budget import Budget
 from search.core.config import SearchConfig
+from search.core.convergence import Converging
 from search.core.decisions import Rule
 from search.core.events import Observer
 from search.core.finalists import find_last_rung, rank_finalists
@@ -147,7 +148,7 @@ def open_session(plan: SearchPlan, folder: SearchFolder, runtime: Runtime, obser
     if repaired := repair_journal(folder.journal_file):
         runtime.say(f"Repaired     {repaired}")
     study = Study(folder.journal_file, sampler=config.sampler, seed=config.seed, direction=direction)
-    study.begin_with(plan.first_points)
+    study.begin_with(plan.first_points, num_warm=plan.num_warm)
     ledger = Ledger(direction)
     study.restore(ledger)
     tracking = open_tracking(plan, folder, runtime, ledger)
@@ -175,6 +176,8 @@ def open_session(plan: SearchPlan, folder: SearchFolder, runtime: Runtime, obser
     rule, levels = build_rule(
         config, plan.space, direction, max_epochs=max_epochs, is_time=partial(budget.is_kept, KEPT_SHARE)
     )
+    if isinstance(rule, Converging):
+        rule.say = lambda line: progress.say([f"Converged    {line}"])
     keeper = CheckpointKeeper(
         ledger, partial(delete_checkpoint, task.trials_uri), kept_bytes=plan.settings.checkpoint_bytes
     )

@@ -57,7 +57,7 @@ def read_status(home: Path, name: str) -> dict[str, Any]:
         "phase": str(folder.phase),
         "is_running": is_running,
         "stop_reason": result.stop_reason,
-        "trials": dict(Counter(str(entry.outcome or without) for entry in result.trials)),
+        "trials": dict(Counter(without if entry.state == "running" else entry.state for entry in result.trials)),
         "epochs": sum(len(entry.values) for entry in result.trials),
         "wall_s": spent.get("wall_s", 0.0),
         "device_s": spent.get("device_s", 0.0),

@@ -50,7 +50,7 @@ def _send(folder: SearchFolder, uri: str) -> None:
 
 def _read_trials(folder: SearchFolder) -> Ledger:
     from search.core.ledger import Ledger
-    from search.engine.searcher import read_study
+    from search.engine.study_file import read_study
 
     ledger = Ledger()
     read_study(folder.journal_file, ledger)

@@ -35,6 +35,7 @@ from trainable.recipes import RECIPES, find_recipe
 SAMPLERS = ("tpe", "random")
 SCHEDULERS = ("promotion", "freeze-thaw", "asha")
 PROMOTE = ("if-better", "always", "never")
+STOP_WHEN = ("budget", "converged")
 BAD_NODES = ("refuse", "leave-out")
 
 
@@ -207,6 +208,14 @@ class SpaceOptions:
         "--sampler", "how configurations are proposed (default: tpe)", default="tpe", choices=SAMPLERS
     )
 
+    warm_start: str = option(
+        "--warm-start",
+        "begin with the best of earlier searches: auto (same data, in this home), off or a search (default: off)",
+        default="off",
+        metavar="auto|NAME|off",
+        read=text,
+    )
+
     def check_space(self) -> None:
         for name in self.recipes:
             find_recipe(name)
@@ -256,6 +265,13 @@ class SchedulingOptions:
     patience: int = option(
         "--patience", "a trial ends without improvement (default: off)", default=0, metavar="EPOCHS", read=whole
     )
+    stop_when: str = option(
+        "--stop-when",
+        "end when the budget is spent, or before it where no step promises a gain that validation can tell "
+        "(default: budget)",
+        default="budget",
+        choices=STOP_WHEN,
+    )
     trial_timeout_s: float | None = option(
         "--trial-timeout", "a trial that takes longer has failed", metavar="30m", read=duration_s
     )
@@ -263,6 +279,7 @@ class SchedulingOptions:
     def check_scheduling(self) -> None:
         parse_objective(self.metric)
         _check_choice("scheduler", self.scheduler, SCHEDULERS)
+        _check_choice("stop_when", self.stop_when, STOP_WHEN)
         _check_positive(self, "max_epochs", "first_rung", "trial_timeout_s")
         _require("reduction_factor", self.reduction_factor, self.reduction_factor >= 2, "2 or more")
         _require("patience", self.patience, self.patience >= 0, "0 (off) or a number of epochs")

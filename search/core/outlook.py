@@ -2,22 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.stats import norm
 
+from search.core.board import WORST, Standing
 from search.core.freeze_thaw import FreezeThaw
 
 
 @dataclass(frozen=True)
-class Outlook:
-    """The most promising next step of a search, trained to its end.
+class Prospect:
+    """A trial, or a new configuration (`number` None), trained to its end.
 
-    `gain` is the expected improvement on the best trial, at least 0, in the metric's unit; `seconds` of one worker is
-    what it costs; `number` is the paused trial to go on with, None a new one. `best` is what the model takes the best
-    trial to be worth, in the metric's own direction.
+    `mean` and `deviation` are what the model expects of it there, `gain` its expected improvement on the best trial, at
+    least 0, all in the metric's unit; `seconds` of one worker is what it costs from `epoch` on.
+    """
+
+    number: int | None
+    params: Mapping[str, Any]
+    epoch: int
+    mean: float
+    deviation: float
+    gain: float
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Expected improvement a second."""
+        return self.gain / self.seconds if self.seconds > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """The most promising next step of a search, trained to its end: a `Prospect`'s gain, seconds and number.
+
+    `best` is what the model takes the best trial to be worth, in the metric's own direction.
     """
 
     best: float
@@ -26,32 +48,65 @@ class Outlook:
     number: int | None
 
 
-def look_ahead(rule: FreezeThaw) -> Outlook | None:
-    """The step with the most expected improvement a second (Mockus 1978; Snoek et al. 2012, arXiv:1206.2944).
+@dataclass(frozen=True)
+class Foresight:
+    """All prospects, those with the most expected improvement a second first, and what the best trial is worth now."""
 
-    None before the rule has a model. It draws as the rule does, so looking changes no decision that follows but by the
-    model's parameters, if they were due.
+    best: float
+    prospects: Sequence[Prospect]
+
+
+def foresee(rule: FreezeThaw, *, stopped_too: bool = False) -> Foresight | None:
+    """What the model expects of every paused trial and of new configurations.
+
+    Expected improvement a second: Mockus 1978; Snoek et al. 2012, arXiv:1206.2944. With `stopped_too` also of trials
+    that will not go on. None before the rule has a model. It draws as the rule does, so looking changes no decision
+    that follows but by the model's parameters, if they were due.
     """
     if len(rule.data.judged) < rule.settings.min_trials:
         return None
     generator = rule.generator()
     view = rule.view(generator, is_ranked=False)
-    paused, fresh = rule.paused(), rule.fresh(generator, view.order)
-    at, cost = rule.after(np.inf, paused, fresh)
+    begun = _short_trials(rule) if stopped_too else rule.paused()
+    fresh = rule.fresh(generator, view.order)
+    at, cost = rule.after(np.inf, begun, fresh)
     mean, deviation = view.model.predict(at)
     above = (mean - view.best) / deviation
-    gains = deviation * (above * norm.cdf(above) + norm.pdf(above)) * view.spread
-    begun = np.array([trial.epoch for trial in paused] + [0] * len(fresh))
-    seconds = (rule.board.max_epochs - begun) * cost
-    winner = int(np.argmax(gains / seconds))
-    return Outlook(
-        rule.board.sign * (view.middle + view.spread * view.best),
-        max(float(gains[winner]), 0.0),
-        float(seconds[winner]),
-        paused[winner].number if winner < len(paused) else None,
-    )
+    gains = np.maximum(deviation * (above * norm.cdf(above) + norm.pdf(above)), 0.0) * view.spread
+    epochs = np.array([trial.epoch for trial in begun] + [0] * len(fresh))
+    seconds = (rule.board.max_epochs - epochs) * cost
+    prospects = [
+        Prospect(
+            number=begun[row].number if row < len(begun) else None,
+            params=begun[row].params if row < len(begun) else fresh[row - len(begun)],
+            epoch=int(epochs[row]),
+            mean=rule.board.sign * (view.middle + view.spread * float(mean[row])),
+            deviation=view.spread * float(deviation[row]),
+            gain=float(gains[row]),
+            seconds=float(seconds[row]),
+        )
+        for row in range(len(mean))
+    ]
+    best = rule.board.sign * (view.middle + view.spread * view.best)
+    return Foresight(best, sorted(prospects, key=lambda prospect: -prospect.rate))
+
+
+def look_ahead(rule: FreezeThaw) -> Outlook | None:
+    """The step with the most expected improvement a second; None before the rule has a model."""
+    foresight = foresee(rule)
+    if foresight is None:
+        return None
+    first = foresight.prospects[0]
+    return Outlook(foresight.best, first.gain, first.seconds, first.number)
 
 
 def has_converged(outlooks: Sequence[Outlook], *, least: float, patience: int = 3) -> bool:
     """Whether the last `patience` looks all promise less than `least`, in the metric's unit."""
     return len(outlooks) >= patience and all(outlook.gain < least for outlook in outlooks[-patience:])
+
+
+def _short_trials(rule: FreezeThaw) -> list[Standing]:
+    """The best trials that have not been trained to their end, whether they may go on or not."""
+    trials = rule.board.trials.values()
+    short = [trial for trial in trials if trial.last_score > WORST and 0 < trial.epoch < rule.board.max_epochs]
+    return sorted(short, key=lambda trial: (-trial.last_score, trial.number))[: rule.settings.num_paused]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
-from search.core.board import geometric_levels
+from search.core.board import dense_levels, geometric_levels
 from search.core.config import SearchConfig
+from search.core.convergence import Converging
 from search.core.decisions import Rule
 from search.core.finishing import Finishing
 from search.core.freeze_thaw import FreezeThaw
@@ -15,6 +17,22 @@ from search.core.rungs import Rungs, rung_levels
 from search.core.space import Space
 from search.core.stopping import Stopping
 from trainable.report import Direction
+
+
+def list_levels(config: SearchConfig, max_epochs: int) -> Sequence[int]:
+    """The epochs at which a search compares its trials."""
+    first, factor = config.first_rung, config.reduction_factor
+    if config.scheduler == "asha":
+        return rung_levels(max_epochs, first=first, reduction_factor=factor)
+    if config.scheduler == "promotion":
+        return geometric_levels(max_epochs, first=min(first, max_epochs), factor=factor)
+    return dense_levels(max_epochs)
+
+
+def find_epochs(config: SearchConfig, record: Mapping[str, Any], trained: Iterable[int] = ()) -> int:
+    """The epochs of a whole trial, of a search that is read from its `record`: asked for, or settled when it began;
+    before that, and of a single training, as many as any trial has `trained`."""
+    return config.max_epochs or record.get("max_epochs") or max([1, *trained])
 
 
 def build_rule(
@@ -27,20 +45,28 @@ def build_rule(
 ) -> tuple[Rule, Sequence[int]]:
     """The rule that a search asked for, and the epochs at which it compares trials.
 
-    Where the champion is a mean, its members are trained to the end when `is_time`, or nothing else is left to do.
+    Where the champion is a mean, its members are trained to the end when `is_time`, or nothing else is left to do; so
+    are they where the search ends because there is nothing more to gain.
     """
-    first, factor = config.first_rung, config.reduction_factor
+    factor, levels = config.reduction_factor, list_levels(config, max_epochs)
     higher_is_better = direction is Direction.MAXIMIZE
+    ends_early = config.stop_when == "converged"
+
+    def build_model() -> FreezeThaw:
+        proposals = SpaceProposals(space)
+        return FreezeThaw(proposals, max_epochs=max_epochs, seed=config.seed, higher_is_better=higher_is_better)
+
     if config.scheduler == "asha":
-        rungs = rung_levels(max_epochs, first=first, reduction_factor=factor)
-        return Stopping(Rungs(rungs, reduction_factor=factor, direction=direction), max_epochs), rungs
+        asha = Stopping(Rungs(levels, reduction_factor=factor, direction=direction), max_epochs)
+        return (Converging(asha, build_model()) if ends_early else asha), levels
     rule: Promotion | FreezeThaw
     if config.scheduler == "promotion":
-        levels = geometric_levels(max_epochs, first=min(first, max_epochs), factor=factor)
         rule = Promotion(levels, factor=factor, higher_is_better=higher_is_better)
     else:
-        rule = FreezeThaw(
-            SpaceProposals(space), max_epochs=max_epochs, seed=config.seed, higher_is_better=higher_is_better
-        )
-    levels = rule.board.levels
-    return (Finishing(rule, config.ensemble, is_time) if config.ensemble > 1 else rule), levels
+        rule = build_model()
+    if not ends_early:
+        return (Finishing(rule, config.ensemble, is_time) if config.ensemble > 1 else rule), levels
+    converging = Converging(rule, build_model())
+    is_end = (lambda: converging.is_reached or is_time()) if config.ensemble > 1 else (lambda: converging.is_reached)
+    converging.inner = Finishing(rule, config.ensemble, is_end)
+    return converging, levels

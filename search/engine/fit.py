@@ -6,7 +6,6 @@ import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
 
 from search.core.budget import Budget
+from search.core.convergence import reason_of
 from search.core.decisions import Rule, replay
 from search.core.ledger import Ledger
 from search.core.space import Space
@@ -91,7 +91,7 @@ def run_trials(
         plan.study, plan.space, ledger, plan.rule, num_slots=cluster.num_slots, num_trials=plan.num_trials
     )
     searcher.step_plans = plan.step_plans
-    searcher.exhausted = partial(plan.budget.stop.ask, StopReason.ALL_TRIALS)
+    searcher.exhausted = lambda: plan.budget.stop.ask(*reason_of(plan.rule))
     scheduler = Scheduler(ledger, searcher, cluster.place_trial)
     events = TuneEvents(ledger, plan.budget, scheduler, plan.read_best)
     events.levels = plan.levels
@@ -129,7 +129,7 @@ def run_trials(
         shutil.rmtree(folder / "tune", ignore_errors=True)
     if ledger.entries and ledger.best() is None:
         plan.budget.stop.ask(StopReason.ALL_FAILED)
-    plan.budget.stop.ask(StopReason.ALL_TRIALS)
+    plan.budget.stop.ask(*reason_of(plan.rule))
     reason = plan.budget.stop.reason
     assert reason is not None
     ledger.close(reason)

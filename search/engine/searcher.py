@@ -1,4 +1,4 @@
-"""With `sampling.py` the only file that knows Optuna: the study as the record of a search, and Tune's searcher over it.
+"""The study as the record of a search, and Tune's searcher over it; what only reads a study is in `study_file.py`.
 
 Ray's own `OptunaSearch` tells a stopped trial as complete and leaves a failed one running; this one does neither
 (see DESIGN.md, "Four outcomes").
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,21 +25,24 @@ from search.core.events import Observer
 from search.core.ledger import Ledger, TrialEntry
 from search.core.own_space import OwnSpace, check_own_space
 from search.core.space import Space, configuration_of
-from search.engine.sampling import build_sampler
+from search.engine.sampling import WARM, build_sampler
+from search.engine.study_file import (
+    EPOCHS,
+    STUDY_NAME,
+    enter_trials,
+    find_importances,
+    is_begun,
+    note_epochs,
+    read_history,
+)
 from trainable.images.faults import show_text
 from trainable.records import RecordError
 from trainable.report import Direction, Outcome, TrialReport
 from trainable.suggest import did_you_mean
 
-STUDY_NAME = "ctsearch"
 WISHED = "wished"
 """Marks a point that a person asked for."""
 NUM_PROBES, NUM_DRAWN_ALWAYS = 50, 10
-OUTCOMES = {
-    TrialState.COMPLETE: Outcome.COMPLETED,
-    TrialState.PRUNED: Outcome.STOPPED,
-    TrialState.FAIL: Outcome.FAILED,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +53,6 @@ class Begun:
     params: dict[str, Any]
     drawn: Mapping[str, Any]
     run_id: str | None = None
-
-
-def is_begun(trial: FrozenTrial) -> bool:
-    """Whether a trial has its configuration; the others are first points that wait."""
-    return "params" in trial.user_attrs
 
 
 class Study(Observer):
@@ -93,31 +90,23 @@ class Study(Observer):
             elif trial.state == TrialState.RUNNING:  # its driver died before it had a configuration
                 self.storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
 
-    def begin_with(self, points: Sequence[Mapping[str, Any]]) -> None:
-        """Let a new study try these points first; a resumed one has them already."""
+    def begin_with(self, points: Sequence[Mapping[str, Any]], *, num_warm: int = 0) -> None:
+        """Let a new study try these points first; a resumed one has them already. The first `num_warm` are known from
+        earlier searches."""
         if not self.trials():
-            for point in points:
-                self.study.enqueue_trial(dict(point))
+            for place, point in enumerate(points):
+                self.study.enqueue_trial(dict(point), user_attrs={WARM: True} if place < num_warm else None)
 
     def trials(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False)
 
     def restore(self, ledger: Ledger) -> None:
         """Enter into the ledger what earlier sessions tried."""
-        _enter(self.trials(), ledger, running=Outcome.INTERRUPTED)
+        enter_trials(self.trials(), ledger, running=Outcome.INTERRUPTED)
 
     def history(self) -> list[PastTrial]:
         """The same for the rule: parameters in the space's own names."""
-        return [
-            PastTrial(
-                number=trial.number,
-                params=trial.params,
-                values=trial.intermediate_values,
-                outcome=OUTCOMES.get(trial.state, Outcome.INTERRUPTED),
-            )
-            for trial in self.trials()
-            if is_begun(trial)
-        ]
+        return read_history(self.trials())
 
     def begin(self, space: Space, proposed: Mapping[str, Any] | None = None) -> Begun:
         """A new trial: the next of the first points, else what was proposed, else what the sampler draws."""
@@ -142,6 +131,8 @@ class Study(Observer):
     def resume(self, number: int) -> Begun:
         """A paused trial holds a worker again."""
         trial = self.live[number] = self.paused.pop(number)
+        if (noted := trial.user_attrs.get(EPOCHS)) is not None:
+            trial.set_user_attr(EPOCHS, {**noted, "is_paused": False})
         known = trial.user_attrs
         return Begun(number=number, params=json.loads(known["params"]), drawn=trial.params, run_id=known.get("run_id"))
 
@@ -160,7 +151,8 @@ class Study(Observer):
             trial.report(report.value, step=report.epoch)
 
     def trial_paused(self, entry: TrialEntry) -> None:
-        self.paused[entry.number] = self.live.pop(entry.number)
+        trial = self.paused[entry.number] = self.live.pop(entry.number)
+        trial.set_user_attr(EPOCHS, note_epochs(entry, trial.user_attrs.get(EPOCHS, {}), is_paused=True))
 
     def trial_ended(self, entry: TrialEntry) -> None:
         """The four outcomes as Optuna's states: complete, pruned with its values, failed, waiting to go on."""
@@ -168,6 +160,8 @@ class Study(Observer):
         trial = self.live.pop(entry.number, None) or self.paused.pop(entry.number, None)
         if trial is None:
             return
+        if entry.reports:
+            trial.set_user_attr(EPOCHS, note_epochs(entry, trial.user_attrs.get(EPOCHS, {}), is_paused=False))
         if entry.outcome is Outcome.COMPLETED:
             self.study.tell(trial, entry.best_value)
         elif entry.outcome is Outcome.STOPPED:
@@ -178,20 +172,8 @@ class Study(Observer):
             self.storage.set_trial_state_values(trial._trial_id, state=TrialState.WAITING)
 
     def importances(self) -> dict[str, float]:
-        """Each hyperparameter's share in the spread of the results, where enough trials completed to tell.
-
-        PED-ANOVA (optuna.importance) over the hyperparameters that all completed trials share, or that at least two of
-        them have and two have not: fewer tell nothing.
-        """
-        completed = [trial for trial in self.trials() if trial.state == TrialState.COMPLETE]
-        if len(completed) < 4 or len({trial.value for trial in completed}) < 2:
-            return {}
-        num_with = Counter(name for trial in completed for name in trial.params)
-        told = [name for name, num in num_with.items() if num == len(completed) or 2 <= num <= len(completed) - 2]
-        try:
-            return dict(optuna.importance.get_param_importances(self.study, params=told))
-        except (ValueError, RuntimeError):
-            return {}
+        """Each hyperparameter's share in what separates the best trials from the others, where there are enough."""
+        return find_importances(self.study)
 
     def _draw(self, trial: Trial, space: Space) -> dict[str, Any]:
         try:
@@ -199,29 +181,6 @@ class Study(Observer):
         except BaseException:
             self.study.tell(trial, state=TrialState.FAIL)
             raise
-
-
-def read_study(journal: Path, ledger: Ledger) -> None:
-    """Enter the trials of a study into a ledger, and change nothing: a search may be running on it."""
-    if not journal.exists():
-        return
-    storage = JournalStorage(JournalFileBackend(str(journal)))
-    if STUDY_NAME in {study.study_name for study in storage.get_all_studies()}:
-        _enter(storage.get_all_trials(storage.get_study_id_from_name(STUDY_NAME)), ledger, running=None)
-
-
-def _enter(trials: Sequence[FrozenTrial], ledger: Ledger, *, running: Outcome | None) -> None:
-    for trial in filter(is_begun, trials):
-        is_running = trial.state == TrialState.RUNNING
-        ledger.restore(
-            TrialEntry(
-                number=trial.number,
-                params=json.loads(trial.user_attrs["params"]),
-                run_id=trial.user_attrs.get("run_id"),
-                values=dict(sorted(trial.intermediate_values.items())),
-                outcome=running if is_running else OUTCOMES.get(trial.state, Outcome.INTERRUPTED),
-            )
-        )
 
 
 def fit_wish(space: Space, params: Mapping[str, Any]) -> dict[str, Any]:

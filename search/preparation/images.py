@@ -59,7 +59,7 @@ def prepare_images(
             "under another --name"
         )
     keep_copy(home.splits_file)
-    home.update_record(form=prepared.training.form.to_dict())
+    home.update_record(form=prepared.training.form.to_dict(), data_name=prepared.training.name)
     return prepared
 
 

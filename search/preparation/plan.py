@@ -24,6 +24,7 @@ from search.preparation.images import describe_data, prepare_images
 from search.preparation.models import Nets
 from search.preparation.sharing import share_gpus
 from search.preparation.space import NO_RECIPES, choose_first_points, describe_space, prepare_nets, prepare_space
+from search.preparation.warm_start import warm_start
 from trainable.config import TrialSettings
 from trainable.objectives import parse_objective
 from trainable.recipes import Recipe
@@ -39,8 +40,9 @@ DEFAULT_NUM_TRIALS = 20
 class SearchPlan:
     """What a search is, once everything about it is settled but its trials.
 
-    `first_points` are tried before any proposal, in Optuna's names. `tags` go to the search's run and to every trial's,
-    `search_tags` to the first alone. `num_trials` of None has no end.
+    `first_points` are tried before any proposal, in Optuna's names; the first `num_warm` of them are an earlier
+    search's. `tags` go to the search's run and to every trial's, `search_tags` to the first alone. `num_trials` of None
+    has no end.
     """
 
     config: SearchConfig
@@ -57,6 +59,7 @@ class SearchPlan:
     search_tags: Mapping[str, str]
     description: str
     space_facts: dict[str, object]
+    num_warm: int = 0
 
 
 def prepare(config: SearchConfig, folder: SearchFolder, runtime: Runtime) -> SearchPlan:
@@ -82,6 +85,9 @@ def prepare(config: SearchConfig, folder: SearchFolder, runtime: Runtime) -> Sea
         runtime.say(f"Left out     {', '.join(models.left_out)}: they want a GPU (--arch takes them all the same)")
     runtime.say(*(f"Warning      {warning}" for warning in models.warnings))
     space = prepare_space(config, folder, models, recipes)
+    known = warm_start(config, folder, space, data_hash=training.data_hash, task=training.name)
+    if config.warm_start != "off":
+        runtime.say(*(f"Warm start   {line}" for line in known.lines()))
     cluster, sharing = share_gpus(config, folder, cluster, models, data)
     if sharing:
         runtime.say(f"Sharing      {sharing}")
@@ -98,14 +104,15 @@ def prepare(config: SearchConfig, folder: SearchFolder, runtime: Runtime) -> Sea
         models=models,
         recipes=recipes,
         space=space,
-        first_points=choose_first_points(config, space, models, recipes),
+        first_points=[*known.points, *choose_first_points(config, space, models, recipes)],
         settings=settle_trials(config, folder, data, cluster, max_epochs),
         model_name=config.model_name or training.name,
         num_trials=limit_trials(config),
         tags=describe_origin(config, data),
-        search_tags=recipes.tags() | ({"warnings": "; ".join(warnings)} if warnings else {}),
+        search_tags=recipes.tags() | known.tags() | ({"warnings": "; ".join(warnings)} if warnings else {}),
         description="\n".join(warnings),
         space_facts=describe_space(space, folder),
+        num_warm=len(known.points),
     )
 
 
@@ -203,7 +210,6 @@ def free_bytes(storage: str) -> float:
 
 
 def limit_trials(config: SearchConfig) -> int | None:
-    """The number of trials; without any budget a modest default."""
-    if config.num_trials is None and config.time_budget_s is None and config.device_hours is None:
-        return DEFAULT_NUM_TRIALS
-    return config.num_trials
+    """The number of trials; without any budget a modest default. A search that ends by itself needs none."""
+    limits = config.num_trials, config.time_budget_s, config.device_hours
+    return DEFAULT_NUM_TRIALS if limits == (None, None, None) and config.stop_when == "budget" else config.num_trials

@@ -66,7 +66,7 @@ def test_the_parent_run_holds_audit_space_and_leaderboard(finished_search: Finis
     assert parent.info.status == "FINISHED"
     assert parent.data.tags["outcome"] == "completed"
     names = {item.path for item in finished_search.client.list_artifacts(parent.info.run_id)}
-    assert {"audit.json", "space.json", "leaderboard.csv", "report.md", "learning_curves.png"} <= names
+    assert {"audit.json", "space.json", "leaderboard.csv", "report.md", "search.html", "learning_curves.png"} <= names
     assert {"test_auc", "test_auc_low", "test_auc_high"} <= set(parent.data.metrics)
     page = (finished_search.folder / "report.md").read_text()
     (link,) = re.findall(r"\[The first side by side in MLflow\]\((\S+)\)", page)

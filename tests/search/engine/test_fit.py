@@ -9,14 +9,18 @@ import pytest
 from optuna.trial import TrialState
 from ray import tune
 
+from search.core import convergence
+from search.core.config import SearchConfig
+from search.core.decisions import Rule
 from search.core.events import Observer
 from search.core.ledger import Ledger, TrialEntry
 from search.core.promotion import Promotion
+from search.core.rules import build_rule
 from search.core.stop import StopReason
 from search.core.stopping import Stopping
 from search.observers.checkpoints import CheckpointKeeper
 from tests.search.toy import Play, heights
-from trainable.report import TrialReport
+from trainable.report import Direction, TrialReport
 from trainable.task import read_best
 
 
@@ -309,3 +313,25 @@ def test_the_worst_paused_trials_lose_their_checkpoints_where_room_is_short(play
     assert early, "two of forty bytes fit into a hundred"
     assert 0 not in early
     assert played.ledger.entries[0].outcome == "completed"
+
+
+def test_a_search_ends_where_little_is_left_to_gain_with_its_finalists_trained(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of the way come so far is called little here, so that it ends soon."""
+    monkeypatch.setattr(convergence, "SHARE_OF_REACH", 0.5)
+    monkeypatch.setattr(convergence, "LEAST_TRAININGS", 2)
+    monkeypatch.setattr(convergence, "LEAST_BETWEEN_LOOKS", 4)
+    config = SearchConfig(stop_when="converged", max_epochs=9, ensemble=2)
+
+    def space(trial: Any) -> dict[str, Any]:
+        return {"height": 1.0 + 1e-6 * trial.suggest_float("nothing", 0, 1)}
+
+    def build(ledger: Ledger) -> Rule:
+        return build_rule(config, space, Direction.MAXIMIZE, max_epochs=9)[0]
+
+    played = play(space, num_trials=200, build_rule=build)
+    assert played.reason is StopReason.CONVERGED
+    assert str(played.budget.stop).startswith("nothing more to gain: the most promising next step")
+    assert len(played.ledger.entries) < 200
+    assert sum(entry.num_epochs == 9 for entry in played.ledger.entries.values()) >= 2

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import optuna
 
 from search.core.ledger import Ledger
 from search.core.ranges import Suggests
+from search.engine.sampling import WARM, find_doubted
 from search.engine.searcher import Study
 from tests.search.reports import report
 from trainable.report import Direction
@@ -44,3 +46,40 @@ def test_trials_that_an_earlier_session_left_are_paused_and_go_on_with_their_val
     assert (past.number, past.values, past.outcome) == (0, {1: 0.5}, "interrupted")
     assert again.resume(0).params == begun.params
     assert list(again.live) == [0]
+
+
+def told(number: int, value: float, *, is_warm: bool = False) -> optuna.trial.FrozenTrial:
+    trial = optuna.trial.create_trial(
+        state=optuna.trial.TrialState.PRUNED,
+        intermediate_values={1: value, 3: value + 1},
+        user_attrs={WARM: True} if is_warm else {},
+    )
+    trial.number = number
+    return trial
+
+
+def test_points_of_earlier_searches_count_for_the_sampler_once_they_hold_here() -> None:
+    warm = [told(0, 0.9, is_warm=True), told(1, 0.1, is_warm=True), told(2, math.nan, is_warm=True)]
+    others = [told(3 + number, number / 10) for number in range(10)]
+    assert find_doubted(others, higher_is_better=True) == set()
+    assert find_doubted([*warm, *others[:4]], higher_is_better=True) == {0, 1, 2}, "too few others to tell"
+    assert find_doubted([*warm, *others], higher_is_better=True) == {1, 2}
+    assert find_doubted([*warm, *others], higher_is_better=False) == {0, 2}
+
+
+def test_three_bad_points_of_an_earlier_search_do_not_move_what_the_sampler_draws(tmp_path: Path) -> None:
+    """With them the study draws, trial by trial, what it draws without them."""
+    drawn: dict[str, list[float]] = {}
+    for name, points in (("cold", []), ("warm", [{"height": 0.0}] * 3)):
+        study = Study(tmp_path / name, sampler="tpe", seed=0, direction=Direction.MAXIMIZE)
+        study.begin_with(points, num_warm=len(points))
+        ledger = Ledger(observers=[study])
+        heights = drawn[name] = []
+        for _ in range(20 + len(points)):
+            begun = study.begin(height)
+            heights.append(begun.drawn["height"])
+            ledger.begin(begun.number, begun.params)
+            ledger.report(begun.number, report(1, -abs(begun.drawn["height"] - 0.8)))
+            ledger.pause(begun.number)
+    assert drawn["warm"][:3] == [0.0] * 3
+    assert drawn["warm"][3:] == drawn["cold"]
