@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 from search.champion.conclude import SHOWN, describe_end, report_search, write_result
 from search.champion.crown import Champion, Finish, crown_champion
 from search.champion.external import ExternalScore, score_all
-from search.commands.report import write_page
+from search.commands.report import Page, write_page
 from search.confirming import delete_folds, describe_folds
 from search.core.confirmation import Confirmation
 from search.core.describe import format_duration
@@ -21,6 +22,8 @@ from trainable.report import Outcome
 
 if TYPE_CHECKING:
     from search.session import Session
+
+_log = logging.getLogger(__name__)
 
 
 def conclude(session: Session, reason: StopReason, confirmation: Confirmation | None) -> None:
@@ -80,8 +83,7 @@ def conclude(session: Session, reason: StopReason, confirmation: Confirmation | 
             **({"recipe": plan.tags["recipe"]} if runtime.is_local else {}),
         }
         write_result(session.ledger, champion, plan.data, folder, facts)
-        page = write_page(folder)
-        tracking.log_file(page.file)
+        page = draw_page(session)
         delivered = tracking.close_search(Outcome.FAILED if champion is None else reason.outcome)
     if champion is None:
         folder.enter(Phase.SEARCHING)  # a resume may try on
@@ -93,9 +95,23 @@ def conclude(session: Session, reason: StopReason, confirmation: Confirmation | 
         folder.enter(Phase.ENDED)
         if confirmation is not None:
             delete_folds(session, confirmation)
-    runtime.say(*(f"Recipes      {line}" for line in standing), *([f"Left         {page.left}"] if page.left else []))
+    runtime.say(
+        *(f"Recipes      {line}" for line in standing), *([f"Left         {page.left}"] if page and page.left else [])
+    )
     runtime.say(*describe_end(champion, folder, has_own_data=plan.config.data is not None))
     runtime.say(*(line for score in external for line in score.lines(SHOWN)))
+
+
+def draw_page(session: Session) -> Page | None:
+    """The page of the whole search, on its run too; None, after a warning, where it cannot be drawn: the champion is
+    worth more than its page."""
+    try:
+        page = write_page(session.folder)
+    except Exception as error:
+        _log.warning("the page search.html was not drawn (%s: %s)", type(error).__name__, error)
+        return None
+    session.tracking.log_file(page.file)
+    return page
 
 
 def score_further_sets(session: Session, champion: Champion | None) -> list[ExternalScore]:

@@ -173,7 +173,7 @@ def describe_end(champion: Champion, folder: SearchFolder, *, has_own_data: bool
     else:
         lines.append(f"Saved        {champion.models}; ctsearch search --resume {folder.name} registers it in MLflow")
     lines += [
-        f"Report       {folder.folder / 'report.md'}",
+        f"Report       {folder.folder / 'report.md'}, and search.html beside it",
         f"Open         {ui}     (the MLflow UI: compare the runs of {folder.name})",
     ]
     if has_own_data:
