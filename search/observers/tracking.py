@@ -273,7 +273,7 @@ class Tracking(Observer):
         """Log figures of the whole search to its parent run."""
         now_ms, run_id = _now_ms(), self.parent_run_id
         batch = [Metric(name, value, now_ms, 0) for name, value in metrics.items()]
-        self._outbox.tell("figures", lambda: self.runs.client.log_batch(run_id, metrics=batch, synchronous=True))
+        self._queue.put("figures", lambda: self.runs.client.log_batch(run_id, metrics=batch, synchronous=True))
 
     def log_dict(self, path: str, content: dict[str, Any]) -> None:
         """Keep a dict as JSON or YAML, by the ending of `path`."""
