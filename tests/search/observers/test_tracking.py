@@ -259,15 +259,19 @@ def test_a_deleted_experiment_is_an_error_that_says_what_to_do(
         Driven.open(mlflow_server.uri, name, name)
 
 
-def test_artifacts_of_the_search_hang_on_its_parent_run(tracking: Driven, client: MlflowClient, tmp_path: Path) -> None:
+def test_artifacts_and_figures_of_the_search_hang_on_its_parent_run(
+    tracking: Driven, client: MlflowClient, tmp_path: Path
+) -> None:
     content: dict[str, Any] = {"slices": 3}
     picture = tmp_path / "curve ü.png"
     picture.write_bytes(b"png")
     tracking.log_text("report/leaderboard.md", "| trial |")
     tracking.log_dict("audit.json", content)
     tracking.log_file(picture, "report")
+    tracking.log_metrics({"other_auc": 0.75})
     assert tracking.flush()
     parent = tracking.parent_run_id
+    assert client.get_run(parent).data.metrics["other_auc"] == 0.75
     found = {file.path for folder in ("", "report") for file in client.list_artifacts(parent, folder)}
     assert found == {"audit.json", "report", "report/leaderboard.md", "report/curve ü.png"}
 
