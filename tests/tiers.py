@@ -21,6 +21,7 @@ NOT_QUICK = (
     "mlflow_server/test_clients.py",
     "mlflow_server/test_serve.py",
     "mlflow_server/test_team.py::test_passwords",
+    "faults/test_bad_inputs.py",
     "faults/test_proxies.py::test_workers",
     "faults/test_ray_address.py::test_auto",
     "faults/test_registry.py",

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DRIVER = """
 import subprocess, sys
 from search.engine.last_word import LastWord
-part = subprocess.Popen(["sleep", "60"])
+part = subprocess.Popen(["sleep", "300"], stdin=-3, stdout=-3, stderr=-3)  # nowhere
 word = LastWord("first", {"raylet": part.pid})
 print(part.pid, flush=True)
 sys.stdin.readline()
