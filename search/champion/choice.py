@@ -48,14 +48,14 @@ def choose_members(
     A trial below the median of the search is no member: in a small search it may have learnt nothing. One that cannot
     be read gives way to the next, with a warning. Where fewer than two are left it is the best single trial
     (`choose_champion`). `opened_for` are the trials for which the sealed test was opened before: they are the members,
-    whatever has become better since.
+    as far as they can be read, whatever has become better since.
     """
     if len(opened_for) == 1 or (size < LEAST_MEMBERS and not opened_for):
         return _choose_one(ledger, task, opened_for)
     finalists = [entry for entry in rank_finalists(ledger, last_rung) if not _is_nan(entry)]
     if opened_for:
         size = len(opened_for)
-        finalists.sort(key=lambda entry: entry.number not in opened_for)
+        finalists = [entry for entry in finalists if entry.number in opened_for]
     else:
         finalists = [entry for entry in finalists if _is_no_worse_than_median(entry, ledger)]
     members: list[Candidate] = []
@@ -68,7 +68,7 @@ def choose_members(
             members.append(candidate)
         if len(members) == size:
             break
-    if len(members) < LEAST_MEMBERS:
+    if len(members) < LEAST_MEMBERS and not (opened_for and members):
         return _choose_one(ledger, task, opened_for)
     return [replace(members[0], warnings=(*warnings, *members[0].warnings)), *members[1:]]
 

@@ -148,6 +148,7 @@ def crown(built: ChampionModel, finish: Finish) -> Champion:
         members=built.numbers,
         data_hash=data.data_hash,
         num_extensions=folder.num_extensions,
+        others_are_lost=True,  # `choose_members` takes all of the opened ones that can be read
     )
     notes.extend([opening.warning] if opening.warning else [])
     sealed = open_sealed_test(folder.splits_file, cache_dir=folder.cache, image_size=data.image_size, form=data.form)

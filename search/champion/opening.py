@@ -43,8 +43,9 @@ class Opening:
             return None
         before = "; ".join(map(name_trials, self.earlier))
         return (
-            f"the search was extended after its sealed test had been opened for {before}: this is its opening "
-            f"number {len(self.earlier) + 1}, and the test figures are no longer those of an untouched test"
+            f"the search was extended, or lost a checkpoint, after its sealed test had been opened for {before}: this "
+            f"is its opening number {len(self.earlier) + 1}, and the test figures are no longer those of an untouched "
+            "test"
         )
 
     @property
@@ -84,17 +85,25 @@ def opened_for(path: Path, num_extensions: int) -> tuple[int, ...]:
 
 
 def record_opening(
-    folder: Path, *, search: str, members: Sequence[int], data_hash: str, num_extensions: int = 0
+    folder: Path,
+    *,
+    search: str,
+    members: Sequence[int],
+    data_hash: str,
+    num_extensions: int = 0,
+    others_are_lost: bool = False,
 ) -> Opening:
     """Write down that the sealed test is about to be opened; `folder` lies among the folders of all searches.
 
     The same members find their own record again. Others are recorded and counted where the search was extended since
-    (`num_extensions` is how often it was). Raises SealedTestError for any others.
+    (`num_extensions` is how often it was), or where they are what is left of those (`others_are_lost`: their
+    checkpoints cannot be read). Raises SealedTestError for any others.
     """
     path, members = folder / OPENING_FILE, tuple(sorted(members))
     present = read_opening(path)
     is_extended = present is not None and present.num_extensions < num_extensions
-    if present is not None and (not is_extended or present.members == members):
+    is_rest = present is not None and others_are_lost and set(members) < set(present.members)
+    if present is not None and not is_rest and (not is_extended or present.members == members):
         if (present.members, present.data_hash) != (members, data_hash) and not is_extended:
             raise SealedTestError(
                 f"the sealed test of search {search} was opened for {name_trials(present.members)} at "

@@ -78,6 +78,8 @@ def test_members_are_the_best_that_completed_and_can_be_read(task: TrialTask) ->
     again = choose_members(ledger, task, size=5, opened_for=(1, 3))
     assert {member.entry.number for member in again} == {1, 3}, "the test is open for these"
     assert [member.entry.number for member in choose_members(ledger, task, size=5, opened_for=(4,))] == [4]
+    left = choose_members(ledger, task, size=5, opened_for=(2, 3))
+    assert [member.entry.number for member in left] == [3], "2 cannot be read, and no other takes its place"
 
 
 def test_a_trial_below_the_median_is_no_member(task: TrialTask) -> None:

@@ -42,6 +42,11 @@ def test_an_ensemble_is_known_by_its_members_and_an_old_record_by_its_trial(tmp_
     assert record_opening(folder, search="first", members=(3, 5, 1), data_hash="abc") == opening
     with pytest.raises(SealedTestError, match=r"for trials 1, 3 and 5 .* for trial 3 too"):
         record_opening(folder, search="first", members=(3,), data_hash="abc")
+    left = record_opening(folder, search="first", members=(3, 5), data_hash="abc", others_are_lost=True)
+    assert (left.members, left.earlier, left.num_openings) == ((3, 5), ((1, 3, 5),), 2)
+    assert left.warning is not None and "lost a checkpoint, after its sealed test had been opened" in left.warning
+    with pytest.raises(SealedTestError, match="for trials 3 and 5"):
+        record_opening(folder, search="first", members=(3, 4), data_hash="abc", others_are_lost=True)
     old = {"search": "old", "champion": 7, "data_hash": "abc", "opened_at": opening.opened_at, "num_openings": 1}
     (tmp_path / "sealed_test.json").write_text(json.dumps(old))
     assert read_opening(tmp_path / "sealed_test.json") == replace(opening, search="old", members=(7,))
