@@ -72,7 +72,7 @@ def write_page(folder: SearchFolder, out: Path | None = None) -> Page:
         badge=_describe_state(folder, is_running),
         is_running=is_running,
         line=_describe_search(config, record, result, max_epochs),
-        tiles=_tiles(ledger, config, folder, result.champion, max_epochs),
+        tiles=_tiles(ledger, config, folder, result, max_epochs),
         champion=_describe_champion(result.champion, result.figures) if result.champion else {},
         importances=study.importances(),
         foresight=foresight,
@@ -138,7 +138,6 @@ def _describe_state(folder: SearchFolder, is_running: bool) -> str:
 def _describe_search(config: SearchConfig, record: Mapping[str, Any], result: SearchResult, max_epochs: int) -> str:
     size = record.get("image_size")
     better = "higher" if parse_objective(config.metric).higher_is_better else "lower"
-    better = "higher" if parse_objective(config.metric).higher_is_better else "lower"
     words = [
         str(result.figures.get("data") or config.data or "the synthetic set"),
         f"{size} px" if size else "",
@@ -150,8 +149,9 @@ def _describe_search(config: SearchConfig, record: Mapping[str, Any], result: Se
 
 
 def _tiles(
-    ledger: Ledger, config: SearchConfig, folder: SearchFolder, champion: ChampionResult | None, max_epochs: int
+    ledger: Ledger, config: SearchConfig, folder: SearchFolder, result: SearchResult, max_epochs: int
 ) -> list[Tile]:
+    champion, num_folds = result.champion, result.figures.get("num_folds", 0)
     spent = read_record(folder.spent_file) if folder.spent_file.exists() else {}
     counts = ledger.counts()
     num_trials, num_epochs = len(ledger.entries), sum(len(entry.values) for entry in ledger.entries.values())
@@ -162,6 +162,7 @@ def _tiles(
     if champion is not None:
         size = len(champion.members)
         words = "one trial" if size == 1 else f"the mean of {size} trials"
+        words += f", confirmed in {num_folds} folds" if num_folds else ""
         tiles.append(Tile(what=f"Champion, {config.metric}", value=f"{champion.validation:.4f}", words=words))
         if (figure := champion.test.get(config.metric)) is not None and math.isfinite(figure.value):
             words = f"95 %: {figure.low:.3f} to {figure.high:.3f}"
@@ -178,11 +179,14 @@ def _tiles(
 def _describe_champion(champion: ChampionResult, figures: Mapping[str, Any]) -> dict[str, str]:
     trials = ", ".join(map(str, champion.members))
     test = ", ".join(f"{name} {figure}" for name, figure in list(champion.test.items())[:6])
+    validation = f"{champion.metric} {champion.validation:.4f}"
+    if num_folds := figures.get("num_folds", 0):
+        validation += f" on patients not seen, in {num_folds} folds; {figures['best_trial_value']:.4f} in the search"
     facts = {
         "Trials": trials,
         "The best of them": f"trial {champion.trial}, {champion.configuration.get('architecture', '')}, "
         f"{describe_params(champion.configuration)}",
-        "Validation": f"{champion.metric} {champion.validation:.4f}",
+        "Validation": validation,
         "Sealed test": test and f"{test}; 95 % intervals",
         "It can tell": str(figures.get("test_can_tell", "")),
         "Registered": champion.version and f"{champion.model_name} version {champion.version} as {champion.alias}",
