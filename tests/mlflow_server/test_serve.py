@@ -194,3 +194,12 @@ def test_sixty_four_clients_at_once_are_all_answered(mlflow_server: ServerHandle
     with ThreadPoolExecutor(len(run_ids)) as clients:
         list(clients.map(log, run_ids))
     assert {len(client.get_metric_history(run_id, "h")) for run_id in run_ids} == {5}
+
+
+def test_a_server_that_was_too_slow_is_let_go_of_once(tmp_path: Path) -> None:
+    """Its error is what the user reads, not one of a lock that is given back twice."""
+    pending = begin_server(tmp_path)
+    with pytest.raises(ServerError, match="did not answer within 0 s"):
+        pending.wait(0)
+    pending.abandon()
+    pending.abandon()
