@@ -30,3 +30,13 @@ def test_a_search_closes_as_its_reason_says(reason: StopReason) -> None:
     )
     assert reason.outcome is expected
     assert reason.concludes == (reason is not StopReason.TERMINATED)
+
+
+def test_something_else_can_be_ended_while_the_first_reason_is_kept() -> None:
+    stop = StopRequest()
+    stop.ask(StopReason.ALL_TRIALS, "all of them")
+    with stop.anew():
+        assert not stop.is_asked
+        assert stop.ask(StopReason.CTRL_C)
+    assert stop.reason is StopReason.ALL_TRIALS
+    assert str(stop) == "all of them"
