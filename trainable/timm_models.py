@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from difflib import get_close_matches
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 from trainable.config import TIMM_PREFIX, TrialConfig
@@ -20,7 +22,7 @@ _POOLING = {"avg": "avg", "max": "max", "avg_max": "avgmax"}
 def build_timm_model(config: TrialConfig, num_classes: int, num_channels: int) -> nn.Module:
     """The model that `config` names, with fresh weights: float (N, num_channels, S, S) to logits (N, num_classes).
 
-    Nothing is fetched: weights come from a file. `dropout` is timm's `drop_rate`. Raises ValueError where timm is not
+    Nothing is fetched here (`download_timm_weights`). `dropout` is timm's `drop_rate`. Raises ValueError where timm is not
     installed, for an unknown name, and for hyperparameters that this model has no place for.
     """
     name = check_timm_name(config.architecture)
@@ -55,6 +57,30 @@ def check_timm_name(architecture: str) -> str:
         hint = f"; near are {', '.join(TIMM_PREFIX + one for one in near)}" if near else ""
         raise ValueError(f"timm {timm.__version__} has no model {name!r}{hint}")
     return name
+
+
+def download_timm_weights(architecture: str) -> bytes:
+    """Let timm fetch the pretrained weights of `timm:NAME` (or `timm:NAME.TAG`) from its hub, into its own cache; give
+    them as a saved state dict.
+
+    Raises ValueError for a model that has none, ConnectionError, naming what to fetch, without internet.
+    """
+    timm, name = _import_timm(), check_timm_name(architecture)
+    settings = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    if settings is None or not settings.has_weights:
+        raise ValueError(f"timm has no pretrained weights of {name}; give a file: --weights {architecture}=FILE")
+    try:
+        model: nn.Module = timm.create_model(name, pretrained=True)
+    except Exception as error:  # the hub's client has errors of several libraries
+        place = settings.hf_hub_id or settings.url
+        raise ConnectionError(
+            f"could not fetch the weights of {name} ({type(error).__name__}: {_first_line(error)}). Where there is "
+            f"internet, fetch those of {place}, save them with torch.save(model.state_dict(), FILE), bring the file "
+            f"here and pass --weights {architecture}=FILE"
+        ) from error
+    buffer = io.BytesIO()
+    torch.save(dict(model.state_dict()), buffer)
+    return buffer.getvalue()
 
 
 def suggest_names(name: str, known: Sequence[str]) -> list[str]:

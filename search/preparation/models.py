@@ -133,19 +133,25 @@ def read_weights(
 ) -> dict[str, np.ndarray]:
     """Load and check each weights file here, once: workers need neither the file nor the internet.
 
-    `imagenet` stands for torchvision's own: timm's architectures are passed over, their weights come from files.
+    `imagenet` stands for torchvision's own, and for those of timm's hub.
     """
     if not weights:
         return {}
     import numpy as np
 
     from trainable.architectures import check_weights
+    from trainable.timm_models import download_timm_weights
     from trainable.weights import download_imagenet
 
     if "imagenet" in weights:
         have_none = {*weights, *sources, "small_cnn"}
-        ready = [name for name in architectures if name not in have_none and not is_timm(name)]
-        loaded = {name: np.frombuffer(download_imagenet(name), dtype=np.uint8) for name in ready}
+        ready = [name for name in architectures if name not in have_none]
+        loaded = {
+            name: np.frombuffer(
+                download_timm_weights(name) if is_timm(name) else download_imagenet(name), dtype=np.uint8
+            )
+            for name in ready
+        }
     else:
         loaded = {}
     for name, file in weights.items():

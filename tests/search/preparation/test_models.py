@@ -31,11 +31,22 @@ def test_an_unknown_net_lists_the_known() -> None:
         choose_nets(("resnet19",), {}, has_gpu=False)
 
 
-def test_timms_models_are_known_by_timm_and_take_no_weights_of_torchvision() -> None:
-    pytest.importorskip("timm")
+def test_timms_models_are_known_by_timm_and_their_weights_come_from_its_hub_or_it_is_said_what_to_fetch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    timm = pytest.importorskip("timm")
     name = "timm:efficientnet_lite0"
-    nets = choose_nets((name,), {"imagenet": ""}, has_gpu=False)
+    nets = choose_nets((name,), {}, has_gpu=False)
     assert (nets.architectures, nets.weights) == ((name,), {})
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("no route")
+
+    monkeypatch.setattr(timm, "create_model", refuse)
+    with pytest.raises(ConnectionError, match=r"no route.*timm/efficientnet_lite0.*--weights timm:efficientnet_lite0"):
+        choose_nets((name,), {"imagenet": ""}, has_gpu=False)
+    with pytest.raises(ValueError, match="no pretrained weights of coatnet_0_224"):
+        choose_nets(("timm:coatnet_0_224",), {"imagenet": ""}, has_gpu=False)
     with pytest.raises(ValueError, match=r"has no model 'efficientnet_lite'; near are timm:"):
         choose_nets(("timm:efficientnet_lite",), {}, has_gpu=False)
 
