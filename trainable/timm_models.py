@@ -22,8 +22,8 @@ _POOLING = {"avg": "avg", "max": "max", "avg_max": "avgmax"}
 def build_timm_model(config: TrialConfig, num_classes: int, num_channels: int) -> nn.Module:
     """The model that `config` names, with fresh weights: float (N, num_channels, S, S) to logits (N, num_classes).
 
-    Nothing is fetched here (`download_timm_weights`). `dropout` is timm's `drop_rate`. Raises ValueError where timm is not
-    installed, for an unknown name, and for hyperparameters that this model has no place for.
+    Nothing is fetched here (`download_timm_weights`). `dropout` is timm's `drop_rate`. Raises ValueError where timm is
+    not installed, for an unknown name, and for hyperparameters that this model has no place for.
     """
     name = check_timm_name(config.architecture)
     if config.pooling not in _POOLING:
