@@ -1,7 +1,6 @@
 """Made-up layouts and tables: patients, labels and splits that come out are those that went in, or it is refused.
 
-`CTSEARCH_FUZZ_CASES` says how many cases the four tests try together: 100 where it is not set. The slow tier tries
-2,000 others.
+`CTSEARCH_FUZZ_CASES` says how many cases the four tests try together: 100 where it is not set, 2,000 for the slow tier.
 """
 
 from __future__ import annotations
@@ -34,9 +33,6 @@ few = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
 may_last_long = pytest.mark.timeout(300 + 2 * NUM_CASES)
-many = settings(few, max_examples=500)
-slow = pytest.mark.slow
-may_last_longer = pytest.mark.timeout(3600)
 
 CLASSES = [
     "COVID",
@@ -252,39 +248,4 @@ def test_tables_are_read_as_they_were_written(table: tuple[list[Item], str, str]
 @few
 @given(tables(odd=True))
 def test_tables_of_odd_values_are_read_or_refused(table: tuple[list[Item], str, str]) -> None:
-    try_table(table, may_refuse=True)
-
-
-# -- the slow tier: four times 500 cases; what a test is called is part of what it draws, so these are others
-
-
-@slow
-@may_last_longer
-@many
-@given(folder_layouts(odd=False))
-def test_500_folders_are_read_as_they_were_written(layout: tuple[list[Item], list[str], list[str]]) -> None:
-    try_folders(layout, may_refuse=False)
-
-
-@slow
-@may_last_longer
-@many
-@given(folder_layouts(odd=True))
-def test_500_folders_of_odd_names_are_read_or_refused(layout: tuple[list[Item], list[str], list[str]]) -> None:
-    try_folders(layout, may_refuse=True)
-
-
-@slow
-@may_last_longer
-@many
-@given(tables(odd=False))
-def test_500_tables_are_read_as_they_were_written(table: tuple[list[Item], str, str]) -> None:
-    try_table(table, may_refuse=False)
-
-
-@slow
-@may_last_longer
-@many
-@given(tables(odd=True))
-def test_500_tables_of_odd_values_are_read_or_refused(table: tuple[list[Item], str, str]) -> None:
     try_table(table, may_refuse=True)
