@@ -146,8 +146,10 @@ def test_a_node_that_joins_late_with_another_torch_is_left_out_from_then_on(stor
     assert re.search(r"preflight: .*torch is 1\.0\.0", story.output), story.output
     left_out = re.search(r"node \S+ is left out; trials that fit at once: [123]", story.output)
     assert left_out, story.output
-    lost_since = re.findall(r"trial +\d+ lost its worker", story.output[left_out.end() :])
-    assert len(lost_since) == story.output.count("is not to blame: its node failed the preflight")
+    lost_since = [int(n) for n in re.findall(r"trial +(\d+) lost its worker", story.output[left_out.end() :])]
+    num_forgiven = story.output.count("is not to blame: its node failed the preflight")
+    # the trial of the killed node may lose its worker on either side of that line
+    assert sum(number != story.lost for number in lost_since) <= num_forgiven <= len(lost_since), story.output
 
 
 def test_pixels_come_once_to_every_node_that_trains_and_lie_in_its_own_folder(story: Story) -> None:
