@@ -25,7 +25,7 @@ from tests.cluster.nodes import Nodes
 from tests.search.test_resume import read_trials
 
 STORAGE = "s3://bucket/searches"
-NUM_TRIALS, NUM_EPOCHS = 4, 80
+NUM_TRIALS, NUM_EPOCHS = 6, 120
 OPTIONS = (
     *("--arch", "small_cnn", "--range", "cnn_filters=8", "--range", "cnn_depth=2", "--range", "batch_size=8"),
     *("--range", "cnn_kernel=3", "--image-size", "64", "--deterministic", "--num-trials", str(NUM_TRIALS)),
@@ -107,7 +107,7 @@ def story(
             killed_s = time.time()
             nodes.kill(doomed)
             newest = read_newest(s3)[lost]
-            output = search.communicate(timeout=200)[0]
+            output = search.communicate(timeout=300)[0]
             assert search.returncode == 0, output
         finally:
             search.kill()
@@ -123,7 +123,7 @@ def story(
         )
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_a_draining_notice_writes_checkpoints_at_once_so_that_little_is_repeated(story: Story) -> None:
     assert story.newest_epoch > 1
     assert story.repeated_s < 10
@@ -139,17 +139,16 @@ def test_a_lost_node_costs_no_trial_and_counts_as_no_failure(story: Story) -> No
 def test_a_node_that_joins_late_is_used(story: Story) -> None:
     slots = re.findall(r"node \S+ has joined; trials that fit at once: (\d)", story.output)
     assert len(slots) == 2 and set(slots) <= set("234"), story.output  # 4: both came before Ray knew of the death
-    assert len(list(story.dirs["late"].glob("*.npy"))) == 1
+    assert len(list(story.dirs["late"].glob("*.npy"))) == 1, story.output
 
 
 def test_a_node_that_joins_late_with_another_torch_is_left_out_from_then_on(story: Story) -> None:
     assert re.search(r"preflight: .*torch is 1\.0\.0", story.output), story.output
     left_out = re.search(r"node \S+ is left out; trials that fit at once: [123]", story.output)
     assert left_out, story.output
-    lost_since = [int(n) for n in re.findall(r"trial +(\d+) lost its worker", story.output[left_out.end() :])]
-    num_forgiven = story.output.count("is not to blame: its node failed the preflight")
-    # the trial of the killed node may lose its worker on either side of that line
-    assert sum(number != story.lost for number in lost_since) <= num_forgiven <= len(lost_since), story.output
+    lost_since = re.findall(r"trial +\d+ lost its worker", story.output[left_out.end() :])
+    # others may lose theirs since then: of the killed node, or before a first epoch has said where they are
+    assert story.output.count("is not to blame: its node failed the preflight") <= len(lost_since), story.output
 
 
 def test_pixels_come_once_to_every_node_that_trains_and_lie_in_its_own_folder(story: Story) -> None:
