@@ -11,14 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainable.images.cache import build_cache, open_pixels
-from trainable.images.decode import BadImageError, ImageFacts
-from trainable.images.faults import NotASliceError, count_left_out
 from trainable.images.find_slices import find_slices
 from trainable.images.groups import group_slices
+from trainable.images.looked_at import check_neighbours, look_at
 from trainable.images.names import with_printable_errors
-from trainable.images.near_duplicates import PICTURE_SIZE
 from trainable.images.pixel_format import GREY, PixelFormat
-from trainable.images.read_many import read_all
 from trainable.images.reading import Reading
 from trainable.images.slice_rule import SliceRule
 
@@ -85,24 +82,11 @@ def read_labelled_set(
             f"{data} has the classes {', '.join(manifest.classes)}, the model knows {', '.join(classes)}: they must be "
             "the same; rename the folders, or the labels of the table"
         )
+    if form.neighbours:
+        check_neighbours(manifest, found.volumes)
     paths = [item.path for item in manifest.slices]
-    facts: dict[Path, ImageFacts] = {}
-    bad: dict[Path, BadImageError | OSError] = {}
-    no_slices: list[NotASliceError] = []
-    looks = read_all(paths, PICTURE_SIZE, num_workers, lambda path, facts, pixels: facts)
-    for path, look in zip(paths, looks, strict=True):
-        if isinstance(look, ImageFacts):
-            facts[path] = look
-        elif isinstance(look, NotASliceError):
-            no_slices.append(look)
-        else:
-            bad[path] = look
-    if bad and not skip_bad_images:
-        path, error = next(iter(bad.items()))
-        raise BadImageError(
-            f"{path}: {error} ({len(bad)} of {len(paths)} files cannot be used); fix or remove them, or leave them "
-            "out by --skip-bad-images"
-        ) from error
+    seen, bad, left_out = look_at(paths, form, num_workers, skip_bad_images)
+    facts = {path: file.facts for path, file in seen.items()}
     slices = [item for item in manifest.slices if item.path in facts]
     if not slices:
         raise ValueError(f"{data} holds no slice that can be used")
@@ -127,8 +111,8 @@ def read_labelled_set(
         groups=group_slices(slices, patients, []),
         group_name="groups of neighbouring slices" if patients is None else "patients",
         reading=found.reading,
-        skipped=(*manifest.skipped, *map(str, bad)),
-        left_out=tuple(count_left_out(no_slices)),
+        skipped=(*manifest.skipped, *bad),
+        left_out=tuple(left_out),
         side_px=float(np.median([max(facts[item.path].width, facts[item.path].height) for item in slices])),
         mean_grey=float(np.mean([part.mean() for part in np.array_split(pixels, max(1, len(pixels) // 256))])),
     )

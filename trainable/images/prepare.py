@@ -15,16 +15,14 @@ from numpy.typing import NDArray
 
 from trainable.images.audit import Audit, audit_slices, shorten_names
 from trainable.images.cache import build_cache, open_pixels
-from trainable.images.decode import BadImageError, ImageFacts
-from trainable.images.faults import NotASliceError, count_left_out
+from trainable.images.faults import count_left_out
 from trainable.images.find_slices import ALL_SLICES, find_slices
 from trainable.images.findings import check_blank_classes, find_blank, find_blank_slices
 from trainable.images.groups import group_slices
+from trainable.images.looked_at import SeenFile, check_neighbours, look_at
 from trainable.images.manifest import Manifest, Slice
-from trainable.images.members import split_member
 from trainable.images.names import with_printable_errors
 from trainable.images.near_duplicates import (
-    PICTURE_SIZE,
     SAME_SCAN,
     SAME_SLICE,
     cluster,
@@ -32,10 +30,8 @@ from trainable.images.near_duplicates import (
     judge_pairs,
     pair_equal,
 )
-from trainable.images.neighbours import plan_rows
 from trainable.images.patients import Patients
 from trainable.images.pixel_format import GREY, PixelFormat
-from trainable.images.read_many import read_all
 from trainable.images.reading import Reading
 from trainable.images.scales import scale_warnings
 from trainable.images.slice_rule import SliceRule
@@ -145,15 +141,15 @@ def prepare_data(
     if on_reading is not None:
         on_reading(reading)
     if form.neighbours:
-        _check_neighbours(manifest, found.volumes)
+        check_neighbours(manifest, found.volumes)
     if splits_file.exists():
         rows = read_splits(splits_file)
-        files, skipped, notes = _look([row.path for row in rows], form, num_workers)
+        files, skipped, notes = look_at([row.path for row in rows], form, num_workers)
         _check_unchanged(rows, files)
         pairs = find_near_duplicates(_stack(rows, files))
         patients = _list_patients([row.path for row in rows], manifest, found.patients)
     else:
-        files, skipped, notes = _look([item.path for item in manifest.slices], form, num_workers, skip_bad_images)
+        files, skipped, notes = look_at([item.path for item in manifest.slices], form, num_workers, skip_bad_images)
         slices = [item for item in manifest.slices if item.path in files]
         patients = _list_patients([item.path for item in slices], manifest, found.patients)
         alike = find_near_duplicates(_stack(slices, files), SAME_SCAN)
@@ -220,64 +216,7 @@ def open_sealed_test(
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _File:
-    facts: ImageFacts
-    picture: NDArray[np.uint8]  # (64, 64), to find near-duplicates by
-
-
-def _look(
-    paths: Sequence[Path], form: PixelFormat, num_workers: int, skip_bad_images: bool = False
-) -> tuple[dict[Path, _File], list[str], list[str]]:
-    """Each usable file, the names of the bad ones that were left out, and lines on those that hold no slice.
-
-    A slice of which a neighbour cannot be used is bad too, so that it is found out here and not at the sealed test.
-    Raises the first bad file's error unless bad ones are skipped, and always where none is left.
-    """
-    beside = plan_rows(paths, form, num_workers=num_workers)
-    looked_at = list(dict.fromkeys([*paths, *(file for names in beside.values() for file in names)]))
-
-    def keep(path: Path, facts: ImageFacts, pixels: NDArray[np.uint8]) -> _File:
-        return _File(facts=facts, picture=pixels)
-
-    files: dict[Path, _File] = {}
-    bad: dict[Path, BadImageError | OSError] = {}
-    left_out: list[NotASliceError] = []
-    looks = dict(zip(looked_at, read_all(looked_at, PICTURE_SIZE, num_workers, keep, colour=form.colour), strict=True))
-    for path in paths:
-        look = looks[path]
-        lost = next((file for file in beside.get(path, ()) if not isinstance(looks[file], _File)), None)
-        if isinstance(look, _File) and lost is not None:
-            bad[path] = BadImageError(f"{path}: its neighbour {lost.name} cannot be used: {looks[lost]}")
-        elif isinstance(look, _File):
-            files[path] = look
-        elif isinstance(look, NotASliceError):
-            left_out.append(look)
-        else:
-            bad[path] = look
-    if bad and (not skip_bad_images or not files):
-        path, error = next(iter(bad.items()))
-        container = (split_member(path) or (path, 0))[0]
-        fault = str(error) if str(container) in str(error) else f"{path}: {error}"
-        advice = ", or leave them out by --skip-bad-images" if files else ""
-        raise BadImageError(
-            f"{fault} ({len(bad)} of {len(paths)} files cannot be used); mend or remove them{advice}"
-        ) from error
-    if not files:
-        raise BadImageError(f"no file holds a slice: {'; '.join(count_left_out(left_out))}")
-    return files, [str(path) for path in bad], count_left_out(left_out)
-
-
-def _check_neighbours(manifest: Manifest, volumes: Mapping[Path, str]) -> None:
-    loose = [item.name for item in manifest.slices if item.path not in volumes]
-    if loose:
-        raise ValueError(
-            f"{len(loose)} of {len(manifest.slices)} images have no neighbours ({loose[0]}): those are a volume's or a "
-            "DICOM series'; leave out --neighbours, or take these images out of the set"
-        )
-
-
-def _stack(items: Sequence[Slice] | Sequence[SplitRow], files: Mapping[Path, _File]) -> NDArray[np.uint8]:
+def _stack(items: Sequence[Slice] | Sequence[SplitRow], files: Mapping[Path, SeenFile]) -> NDArray[np.uint8]:
     return np.stack([files[item.path].picture for item in items])
 
 
@@ -286,7 +225,7 @@ def _warn_of_blank(rows: Sequence[SplitRow], pictures: NDArray[np.uint8]) -> lis
     return [finding.line() for finding in find_blank_slices(names, labels, find_blank(pictures))]
 
 
-def _check_unchanged(rows: Sequence[SplitRow], files: Mapping[Path, _File]) -> None:
+def _check_unchanged(rows: Sequence[SplitRow], files: Mapping[Path, SeenFile]) -> None:
     changed = [row.path for row in rows if files[row.path].facts.sha256 != row.sha256]
     if changed:
         raise ValueError(
@@ -306,7 +245,7 @@ def _list_patients(paths: Sequence[Path], manifest: Manifest, found: Patients) -
 def _draw_up(
     manifest: Manifest,
     slices: Sequence[Slice],
-    files: Mapping[Path, _File],
+    files: Mapping[Path, SeenFile],
     patients: Sequence[str] | None,
     alike: Sequence[Pair],
     pairs: Sequence[Pair],

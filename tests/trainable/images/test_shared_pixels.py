@@ -6,16 +6,15 @@ import importlib.util
 from pathlib import Path
 
 import numpy as np
-import pytest
 
+from tests import needs
 from trainable.images.decode import decode
 
 CASES = Path(__file__).resolve().parents[4] / "shared" / "cases" / "make_cases.py"
 
 
 def test_every_file_becomes_the_greys_that_lie_beside_it(tmp_path: Path) -> None:
-    if not CASES.is_file():
-        pytest.skip("shared/cases is not here")
+    needs.shared(CASES.parent)
     spec = importlib.util.spec_from_file_location("make_cases", CASES)
     assert spec is not None and spec.loader is not None
     cases = importlib.util.module_from_spec(spec)
