@@ -40,7 +40,7 @@ from search.core.space import DefaultSpace
 from search.core.stopping import Stopping
 from search.engine.cluster import Cluster, connect
 from search.engine.fit import TrialPlan, run_trials
-from search.engine.searcher import Study
+from search.engine.study import Study
 from search.observers.surroundings import QUIET_MLFLOW
 from search.observers.timings import Timings
 from search.observers.tracking import Tracking

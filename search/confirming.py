@@ -24,7 +24,7 @@ from search.core.rungs import Rungs
 from search.core.stop import StopReason
 from search.core.stopping import Stopping
 from search.engine.fit import TrialPlan, run_trials
-from search.engine.searcher import Study
+from search.engine.study import Study
 from search.observers.progress import Heading, ProgressTable
 from search.observers.record_sync import RecordSync
 from search.observers.tracking import Tracking

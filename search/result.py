@@ -102,7 +102,8 @@ class ChampionResult:
         """
         import pandas as pd
 
-        from search.commands.classify import describe, list_scans
+        from search.commands.answer_tables import describe
+        from search.commands.inputs import list_scans
         from trainable.answers import classify_scans
 
         given = [paths] if isinstance(paths, str | Path) else list(paths)
@@ -117,7 +118,7 @@ class ChampionResult:
         return pd.DataFrame(rows)
 
     def _classifier(self) -> Any:
-        from trainable.classify import load_registered
+        from trainable.classifier import load_registered
 
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # of files that lie here
         return load_registered(str(self.models / "pixels"))

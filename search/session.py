@@ -28,7 +28,7 @@ from search.core.folder import (
 from search.core.ledger import Ledger
 from search.core.rules import build_rule
 from search.core.version import code_version
-from search.engine.searcher import Study
+from search.engine.study import Study
 from search.observers.checkpoints import CheckpointKeeper
 from search.observers.epochs import EpochLines
 from search.observers.mirror import holds

@@ -11,7 +11,7 @@ import pytest
 
 from docs.list_files import BEGIN, END, insert, list_files
 from mlflow_server.cli import build_parser as build_server_parser
-from search.cli import build_parser
+from search.command_parser import build_parser
 from tests.conftest import ROOT
 
 DOCS = ROOT / "docs"

@@ -21,7 +21,7 @@ from trainable.images.slice_rule import SliceRule
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-    from trainable.classify import Classifier
+    from trainable.classifier import Classifier
     from trainable.explain import Explainer
 
 Seen = tuple[Image.Image | None, np.ndarray, float]  # to draw on, for the model, and how coloured it is

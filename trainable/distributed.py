@@ -18,10 +18,10 @@ from trainable.worker_memory import WorkerMemory, keep_freed_memory
 
 if TYPE_CHECKING:
     from trainable.config import StepPlan, TrialConfig
+    from trainable.epoch_report import EpochReport
     from trainable.images.prepare import TrainingData
     from trainable.process_group import ProcessGroup
     from trainable.task import TrialTask
-    from trainable.train import EpochReport
 
 GRACE_S = 10.0
 """How long after a broken connection Ray may take to say what became of the rank behind it."""

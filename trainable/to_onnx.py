@@ -14,7 +14,7 @@ from trainable.normalisation import pixel_shape
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trainable.classify import Classifier
+    from trainable.classifier import Classifier
 
 TOLERANCE = 1e-4
 INPUT, OUTPUT = "pixels", "probabilities"

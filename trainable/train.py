@@ -6,25 +6,26 @@ import math
 import os
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from trainable.architectures import build_model, check_image_size, check_output
 from trainable.config import StepPlan, TrialConfig, is_own_net
+from trainable.epoch_report import EpochReport, build_report
 from trainable.images.batches import take_rows
 from trainable.images.cache import open_pixels
 from trainable.metrics import score
 from trainable.optimizers import weigh_classes
 from trainable.pace import PaceNote
 from trainable.process_group import SINGLE
-from trainable.smoothing import WINDOW, is_best_epoch, smoothed_value
 from trainable.standard_errors import standard_error
 from trainable.step_plan import pick_device
 from trainable.trainer import Trainer
+from trainable.training_state import resume, save
 from trainable.weight_average import RENEWED
 
 if TYPE_CHECKING:
@@ -38,37 +39,6 @@ if TYPE_CHECKING:
 
 RAW_EVERY = 10
 """In which epochs the weights themselves are scored beside their average: each time it costs a validation."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EpochReport:
-    """One epoch, counted from 1: `metrics` are train_*, val_*, val_se, learning_rate, images_per_s and epoch_s.
-
-    `value` is the search's metric on validation, by the moving average of the weights; `val_se` is its standard error
-    over patients. `smoothed_value` is its mean over the last epochs (`smoothing`), and the best of those so far is
-    `best_value`, reached at `best_epoch`, whose averaged weights are the checkpoint `best`. `is_best` says that it is
-    this one, `finished` that max_epochs is reached or patience is at its end. `recent_values` are those that the next
-    smoothed value needs, this epoch's last. `micro_batch` is the most images that memory held at once where it did not
-    hold a batch. In every tenth epoch and at max_epochs `metrics` has val_raw_*, of the weights themselves.
-    """
-
-    epoch: int
-    metrics: dict[str, float]
-    value: float
-    smoothed_value: float
-    best_value: float
-    best_epoch: int
-    is_best: bool
-    finished: bool
-    recent_values: tuple[float, ...]
-    micro_batch: int | None = None
-
-    @classmethod
-    def from_facts(cls, facts: dict[str, Any]) -> EpochReport:
-        """The report that a checkpoint's facts hold, also those written before values were smoothed."""
-        old = {"smoothed_value": facts["value"], "recent_values": (facts["value"],)}
-        known = {field.name: facts[field.name] for field in fields(cls) if field.name in facts}
-        return replace(cls(**old | known), recent_values=tuple({**old, **known}["recent_values"]))
 
 
 def train(
@@ -129,7 +99,7 @@ def train(
             process_group=process_group,
             windows=settings.channel_windows,
         )
-        last = _resume(checkpoints, trainer, settings)
+        last = resume(checkpoints, trainer, settings)
         if last is not None:  # whoever listens may have died before hearing of it
             yield last
 
@@ -146,12 +116,12 @@ def train(
                 "images_per_s": result.num_images / result.seconds,
                 "epoch_s": time.perf_counter() - epoch_began_s,
             }
-            last = replace(_report(epoch, metrics, last, settings), micro_batch=trainer.micro_batch)
+            last = replace(build_report(epoch, metrics, last, settings), micro_batch=trainer.micro_batch)
             if pace is not None:
                 pace.close()
                 pace = None
             if checkpoints is not None:
-                _save(checkpoints, last, trainer, settings)
+                save(checkpoints, last, trainer, settings)
             yield last
 
 
@@ -206,85 +176,6 @@ def _validate(
     if is_raw_too:
         metrics |= _name_metrics("val_raw", raw_loss, true_labels, raw_probabilities, settings)
     return metrics
-
-
-def _report(epoch: int, metrics: dict[str, float], last: EpochReport | None, settings: TrialSettings) -> EpochReport:
-    value = metrics[f"val_{settings.objective.key}"]
-    recent = (*(last.recent_values if last else ()), value)[-WINDOW:]
-    smoothed = smoothed_value(dict(enumerate(recent, epoch - len(recent) + 1)))
-    best_value, best_epoch = (smoothed, epoch) if last is None else (last.best_value, last.best_epoch)
-    if settings.keeps_last or is_best_epoch(
-        epoch,
-        smoothed,
-        best_epoch=best_epoch,
-        best_value=best_value,
-        higher_is_better=settings.higher_is_better,
-    ):
-        best_value, best_epoch = smoothed, epoch
-    out_of_patience = 0 < settings.patience <= epoch - best_epoch
-    return EpochReport(
-        epoch=epoch,
-        metrics=metrics,
-        value=value,
-        smoothed_value=smoothed,
-        best_value=best_value,
-        best_epoch=best_epoch,
-        is_best=epoch == best_epoch,
-        finished=epoch >= settings.max_epochs or out_of_patience,
-        recent_values=recent,
-    )
-
-
-def _save(checkpoints: CheckpointWriter, report: EpochReport, trainer: Trainer, settings: TrialSettings) -> None:
-    facts = {
-        "classes": list(settings.classes),
-        "image_size": settings.image_size,
-        "form": settings.form.to_dict(),
-        "slices": settings.slices,
-        "config": trainer.config.to_params(),
-        "epochs_since_best": report.epoch - report.best_epoch,
-        **asdict(report),
-    }
-    state = trainer.state_dict()
-    checkpoints.wait_for_best()  # of the last epoch: it was written beside this one
-    if report.is_best:
-        checkpoints.write_best({"model": state["average"]}, facts)
-    checkpoints.write_newest(state, facts)
-    if report.finished:
-        checkpoints.wait_for_best()
-
-
-def _resume(checkpoints: CheckpointWriter | None, trainer: Trainer, settings: TrialSettings) -> EpochReport | None:
-    """Let the trainer go on from the newest checkpoint; return its epoch's report, None without any.
-
-    Rank 0 alone has `checkpoints`; the others hear from it what they hold.
-    """
-    loaded, best = trainer.process_group.broadcast(_load(checkpoints, trainer.config))
-    if loaded is None:
-        return None
-    state, facts = loaded
-    trainer.load_state_dict(state)
-    report = EpochReport.from_facts(facts)
-    trainer.micro_batch = report.micro_batch
-    # Either may be the older one: `newest` is written now and then, `best` beside the epoch that follows it.
-    if best is not None and best["epoch"] > report.epoch:
-        report = replace(report, best_value=best["best_value"], best_epoch=best["epoch"], is_best=False)
-    elif checkpoints is not None and report.is_best and (best is None or best["epoch"] != report.epoch):
-        checkpoints.write_best({"model": trainer.average.model.state_dict()}, facts)
-    return report
-
-
-def _load(checkpoints: CheckpointWriter | None, config: TrialConfig) -> tuple[Any, Any]:
-    """What is stored: state and facts of `newest`, facts of `best`; None for what is not there."""
-    if checkpoints is None:
-        return None, None
-    loaded = checkpoints.store.load("newest")
-    if loaded is not None and TrialConfig.from_params(loaded[1]["config"]) != config:
-        raise ValueError(
-            f"the checkpoint in {checkpoints.store.uri} is of another configuration, {loaded[1]['config']}: "
-            "give this trial a folder of its own"
-        )
-    return loaded, checkpoints.store.facts("best")
 
 
 @contextmanager

@@ -15,10 +15,10 @@ from trainable.train import train
 
 if TYPE_CHECKING:
     from trainable.config import StepPlan, TrialConfig
+    from trainable.epoch_report import EpochReport
     from trainable.images.prepare import TrainingData
     from trainable.process_group import ProcessGroup
     from trainable.task import TrialTask
-    from trainable.train import EpochReport
 
 
 class Training:

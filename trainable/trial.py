@@ -26,8 +26,8 @@ from trainable.task import TrialTask
 from trainable.worker_memory import WorkerMemory, keep_freed_memory, read_resident_bytes
 
 if TYPE_CHECKING:
+    from trainable.epoch_report import EpochReport
     from trainable.run_log import RunLog
-    from trainable.train import EpochReport
     from trainable.training import Training
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from search.champion.sealed import SealedFigures, measure_figures, measure_patients
 
 if TYPE_CHECKING:
-    from trainable.classify import Classifier
+    from trainable.classifier import Classifier
     from trainable.images.labelled_set import LabelledSet
 
 FEW_LIKE_TRAINING = 0.5
@@ -73,7 +73,7 @@ def score_external(classifier: Classifier, found: LabelledSet, name: str, *, see
     """Score a model once on a set."""
     import numpy as np
 
-    from trainable.classify import predict_pixels
+    from trainable.classifier import predict_pixels
 
     probabilities = predict_pixels(classifier, found.pixels)
     given = found.labels, probabilities, found.groups, classifier.positive
@@ -121,7 +121,7 @@ def read_and_score(
 def score_all(sets: Mapping[str, str], models: Path, *, cache_dir: Path, num_workers: int) -> list[ExternalScore]:
     """The champion saved in `models` on each of the further sets, by name; one that cannot be read is passed over, with
     a warning: the champion stands without it."""
-    from trainable.classify import load_registered
+    from trainable.classifier import load_registered
 
     scores = []
     classifier = load_registered(str(models / "pixels")) if sets else None

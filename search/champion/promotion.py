@@ -97,7 +97,7 @@ def predict_registered(tracking_uri: str, uri: str, pixels: Any, *, classes: tup
 
     Raises ValueError for a model of other pixels or classes, or one that cannot be loaded.
     """
-    from trainable.classify import load_registered, predict_pixels
+    from trainable.classifier import load_registered, predict_pixels
 
     with _tracking_at(tracking_uri):
         classifier = load_registered(uri)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from search.champion.conclude import SHOWN
 from search.champion.external import ExternalScore, read_and_score
-from search.commands.classify import load
+from search.commands.chosen_model import load
 
 
 def evaluate(

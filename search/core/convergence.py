@@ -6,15 +6,15 @@ value the limit (Makarova et al. 2022, "Automatic Termination for Hyperparameter
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from statistics import median
-from typing import Any
 
 from search.core.board import WORST
-from search.core.decisions import Decision, Rule, Verdict
+from search.core.decisions import Decision, Rule
 from search.core.describe import format_duration
 from search.core.freeze_thaw import FreezeThaw
 from search.core.outlook import Outlook, has_converged, look_ahead
+from search.core.rule_bases import WrappedRule
 from search.core.stop import StopReason
 
 SHARE_OF_ERROR, SHARE_OF_REACH = 0.1, 0.005
@@ -26,42 +26,20 @@ LEAST_TRAININGS, SHARE_IN_VAIN = 8, 2 / 3
 the model is sure too early where good configurations are rare (benchmarks/LOG.md)."""
 
 
-class Converging:
+class Converging(WrappedRule[Rule]):
     """`inner` decides; once `is_reached`, no trial begins, and what it then does is what it does at its end.
 
-    `model` hears all that `inner` hears, and is asked now and then what is left to gain; `say` is called with the
+    `model` knows all that `inner` knows, and is asked now and then what is left to gain; `say` is called with the
     reason once that is too little.
     """
 
     def __init__(self, inner: Rule, model: FreezeThaw, say: Callable[[str], object] = lambda line: None) -> None:
         self.inner, self.model, self.say = inner, model, say
+        self.advisers = (model,)
         self.outlooks: list[Outlook] = []
         self.is_reached = False
         self._looked_at = 0
         self._bests: list[tuple[int, float]] = []  # after how many epochs, the best score by then
-
-    def begin(self, number: int, params: Mapping[str, Any]) -> None:
-        self.inner.begin(number, params)
-        self.model.begin(number, params)
-
-    def report(
-        self,
-        number: int,
-        epoch: int,
-        value: float,
-        standard_error: float | None = None,
-        seconds: float | None = None,
-    ) -> Verdict:
-        self.model.report(number, epoch, value, standard_error, seconds)
-        return self.inner.report(number, epoch, value, standard_error, seconds)
-
-    def end(self, number: int, outcome: str) -> None:
-        self.inner.end(number, outcome)
-        self.model.end(number, outcome)
-
-    def forget(self, number: int) -> None:
-        self.inner.forget(number)
-        self.model.forget(number)
 
     def next(self, *, may_begin: bool = True) -> Decision:
         if not self.is_reached:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from search.core.config import OPTIONS, BudgetOptions, SearchConfig
+from search.core.budget_options import BudgetOptions
+from search.core.config import OPTIONS, SearchConfig
 from search.core.folder import Phase, SearchFolder
 from search.core.options import OptionError, list_options
 from search.core.stop import StopReason

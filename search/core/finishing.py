@@ -6,11 +6,12 @@ less on new patients.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 from search.core.board import WORST, Board
-from search.core.decisions import Decision, Rule, Verdict
+from search.core.decisions import Decision, Rule
+from search.core.rule_bases import WrappedRule
 
 KEPT_SHARE = 0.2
 """The part of a time budget that is kept for it."""
@@ -23,7 +24,7 @@ class RuleWithBoard(Rule, Protocol):
     def board(self) -> Board: ...
 
 
-class Finishing:
+class Finishing(WrappedRule[RuleWithBoard]):
     """`inner` decides until it has nothing left to do, or `is_time` says that the kept part of the budget begins.
 
     Then the `num_finalists` best trials go on to the last epoch, those that have come farthest first; no other goes on.
@@ -37,25 +38,6 @@ class Finishing:
     @property
     def board(self) -> Board:
         return self.inner.board
-
-    def begin(self, number: int, params: Mapping[str, Any]) -> None:
-        self.inner.begin(number, params)
-
-    def report(
-        self,
-        number: int,
-        epoch: int,
-        value: float,
-        standard_error: float | None = None,
-        seconds: float | None = None,
-    ) -> Verdict:
-        return self.inner.report(number, epoch, value, standard_error, seconds)
-
-    def end(self, number: int, outcome: str) -> None:
-        self.inner.end(number, outcome)
-
-    def forget(self, number: int) -> None:
-        self.inner.forget(number)
 
     def next(self, *, may_begin: bool = True) -> Decision:
         if not self.is_time():

@@ -23,6 +23,7 @@ from search.core.epoch_cost import EpochCost
 from search.core.noise import NoiseEstimate
 from search.core.promotion import find_promotion
 from search.core.proposals import Params, Proposals
+from search.core.rule_bases import BoardRule
 
 NOISE_OF_RANKS, NOISE_OF_VALUES = 1e-3, 1e-2
 """The noise variance that the model begins from, where the values' own is 1."""
@@ -67,7 +68,7 @@ class View:
     spread: float
 
 
-class FreezeThaw:
+class FreezeThaw(BoardRule):
     """The rule; see `decisions.Rule` for its calls.
 
     `proposals` draws from the space; the first `min_trials` trials are left to the sampler (first points, random
@@ -96,7 +97,7 @@ class FreezeThaw:
         self.num_fitted: dict[bool, int] = {}
 
     def begin(self, number: int, params: Mapping[str, Any]) -> None:
-        self.board.begin(number, params)
+        super().begin(number, params)
         self.points[number] = self.encode([params])[0]
 
     def report(
@@ -108,7 +109,7 @@ class FreezeThaw:
         seconds: float | None = None,
     ) -> Verdict:
         num_known = self.board.num_reports
-        verdict = self.board.report(number, epoch, value, standard_error, seconds)
+        verdict = super().report(number, epoch, value, standard_error, seconds)
         if self.board.num_reports > num_known:
             trial = self.board.trials[number]
             self.noise.note(trial, epoch)
@@ -118,12 +119,9 @@ class FreezeThaw:
         return verdict
 
     def end(self, number: int, outcome: str) -> None:
-        self.board.end(number, outcome)
+        super().end(number, outcome)
         trial = self.board.trials[number]
         self.data.note(trial, max(trial.scores, default=0))
-
-    def forget(self, number: int) -> None:
-        self.board.forget(number)
 
     def next(self, *, may_begin: bool = True) -> Decision:
         s, board = self.settings, self.board

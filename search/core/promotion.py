@@ -6,12 +6,12 @@ goes on with the best not yet promoted of the highest rung that has one to spare
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 from search.core.board import WORST, Board, Standing, check_levels
-from search.core.decisions import Decision, Verdict
+from search.core.decisions import Decision
+from search.core.rule_bases import BoardRule
 
 
 def find_promotion(board: Board, rungs: Sequence[int], *, factor: int, at_least: int = 0) -> Standing | None:
@@ -32,7 +32,7 @@ def find_promotion(board: Board, rungs: Sequence[int], *, factor: int, at_least:
     return None
 
 
-class Promotion:
+class Promotion(BoardRule):
     """The rule of promotion over rungs `levels`, the last of them `max_epochs`; see `decisions.Rule` for its calls.
 
     Once no new trial may begin, each rung promotes one at least, so that a small search ends with a whole training.
@@ -45,25 +45,6 @@ class Promotion:
             raise ValueError(f"the reduction factor is {factor}; it must be at least 2")
         self.factor = factor
         self.board = Board(check_levels(levels), higher_is_better=higher_is_better, num_averaged=num_averaged)
-
-    def begin(self, number: int, params: Mapping[str, Any]) -> None:
-        self.board.begin(number, params)
-
-    def report(
-        self,
-        number: int,
-        epoch: int,
-        value: float,
-        standard_error: float | None = None,
-        seconds: float | None = None,
-    ) -> Verdict:
-        return self.board.report(number, epoch, value, standard_error, seconds)
-
-    def end(self, number: int, outcome: str) -> None:
-        self.board.end(number, outcome)
-
-    def forget(self, number: int) -> None:
-        self.board.forget(number)
 
     def next(self, *, may_begin: bool = True) -> Decision:
         board = self.board

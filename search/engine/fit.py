@@ -21,7 +21,8 @@ from search.core.stop import StopReason
 from search.engine.callback import ReadBest, TuneEvents
 from search.engine.cluster import Cluster
 from search.engine.scheduler import Scheduler
-from search.engine.searcher import OptunaSearcher, Study
+from search.engine.searcher import OptunaSearcher
+from search.engine.study import Study
 from search.engine.trial_clock import TrialClock
 from trainable.report import Outcome
 

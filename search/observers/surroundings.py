@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlflow_server.serve import ensure_server
-from search.core.config import check_tracking_uri
+from search.core.machine_options import check_tracking_uri
 from search.observers.questions import require_server
 from trainable.proxies import bypass_proxies
 from trainable.retry_queue import IMPATIENCE

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
-import threading
-import time
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
@@ -15,59 +11,31 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
-from search.core.config import check_tracking_uri
-from search.core.events import Observer
+from search.core.machine_options import check_tracking_uri
 from search.observers.mlflow_runs import (
-    MAX_TAG_CHARS,
     Runs,
     create_parent,
     describe_dataset,
     find_or_create_experiment,
     set_running,
 )
-from search.observers.questions import TrackingError, ask
-from trainable.recipes import name_recipe
-from trainable.report import Direction, Outcome, TrialReport
-from trainable.retry_queue import RetryQueue, is_lost_connection
-from trainable.run_log import send_missing, send_spool
+from search.observers.questions import ask
+from search.observers.trial_runs import TrialRuns, now_ms
+from trainable.report import Direction, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from search.core.ledger import TrialEntry
-
-_log = logging.getLogger(__name__)
 TRAINING_VIEW = "workflowType=machine_learning"
 """Of MLflow's UI, which shows its GenAI side to whoever opens it for the first time."""
-OPENING_S = 3.0
-"""How long a trial waits for its run; where the server is slower, the driver logs for it."""
 
 
-class Tracking(Observer):
-    """One search's runs. Built by `open`; used from one thread.
+class Tracking(TrialRuns):
+    """One search's runs: its own, and those of its trials. Built by `open`; used from one thread.
 
-    What MLflow has to know is sent by a thread, in order, while the search goes on; `flush` and `close_search` wait
-    for it. While the server is away it is kept in memory, the opening of runs included: a trial that has to begin
-    without its run trains all the same, and the driver logs what it reports. `open` and `fix` need an answer and are
-    tried for `patience_s` seconds, then TrackingError is raised. What the server refuses for good is dropped with a
-    warning, but for a run that it will not open: that raises TrackingError.
+    `close_search` waits for all that was sent, as `flush` does. `open` and `view` need an answer, as `fix` does.
     """
-
-    patience_s = 30.0
-
-    def __init__(self, uri: str, runs: Runs, *, metric: str, direction: Direction) -> None:
-        self.uri = uri.rstrip("/")
-        self.runs = runs
-        self.metric = metric
-        self.direction = direction
-        self.logs_for_trials = False
-        """Whether the driver logs for all trials: those on other nodes cannot reach a server on 127.0.0.1."""
-        self.tag_trial: Callable[[TrialEntry], Mapping[str, str]] = _tag_recipe
-        self._queue = RetryQueue("tracking", self._say_away)
-        self._open: set[int] = set()
-        self._logged_for: set[int] = set()  # trials that began without their run
-        self._run_ids: dict[int, str] = {}
 
     @classmethod
     def open(
@@ -114,11 +82,6 @@ class Tracking(Observer):
         return cls(uri, runs, metric=metric, direction=Direction.of(metric.removeprefix("val_")))
 
     @property
-    def is_away(self) -> bool:
-        """Whether the server did not answer the last call."""
-        return self._queue.is_away
-
-    @property
     def parent_run_id(self) -> str:
         return self.runs.parent_run_id
 
@@ -135,96 +98,6 @@ class Tracking(Observer):
         """Begin the description of the search's run with `text`, Markdown; also that of the champion's own run."""
         self._queue.put("the description of the champion", lambda: self.runs.describe_champion(text, run_id))
 
-    def trial_began(self, entry: TrialEntry) -> None:
-        """Open the run of a trial, or let the one of an earlier session go on: RUNNING again, without an outcome.
-
-        A trial number has one run. MLflow offers no way to clear the end time of one that goes on; its next end
-        replaces it. Sets the entry's `run_id`, as soon as the server has given it.
-        """
-        number = entry.number
-        self._open.add(number)
-        self._logged_for.discard(number)
-        if (run_id := entry.run_id) is not None:
-            self._run_ids[number] = run_id
-            self._queue.put(f"that trial {number} goes on", lambda: set_running(self.runs.client, run_id))
-            return
-        opened, refused = threading.Event(), list[Exception]()
-
-        def open_run() -> None:
-            try:
-                self._run_ids[number] = entry.run_id = self.runs.open_trial(number, entry.params, self.tag_trial(entry))
-            except Exception as error:
-                if not is_lost_connection(error):
-                    refused.append(error)
-                    opened.set()
-                raise
-            opened.set()
-
-        self._queue.put(f"the run of trial {number}", open_run)
-        if self.runs.dataset is not None:
-            self._tell_run(number, f"the dataset of trial {number}", self.runs.log_dataset)
-        opened.wait(0.0 if self._queue.is_away else OPENING_S)
-        if refused:
-            raise TrackingError(f"MLflow at {self.uri} refused the run of trial {number}: {refused[0]}")
-        if entry.run_id is None:
-            self._logged_for.add(number)
-
-    def epoch_reported(self, entry: TrialEntry, report: TrialReport) -> None:
-        """A trial logs itself (`trial_ended` sends what its own log did not), but for those that cannot."""
-        if self.logs_for_trials or entry.number in self._logged_for:
-            self._send(entry.number, {report.epoch: report}, f"epoch {report.epoch} of trial {entry.number}")
-
-    def trial_paused(self, entry: TrialEntry) -> None:
-        self._tag_state(entry.number, "paused")
-
-    def trial_resumed(self, entry: TrialEntry) -> None:
-        self._tag_state(entry.number, "running")
-
-    def trial_ended(self, entry: TrialEntry) -> None:
-        """End a trial's run: gaps filled, best epoch noted, tags, outcome and status set.
-
-        Logs `best_<metric>` and `best_epoch`, the end of its traceback or error as a tag.
-        """
-        if entry.number not in self._open:
-            return
-        assert entry.outcome is not None
-        self._send(entry.number, entry.reports, f"epochs of trial {entry.number}")
-        self._end(entry.number, entry.outcome, entry.tags, entry.traceback or entry.error)
-
-    def fix(self, outcomes: Mapping[int, Outcome], *, keep: Collection[int] = ()) -> list[int]:
-        """After a driver died: end every child run still RUNNING, but for the trials in `keep`.
-
-        `outcomes` says what is known of how they ended, by trial number; the others were interrupted. Returns the
-        numbers of the trials that were fixed.
-        """
-        runs = ask(self.uri, self.runs.find_running, patience_s=self.patience_s)
-        fixed = sorted(set(runs) - set(keep) - self._open)
-        for number in fixed:
-            self._open.add(number)
-            self._run_ids[number] = runs[number]
-            self._end(number, outcomes.get(number, Outcome.INTERRUPTED))
-        self.flush(self.patience_s)
-        return fixed
-
-    def send_spools(self, files: Iterable[Path], entries: Mapping[int, TrialEntry]) -> None:
-        """Send what dead processes could not: the spool of each trial, named by its number, into its run.
-
-        Those of trials that have ended are deleted then; the others are still their trials'. To be called before
-        `fix`, which sums the runs up.
-        """
-        for path in files:
-            if not path.stem.isdecimal() or (entry := entries.get(int(path.stem))) is None:
-                continue
-            self._queue.put(f"the spool {path.name}", partial(self._send_spool, path, entry))
-
-    def _send_spool(self, path: Path, entry: TrialEntry) -> None:
-        run_id = send_spool(self.runs.client, path, entry.run_id)
-        if run_id is None or entry.outcome is None or not entry.outcome.is_final:
-            return
-        summary = self.runs.summarize(run_id, self.metric, self.direction)
-        self.runs.client.log_batch(run_id, metrics=summary, synchronous=True)
-        path.unlink(missing_ok=True)
-
     def close_search(
         self,
         outcome: Outcome,
@@ -239,11 +112,11 @@ class Tracking(Observer):
         """
         for number in sorted(self._open):
             self._end(number, Outcome.INTERRUPTED)
-        now_ms = _now_ms()
-        summary = [Metric(key, value, now_ms, 0) for key, value in (metrics or {}).items()]
+        ended_ms = now_ms()
+        summary = [Metric(key, value, ended_ms, 0) for key, value in (metrics or {}).items()]
         all_tags = {**(tags or {}), "outcome": str(outcome)}
         self._queue.put(
-            "the end of the search", lambda: self.runs.end(self.parent_run_id, outcome, all_tags, summary, now_ms)
+            "the end of the search", lambda: self.runs.end(self.parent_run_id, outcome, all_tags, summary, ended_ms)
         )
         return self.flush(timeout_s)
 
@@ -256,23 +129,14 @@ class Tracking(Observer):
             self.close_search(Outcome.INTERRUPTED, timeout_s=5)
             raise
 
-    def flush(self, timeout_s: float = 60.0) -> bool:
-        """Return when MLflow knows all that it was sent; False, after a warning, when it stayed away."""
-        if missing := self._queue.flush(timeout_s):
-            _log.warning("MLflow at %s stayed away and was not told: %s", self.uri, "; ".join(missing))
-        return not missing
-
-    def _say_away(self, error: Exception) -> None:
-        _log.warning("MLflow at %s is away; its records wait in memory: %s", self.uri, error)
-
     def log_text(self, path: str, text: str) -> None:
         """Keep a text as an artifact of the parent run, under `path`."""
         self._queue.put(path, lambda: self.runs.client.log_text(self.parent_run_id, text, path))
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
         """Log figures of the whole search to its parent run."""
-        now_ms, run_id = _now_ms(), self.parent_run_id
-        batch = [Metric(name, value, now_ms, 0) for name, value in metrics.items()]
+        logged_ms, run_id = now_ms(), self.parent_run_id
+        batch = [Metric(name, value, logged_ms, 0) for name, value in metrics.items()]
         self._queue.put("figures", lambda: self.runs.client.log_batch(run_id, metrics=batch, synchronous=True))
 
     def log_dict(self, path: str, content: dict[str, Any]) -> None:
@@ -298,50 +162,3 @@ class Tracking(Observer):
             quote(json.dumps(ids, separators=(",", ":"))) for ids in (list(run_ids), [self.experiment_id])
         )
         return f"{self.uri}/#/compare-runs?runs={runs}&experiments={experiments}&{TRAINING_VIEW}"
-
-    def _tag_state(self, number: int, state: str) -> None:
-        """Whether a trial without an outcome trains or waits, for people."""
-        what = f"that trial {number} is {state}"
-        self._tell_run(number, what, lambda run_id: self.runs.client.set_tag(run_id, "state", state))
-
-    def _send(self, number: int, reports: Mapping[int, TrialReport], what: str) -> None:
-        epochs = {epoch: (report.timestamp_ms, report.metrics) for epoch, report in reports.items()}
-        self._tell_run(number, what, lambda run_id: send_missing(self.runs.client, run_id, epochs))
-
-    def _tell_run(self, number: int, what: str, action: Callable[[str], object]) -> None:
-        """Tell `action` of the run of a trial, once it has one; nothing where its run was refused."""
-
-        def act() -> None:
-            if (run_id := self._run_ids.get(number)) is not None:
-                action(run_id)
-
-        self._queue.put(what, act)
-
-    def _end(
-        self, number: int, outcome: Outcome, tags: Mapping[str, str] | None = None, error: str | None = None
-    ) -> None:
-        self._open.discard(number)
-        said = {"error": error[-MAX_TAG_CHARS:]} if error else {}
-        all_tags = {**(tags or {}), "outcome": str(outcome), "state": str(outcome), **said}
-        now_ms = _now_ms()
-
-        def end() -> None:
-            if (run_id := self._run_ids.pop(number, None)) is None:
-                return
-            try:
-                summary = self.runs.summarize(run_id, self.metric, self.direction)
-                self.runs.end(run_id, outcome, all_tags, summary, now_ms)
-            except BaseException:
-                self._run_ids.setdefault(number, run_id)  # for when the server is back
-                raise
-
-        self._queue.put(f"the end of trial {number}", end)
-
-
-def _tag_recipe(entry: TrialEntry) -> dict[str, str]:
-    recipe = name_recipe(entry.params)
-    return {"recipe": recipe} if recipe else {}
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)

@@ -13,7 +13,7 @@ from search.core.describe import name_trials
 from search.core.folder import SearchFolder
 from search.core.ranges import parse_range
 from search.core.space import DefaultSpace, Space, load_space
-from search.engine.searcher import check_space
+from search.engine.space_probe import check_space
 from search.preparation.first_points import ChosenRecipes, find_points, fine_tuned_by
 from search.preparation.models import Nets, check_own_nets, choose_nets
 

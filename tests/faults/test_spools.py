@@ -14,7 +14,7 @@ from search.commands.ui import send_all_spools
 from search.core.config import SearchConfig
 from search.core.folder import create_search, reopen_search
 from search.core.ledger import Ledger, TrialEntry
-from search.engine.searcher import Study
+from search.engine.study import Study
 from search.observers.tracking import Tracking
 from tests.search.driven import Driven
 from tests.search.reports import report

@@ -27,7 +27,7 @@ from search.core.space import DefaultSpace
 from search.core.stop import StopReason
 from search.engine import steered
 from search.engine.cluster import Cluster
-from search.engine.searcher import fit_wish
+from search.engine.space_probe import fit_wish
 from tests.search.toy import Play, heights, play_in
 from trainable.report import Direction, TrialReport
 

@@ -15,7 +15,7 @@ from search.core.folder import Phase, SearchFolder, create_search
 from search.core.ledger import Ledger
 from search.core.rules import build_rule
 from search.core.space import DefaultSpace, Space
-from search.engine.searcher import Study
+from search.engine.study import Study
 from tests.search.reports import report
 from trainable.report import Direction, Outcome
 

@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mlflow_server.serve import ServerHandle
 from search.cli import resume
-from search.engine.searcher import Study
+from search.engine.study import Study
 from trainable.report import Direction
 
 ROOT = Path(__file__).resolve().parents[2]

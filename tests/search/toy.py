@@ -27,8 +27,8 @@ from search.core.stop import StopReason
 from search.core.stopping import Stopping
 from search.engine.cluster import Cluster
 from search.engine.fit import TrialPlan, run_trials
-from search.engine.searcher import Study
 from search.engine.steered import Steered
+from search.engine.study import Study
 from search.observers.checkpoints import CheckpointKeeper
 from search.observers.timings import Timings
 from trainable.checkpoint import CheckpointStore

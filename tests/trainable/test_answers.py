@@ -12,14 +12,15 @@ import torch
 from PIL import Image
 from pydicom import dcmread
 
-from search.commands.classify import classify, list_scans
+from search.commands.classify import classify
+from search.commands.inputs import list_scans
 from tests.trainable.images.dicom_files import build, save
 from tests.trainable.images.phantoms import draw_chest, save_nifti
 from tests.trainable.images.series_files import as_seen, save_enhanced, save_series
 from trainable.answers import Answer, Answered, classify_files, classify_scans
 from trainable.architectures import build_model
 from trainable.checkpoint import CheckpointStore
-from trainable.classify import Classifier
+from trainable.classifier import Classifier
 from trainable.config import TrialConfig
 from trainable.images.pixel_format import GREY, PixelFormat
 from trainable.images.scans import find_scans, open_scan

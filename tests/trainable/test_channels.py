@@ -19,7 +19,8 @@ from trainable.architectures import build_model
 from trainable.augment import augment
 from trainable.checkpoint import CheckpointStore
 from trainable.checkpoint_writer import CheckpointWriter
-from trainable.classify import Classifier, build_explainer, classify_cells, load_checkpoint
+from trainable.classifier import Classifier, build_explainer, load_checkpoint
+from trainable.classify import classify_cells
 from trainable.config import TrialConfig, TrialSettings
 from trainable.export import ModelFacts, save_pixel_model
 from trainable.images.batches import draw_batches, fetch_batches, take_rows

@@ -1,6 +1,7 @@
+"""from __future__ import annotations"""
+
 from __future__ import annotations
 
-import base64
 import io
 import json
 import os
@@ -19,10 +20,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from trainable.architectures import build_model
-from trainable.classify import classify_cells, decode_cells, tabulate
+from trainable.classify import decode_cells
 from trainable.config import TrialConfig, TrialSettings
 from trainable.export import ModelFacts, images_name, log_models, save_image_model, save_pixel_model
-from trainable.images.decode import BadImageError, decode_slice
+from trainable.images.decode import decode_slice
 from trainable.normalisation import to_input
 from trainable.served_model import ServedModel, check_exportable, predict, rebuild_model
 
@@ -260,44 +261,3 @@ def test_a_net_that_cannot_be_served_is_refused_before_it_trains() -> None:
     for net in (Branching(), TwoAtATime()):
         with pytest.raises(ValueError, match="the net cannot be exported"):
             check_exportable(net, image_size=SIZE)
-
-
-@pytest.mark.parametrize(
-    ("cell", "message"),
-    [
-        ("/data/slice.png", "row 1: text of 15 characters is not base64"),
-        (b"no picture", "row 1: a picture of 10 bytes"),
-        (3.5, "row 1: a float came"),
-    ],
-)
-def test_what_is_no_picture_is_refused_by_its_row(cell: object, message: str) -> None:
-    good = draw_files(1)[0]
-    with pytest.raises(ValueError, match=message):
-        decode_cells([good, cell], SIZE)
-
-
-def test_bytes_and_text_of_a_file_are_one_picture() -> None:
-    (file,) = draw_files(1)
-    text = base64.encodebytes(file).decode()  # with line breaks
-    pixels, colours = decode_cells([file, bytearray(file), memoryview(file), text], SIZE)
-    assert len(set(colours)) == 1
-    assert (pixels == decode_slice(file, SIZE)).all()
-
-
-def test_no_pictures_give_an_empty_table_with_all_columns() -> None:
-    table = classify_cells([], predict=lambda pixels: pixels, classes=("a", "class"), image_size=SIZE)
-    assert list(table) == ["class", "probability", "doubt", "probability_a", "probability_class"]
-    assert len(table) == 0
-
-
-def test_a_doubted_picture_has_a_word_instead_of_a_class_and_every_share_is_kept() -> None:
-    shares = np.array([[0.2, 0.8], [0.9, 0.1]], np.float32)
-    table = tabulate(shares, ("healthy", "ill"), ("", "83% of it is coloured"))
-    assert list(table["class"]) == ["ill", "not a chest CT?"]
-    assert list(table["probability"]) == [pytest.approx(0.8), None]
-    assert list(table["doubt"]) == ["", "83% of it is coloured"]
-    np.testing.assert_array_equal(table[["probability_healthy", "probability_ill"]], shares)
-
-
-def test_a_bad_image_is_a_value_error() -> None:
-    assert issubclass(BadImageError, ValueError)

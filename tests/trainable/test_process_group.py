@@ -21,11 +21,12 @@ from trainable.architectures import build_model
 from trainable.checkpoint import CheckpointStore
 from trainable.checkpoint_writer import CheckpointWriter
 from trainable.config import StepPlan, TrialConfig
+from trainable.epoch_report import EpochReport
 from trainable.images.batches import draw_batches
 from trainable.images.prepare import TrainingData
 from trainable.micro_batches import sum_gradients
 from trainable.process_group import SINGLE, ProcessGroup, join_process_group
-from trainable.train import EpochReport, train
+from trainable.train import train
 from trainable.trainer import Trainer
 
 SIZE = 2

@@ -8,7 +8,7 @@ import torch
 
 from trainable.architectures import build_model
 from trainable.calibration import UNCALIBRATED, TemperatureScaling
-from trainable.classify import Classifier
+from trainable.classifier import Classifier
 from trainable.config import TrialConfig
 from trainable.explain import Explainer, export
 from trainable.served_ensemble import ServedEnsemble, TrainedEnsemble, fit_temperature_if_better

@@ -12,7 +12,7 @@ from torch import nn
 
 from tests.trainable.squares import make_squares
 from trainable.architectures import build_model, check_image_size, check_weights, least_image_size
-from trainable.classify import Classifier
+from trainable.classifier import Classifier
 from trainable.config import TrialConfig, TrialSettings, is_timm
 from trainable.explain import Explainer, export
 from trainable.fine_tuning import freeze_layers, split_head

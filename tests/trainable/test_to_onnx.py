@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from trainable.architectures import build_model
-from trainable.classify import Classifier
+from trainable.classifier import Classifier
 from trainable.config import TrialConfig
 from trainable.explain import export
 from trainable.images.decode import decode_slice

@@ -21,7 +21,7 @@ from trainable import metrics
 from trainable.calibration import TemperatureScaling
 from trainable.checkpoint import CheckpointStore
 from trainable.checkpoint_writer import CheckpointWriter
-from trainable.classify import load_registered
+from trainable.classifier import load_registered
 from trainable.config import TrialConfig
 from trainable.report import Outcome
 from trainable.served_model import predict, rebuild_model

@@ -1,9 +1,11 @@
+"""from __future__ import annotations"""
+
 from __future__ import annotations
 
 import csv
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +17,16 @@ from PIL import Image
 
 from benchmarks.not_ct import draw_kind
 from search.cli import main
+from search.commands.answer_tables import open_csv, open_json_lines
+from search.commands.chosen_model import find_champion
 from search.commands.classify import classify as classify_paths
-from search.commands.classify import find_champion, list_files, name_overlay, open_csv, open_json_lines
+from search.commands.inputs import list_files
+from search.commands.overlays import name_overlay
 from tests.conftest import FinishedSearch
 from trainable.answers import Answer, classify_files
 from trainable.architectures import build_model
 from trainable.checkpoint import CheckpointStore
-from trainable.classify import Classifier, build_explainer, load_checkpoint
+from trainable.classifier import Classifier
 from trainable.config import TrialConfig
 from trainable.images.decode import decode_slice
 
@@ -163,31 +168,6 @@ def test_explanations_lie_beside_the_table_as_the_files_lie_to_each_other(
         assert difference.max() <= 3, "the registered model and its checkpoint explain alike"
 
 
-OWN_NET = """
-from torch import nn
-
-def build(num_classes):
-    return nn.Sequential(nn.Flatten(), nn.Linear(32 * 32, num_classes))
-"""
-
-
-def test_a_checkpoint_of_an_own_net_is_rebuilt_from_its_search(made_folder: Path, tmp_path: Path) -> None:
-    net = build_model(TrialConfig(architecture="net.py:build"), 2, source=OWN_NET)
-    folder = tmp_path / "searches" / "own" / "trials" / "0000"
-    facts = {"config": {"architecture": "net.py:build"}, "classes": ["a", "b"], "image_size": 32, "epoch": 3}
-    CheckpointStore(folder).save("best", {"model": net.state_dict()}, facts)
-    with pytest.raises(ValueError, match="whose code is not in"):
-        load_checkpoint(folder)
-    record = {"nets": {"sources": {"net.py:build": OWN_NET}}}
-    (tmp_path / "searches" / "own" / "search.json").write_text(json.dumps(record))
-    classifier = load_checkpoint(folder)
-    assert classifier.likeness is None
-    pixels = torch.from_numpy(decode_slice(list_files([made_folder])[0], 32))[None]
-    torch.testing.assert_close(classifier.predict(pixels).sum(), torch.tensor(1.0))
-    with pytest.raises(ValueError, match="there is no feature map"):
-        build_explainer(classifier)
-
-
 def test_the_champion_is_exported_to_onnx(
     finished_search: FinishedSearch, made_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -276,52 +256,6 @@ def test_names_of_overlays_fit_and_stay_apart() -> None:
     names += [name_overlay("y" * 250 + str(number)) for number in range(2)]
     assert len(set(names)) == 6
     assert all(len(os.fsencode(name)) <= 255 and name.endswith(".cam.png") for name in names)
-
-
-def _cut_state(folder: Path) -> None:
-    (state,) = folder.glob("best-*.pt")
-    state.write_bytes(state.read_bytes()[:500])
-
-
-def _change_facts(folder: Path, **facts: object) -> None:
-    loaded = CheckpointStore(folder).load("best")
-    assert loaded is not None
-    CheckpointStore(folder).save("best", loaded[0], loaded[1] | facts)
-
-
-def _overwrite_record(folder: Path, text: str) -> None:
-    for name in ("best.json", "best.good.json"):
-        (folder / name).write_text(text)
-
-
-@pytest.mark.parametrize(
-    ("harm", "reason"),
-    [
-        (_cut_state, "the `best` checkpoint in .* is damaged"),
-        (lambda folder: _overwrite_record(folder, '{"file": '), "is no `best` checkpoint"),
-        (lambda folder: _overwrite_record(folder, '{"epoch": 3}'), "is no `best` checkpoint"),
-        (lambda folder: _overwrite_record(folder, "[1]"), "is no `best` checkpoint"),
-        (lambda folder: _change_facts(folder, config={"architecture": "no_such"}), "cannot be used: .*no_such"),
-        (lambda folder: _change_facts(folder, config=3), "cannot be used: "),
-        (lambda folder: _change_facts(folder, config={"architecture": "resnet18"}), "cannot be used: .*state_dict"),
-        (lambda folder: _change_facts(folder, image_size=None), "cannot be used: "),
-        (lambda folder: (folder.parents[1] / "search.json").write_text('{"nets": '), "cannot be used: "),
-        (lambda folder: (folder.parents[1] / "likeness.json").write_text('{"nets": 3}'), "cannot be used: .*slices"),
-    ],
-)
-def test_foreign_and_cut_checkpoints_are_one_line_that_names_them(
-    harm: Callable[[Path], object], reason: str, small_checkpoint: Path
-) -> None:
-    harm(small_checkpoint)
-    with pytest.raises(ValueError, match=reason) as caught:
-        load_checkpoint(small_checkpoint)
-    assert str(small_checkpoint) in str(caught.value) and str(caught.value).isprintable()
-
-
-def test_another_tools_checkpoint_is_named(tmp_path: Path) -> None:
-    torch.save({"state_dict": {"weight": torch.zeros(2)}}, file := tmp_path / "resnet.pt")
-    with pytest.raises(ValueError, match=r"resnet\.pt is no `best` checkpoint of this version"):
-        load_checkpoint(file)
 
 
 def test_large_images_are_not_kept_while_others_wait(tmp_path: Path) -> None:

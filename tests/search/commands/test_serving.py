@@ -24,7 +24,7 @@ import pytest
 from benchmarks.not_ct import draw_kind, save_to_bytes
 from tests.conftest import FinishedSearch
 from trainable.answers import classify_files
-from trainable.classify import load_checkpoint
+from trainable.classifier import load_checkpoint
 from trainable.images.decode import decode_slice
 
 MODELS = {"pixels": "models:/finished-model@champion", "images": "models:/finished-model-images@champion"}

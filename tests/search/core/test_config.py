@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
-from search.cli import build_parser, main, read_config
+from search.cli import main, read_config
+from search.command_parser import build_parser
 from search.core.config import OPTIONS as FIELDS
 from search.core.config import SearchConfig
-from search.core.options import OptionError, parse_bytes, parse_duration_s, to_arguments
+from search.core.option_values import parse_bytes, parse_duration_s
+from search.core.options import OptionError, to_arguments
 from trainable.images.pixel_format import GREY, PixelFormat
 from trainable.images.slice_rule import SliceRule
 from trainable.images.windows import LUNG, Window
@@ -256,6 +258,6 @@ def test_the_console_script_works_from_any_folder(tmp_path: Path) -> None:
 
 
 def test_asking_for_help_loads_no_heavy_library() -> None:
-    code = "import sys; from search.cli import build_parser; build_parser(); print(sorted(sys.modules))"
+    code = "import sys; from search.command_parser import build_parser; build_parser(); print(sorted(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert not [name for name in ("torch", "ray", "mlflow", "optuna", "pandas") if f"'{name}'" in loaded]

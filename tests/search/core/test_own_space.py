@@ -10,7 +10,7 @@ import pytest
 
 from search.core.own_space import check_own_space, load_own_space, settle
 from search.core.space import configuration_of, load_space
-from search.engine.searcher import check_space
+from search.engine.space_probe import check_space
 from trainable.config import TrialConfig
 
 

@@ -8,7 +8,7 @@ import torch
 
 from search.core.ranges import Choice, Interval, parse_range
 from search.core.space import DefaultSpace, find_point, load_space
-from search.engine.searcher import check_space
+from search.engine.space_probe import check_space
 from search.preparation.first_points import fine_tuned_by
 from trainable.architectures import build_model
 from trainable.config import CPU_ARCHITECTURES, GPU_ARCHITECTURES, POOLING, UNFREEZING, TrialConfig

@@ -9,18 +9,9 @@ import pytest
 from optuna.trial import TrialState
 from ray import tune
 
-from search.core import convergence
-from search.core.config import SearchConfig
-from search.core.decisions import Rule
-from search.core.events import Observer
-from search.core.ledger import Ledger, TrialEntry
-from search.core.promotion import Promotion
-from search.core.rules import build_rule
 from search.core.stop import StopReason
 from search.core.stopping import Stopping
-from search.observers.checkpoints import CheckpointKeeper
 from tests.search.toy import Play, heights
-from trainable.report import Direction, TrialReport
 from trainable.task import read_best
 
 
@@ -65,18 +56,6 @@ def test_trials_that_come_or_lose_their_worker_later_keep_off_nodes_that_are_lef
     played = play(space, num_trials=8, place_trial=place_trial)
     assert len(left_out) == 2
     assert [outcome == "failed" for _, outcome in sorted(played.memory.outcomes.items())] == [n == 3 for n in range(8)]
-
-
-def test_the_best_trial_is_never_stopped_and_keeps_its_checkpoint(play: Play) -> None:
-    played = play(heights)
-    best = played.ledger.ranked()[0]
-    highest = max(played.study.trials(), key=lambda trial: trial.params["height"])
-    assert best.number == highest.number
-    assert best.outcome == "completed"
-    assert (best.number, "best") not in played.deleted
-    assert (best.number, "newest") in played.deleted
-    kept = {entry.number for entry in played.ledger.ranked()[:5]}
-    assert kept.isdisjoint(number for number, kind in played.deleted if kind == "best")
 
 
 def test_a_failing_trial_fails_alone(play: Play) -> None:
@@ -172,16 +151,6 @@ def test_an_epoch_that_ends_while_the_search_does_is_not_lost(play: Play, tmp_pa
     assert played.memory.heard[0] == [1, 2, 3]
 
 
-def test_a_checkpoint_that_cannot_be_read_keeps_no_outcome_from_being_written(play: Play, tmp_path: Path) -> None:
-    def space(trial: Any) -> dict[str, Any]:
-        (tmp_path / f"searches/toy/trials/{trial.number:04d}/best.json").mkdir(parents=True)
-        return {**heights(trial), "sleep_s": 0.3}
-
-    played = play(space, num_trials=8, stop_after=2)
-    assert set(played.memory.outcomes) == set(played.ledger.entries)
-    assert "interrupted" in played.memory.outcomes.values()
-
-
 def test_device_hours_end_the_search(play: Play) -> None:
     def space(trial: Any) -> dict[str, Any]:
         return {**heights(trial), "sleep_s": 0.05}
@@ -198,140 +167,3 @@ def test_a_warm_worker_serves_trial_after_trial(play: Play) -> None:
     assert all(seconds >= 0 for seconds in played.timings.turn_rounds_s)
     assert played.timings.start_s is not None
     assert sorted(played.timings.resident_bytes) == list(range(10))
-
-
-def test_a_best_checkpoint_goes_only_when_its_worker_is_at_another_trial(play: Play) -> None:
-    waited: set[int] = set()
-
-    class Check(Observer):
-        """Hears after the keeper of checkpoints."""
-
-        def __init__(self, ledger: Ledger) -> None:
-            self.ledger = ledger
-
-        @property
-        def keeper(self) -> CheckpointKeeper:
-            return next(found for found in self.ledger.observers if isinstance(found, CheckpointKeeper))
-
-        @property
-        def waiting(self) -> set[int]:
-            return {number for number, kind in self.keeper.unneeded if kind == "best"}
-
-        def epoch_reported(self, entry: TrialEntry, report: TrialReport) -> None:
-            assert self.waiting <= set(self.keeper.at_work.values())
-            waited.update(self.waiting)
-
-        def trial_ended(self, entry: TrialEntry) -> None:
-            waited.update(self.waiting)
-
-    def space(trial: Any) -> dict[str, Any]:
-        return {"height": trial.suggest_float("height", 0, 1) / 1000 + 1 / (1 + trial.number)}
-
-    played = play(space, observers=lambda ledger: [Check(ledger)])
-    deleted = {number for number, kind in played.deleted if kind == "best"}
-    assert waited, "from the sixth on every trial is the worst, and its worker may still be writing"
-    assert waited <= deleted == {entry.number for entry in played.ledger.ranked()[5:]}
-
-
-def test_best_checkpoints_stay_within_their_room_and_the_very_best_always(play: Play) -> None:
-    def space(trial: Any) -> dict[str, Any]:
-        return {**heights(trial), "best_bytes": 40}
-
-    played = play(space, kept_bytes=100)
-    ended = [entry.number for entry in played.ledger.ranked()]
-    freed = {number for number, kind in played.deleted if kind == "best"}
-    assert set(ended) - freed == set(ended[:2]), "two of forty bytes fit into a hundred"
-    assert ended[0] not in freed
-
-
-def test_a_champion_larger_than_the_room_is_kept(play: Play) -> None:
-    def space(trial: Any) -> dict[str, Any]:
-        return {**heights(trial), "best_bytes": 400}
-
-    played = play(space, num_trials=4, kept_bytes=100)
-    freed = {number for number, kind in played.deleted if kind == "best"}
-    assert freed == {entry.number for entry in played.ledger.ranked()[1:]}
-
-
-def promote(ledger: Ledger) -> Promotion:
-    return Promotion((1, 3, 9), factor=3)
-
-
-def test_trials_pause_and_the_best_are_promoted_on_warm_workers(play: Play, tmp_path: Path) -> None:
-    """The first trial is the best: it pauses, and is promoted when three have come to its rung."""
-    seen: list[tuple[str, int]] = []
-
-    class Listener(Observer):
-        def trial_paused(self, entry: TrialEntry) -> None:
-            seen.append(("paused", entry.number))
-
-        def trial_resumed(self, entry: TrialEntry) -> None:
-            seen.append(("resumed", entry.number))
-
-    def space(trial: Any) -> dict[str, Any]:
-        return {"height": 20.0 - trial.number, "trials_uri": str(tmp_path / "searches/toy/trials"), "goes_on": True}
-
-    played = play(space, num_trials=9, build_rule=promote, observers=lambda ledger: [Listener()])
-    entries = played.ledger.entries
-    assert {entry.num_epochs for entry in entries.values()} == {1, 3, 9}
-    assert entries[0].outcome == "completed"
-    assert {entries[number].outcome for number in range(1, 9)} <= {"completed", "stopped"}
-    assert ("paused", 0) in seen
-    assert seen.index(("paused", 0)) < seen.index(("resumed", 0))
-    for entry in entries.values():
-        assert sorted(entry.values) == list(range(1, entry.num_epochs + 1)), "each epoch once, in order"
-        assert played.memory.heard[entry.number] == sorted(entry.values)
-    assert len(played.memory.processes) <= 2, "the workers stay warm"
-    assert all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in played.study.trials())
-    assert {(number, "newest") for number in entries} <= set(played.deleted)
-
-
-def test_paused_trials_go_on_in_a_resumed_search(play: Play, tmp_path: Path) -> None:
-    def space(trial: Any) -> dict[str, Any]:
-        return {"height": 1.0 + trial.number, "trials_uri": str(tmp_path / "searches/toy/trials"), "goes_on": True}
-
-    first = play(space, num_trials=9, build_rule=promote, stop_after=4, stop_reason=StopReason.TERMINATED)
-    assert "interrupted" in first.memory.outcomes.values()
-    assert not {number for number, kind in first.deleted if kind == "newest"} & first.ledger.interrupted()
-    second = play(space, num_trials=9, build_rule=promote)
-    assert len(second.ledger.entries) == 9
-    assert max(entry.num_epochs for entry in second.ledger.entries.values()) == 9
-    assert all(state.is_finished() for state in second.states()), "those it did not go on with have ended too"
-    for number, entry in first.ledger.entries.items():
-        assert entry.values.items() <= second.ledger.entries[number].values.items()
-
-
-def test_the_worst_paused_trials_lose_their_checkpoints_where_room_is_short(play: Play, tmp_path: Path) -> None:
-    def space(trial: Any) -> dict[str, Any]:
-        uri = str(tmp_path / "searches/toy/trials")
-        return {"height": 10.0 - trial.number, "trials_uri": uri, "goes_on": True, "best_bytes": 40}
-
-    played = play(space, num_trials=6, build_rule=promote, paused_bytes=100)
-    assert isinstance(played.rule, Promotion)
-    forgotten = {trial.number for trial in played.rule.board.trials.values() if not trial.can_go_on}
-    early = {number for number in forgotten if played.ledger.entries[number].num_epochs == 1}
-    assert early, "two of forty bytes fit into a hundred"
-    assert 0 not in early
-    assert played.ledger.entries[0].outcome == "completed"
-
-
-def test_a_search_ends_where_little_is_left_to_gain_with_its_finalists_trained(
-    play: Play, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Half of the way come so far is called little here, so that it ends soon."""
-    monkeypatch.setattr(convergence, "SHARE_OF_REACH", 0.5)
-    monkeypatch.setattr(convergence, "LEAST_TRAININGS", 2)
-    monkeypatch.setattr(convergence, "LEAST_BETWEEN_LOOKS", 4)
-    config = SearchConfig(stop_when="converged", max_epochs=9, ensemble=2)
-
-    def space(trial: Any) -> dict[str, Any]:
-        return {"height": 1.0 + 1e-6 * trial.suggest_float("nothing", 0, 1)}
-
-    def build(ledger: Ledger) -> Rule:
-        return build_rule(config, space, Direction.MAXIMIZE, max_epochs=9)[0]
-
-    played = play(space, num_trials=200, build_rule=build)
-    assert played.reason is StopReason.CONVERGED
-    assert str(played.budget.stop).startswith("nothing more to gain: the most promising next step")
-    assert len(played.ledger.entries) < 200
-    assert sum(entry.num_epochs == 9 for entry in played.ledger.entries.values()) >= 2

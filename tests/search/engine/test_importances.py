@@ -5,7 +5,7 @@ from pathlib import Path
 from optuna.distributions import FloatDistribution
 from optuna.trial import create_trial
 
-from search.engine.searcher import Study
+from search.engine.study import Study
 from trainable.report import Direction
 
 UNIT = FloatDistribution(0.0, 1.0)

@@ -9,7 +9,7 @@ import optuna
 from search.core.ledger import Ledger
 from search.core.ranges import Suggests
 from search.engine.sampling import WARM, find_doubted
-from search.engine.searcher import Study
+from search.engine.study import Study
 from tests.search.reports import report
 from trainable.report import Direction
 

@@ -14,7 +14,7 @@ from search.core.ledger import Ledger
 from search.core.promotion import Promotion
 from search.core.ranges import parse_range
 from search.core.space import DefaultSpace, Wish, configuration_of
-from search.engine.searcher import Study
+from search.engine.study import Study
 from search.preparation.warm_start import NUM_POINTS, WarmStart, warm_start
 from tests.search.recorded import NETS, record_search
 from trainable.report import Direction

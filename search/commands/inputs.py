@@ -1,0 +1,61 @@
+"""Files to classify: images, volumes and what lies below folders, as a user names them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainable.images.faults import show_name
+from trainable.images.folders import list_folder
+
+if TYPE_CHECKING:
+    from trainable.images.scans import Scan
+
+
+def list_scans(paths: Sequence[Path]) -> list[Scan]:
+    """Files as they are given, each an image or a volume, and what lies below given folders, where the slices of a
+    DICOM series are one volume. Raises ValueError as `list_files` does."""
+    from trainable.images.scans import find_scans, open_scan
+
+    scans: list[Scan] = []
+    for path in paths:
+        files = list_files([path])
+        scans += find_scans(files, num_workers=os.cpu_count() or 1) if path.is_dir() else map(open_scan, files)
+    return scans
+
+
+def list_files(paths: Sequence[Path]) -> list[Path]:
+    """Files as they are given, and all below given folders by the rules of a search: sorted, without hidden files and
+    those of the system.
+
+    Links to nowhere and folders that may not be read are listed too, so that each gets its row. Raises ValueError for
+    what is not there.
+    """
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            files += _walk(path, ())
+        elif path.exists() or path.is_symlink():
+            files.append(path)
+        else:
+            raise ValueError(f"there is no file or folder {show_name(path)}")
+    if not files:
+        raise ValueError(f"no file lies in {', '.join(map(show_name, paths))}")
+    return files
+
+
+def _walk(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
+    """Every file below a folder; a link back to a folder `above` is not followed again."""
+    place = os.path.realpath(folder)
+    if place in above:
+        return
+    try:
+        folders, files = list_folder(folder, refuse_loops=False)
+    except OSError:
+        yield folder  # to be read as a file, and refused with the reason
+        return
+    yield from sorted(files)
+    for inner in folders:
+        yield from _walk(inner, (*above, place))

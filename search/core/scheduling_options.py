@@ -1,0 +1,58 @@
+"""Options of scheduling: how long a trial may go on, and by what it is judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from search.core.option_values import duration_s, text, whole
+from search.core.options import option, require, require_choice, require_positive
+from trainable.objectives import parse_objective
+
+SCHEDULERS = ("promotion", "freeze-thaw", "asha")
+STOP_WHEN = ("budget", "converged")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchedulingOptions:
+    """How long a trial may go on, and by what it is judged."""
+
+    max_epochs: int | None = option(
+        "--max-epochs", "of one trial (default: 27, fewer where the time is short)", read=whole
+    )
+    scheduler: str = option(
+        "--scheduler",
+        "who goes on: by promotion at rungs, by a model of the curves, or stopped at rungs (default: promotion)",
+        default="promotion",
+        choices=SCHEDULERS,
+    )
+    first_rung: int = option("--first-rung", "ASHA's first rung (default: 1)", default=1, metavar="EPOCHS", read=whole)
+    reduction_factor: int = option(
+        "--reduction-factor", "ASHA keeps 1/N at each rung (default: 3)", default=3, metavar="N", read=whole
+    )
+    metric: str = option(
+        "--metric",
+        "on validation; one with a floor is sensitivity@specificity=0.8 (default: auc)",
+        default="auc",
+        read=text,
+    )
+    patience: int = option(
+        "--patience", "a trial ends without improvement (default: off)", default=0, metavar="EPOCHS", read=whole
+    )
+    stop_when: str = option(
+        "--stop-when",
+        "end when the budget is spent, or before it where no step promises a gain that validation can tell "
+        "(default: budget)",
+        default="budget",
+        choices=STOP_WHEN,
+    )
+    trial_timeout_s: float | None = option(
+        "--trial-timeout", "a trial that takes longer has failed", metavar="30m", read=duration_s
+    )
+
+    def check_scheduling(self) -> None:
+        parse_objective(self.metric)
+        require_choice("scheduler", self.scheduler, SCHEDULERS)
+        require_choice("stop_when", self.stop_when, STOP_WHEN)
+        require_positive(self, "max_epochs", "first_rung", "trial_timeout_s")
+        require("reduction_factor", self.reduction_factor, self.reduction_factor >= 2, "2 or more")
+        require("patience", self.patience, self.patience >= 0, "0 (off) or a number of epochs")

@@ -1,0 +1,88 @@
+"""`ctsearch classify` by a checkpoint of a trial: rebuilt from its search, refused where it is damaged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from search.commands.inputs import list_files
+from tests.search.commands.test_classify import small_checkpoint as small_checkpoint
+from trainable.architectures import build_model
+from trainable.checkpoint import CheckpointStore
+from trainable.classifier import build_explainer, load_checkpoint
+from trainable.config import TrialConfig
+from trainable.images.decode import decode_slice
+
+OWN_NET = """
+from torch import nn
+
+def build(num_classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(32 * 32, num_classes))
+"""
+
+
+def test_a_checkpoint_of_an_own_net_is_rebuilt_from_its_search(made_folder: Path, tmp_path: Path) -> None:
+    net = build_model(TrialConfig(architecture="net.py:build"), 2, source=OWN_NET)
+    folder = tmp_path / "searches" / "own" / "trials" / "0000"
+    facts = {"config": {"architecture": "net.py:build"}, "classes": ["a", "b"], "image_size": 32, "epoch": 3}
+    CheckpointStore(folder).save("best", {"model": net.state_dict()}, facts)
+    with pytest.raises(ValueError, match="whose code is not in"):
+        load_checkpoint(folder)
+    record = {"nets": {"sources": {"net.py:build": OWN_NET}}}
+    (tmp_path / "searches" / "own" / "search.json").write_text(json.dumps(record))
+    classifier = load_checkpoint(folder)
+    assert classifier.likeness is None
+    pixels = torch.from_numpy(decode_slice(list_files([made_folder])[0], 32))[None]
+    torch.testing.assert_close(classifier.predict(pixels).sum(), torch.tensor(1.0))
+    with pytest.raises(ValueError, match="there is no feature map"):
+        build_explainer(classifier)
+
+
+def _cut_state(folder: Path) -> None:
+    (state,) = folder.glob("best-*.pt")
+    state.write_bytes(state.read_bytes()[:500])
+
+
+def _change_facts(folder: Path, **facts: object) -> None:
+    loaded = CheckpointStore(folder).load("best")
+    assert loaded is not None
+    CheckpointStore(folder).save("best", loaded[0], loaded[1] | facts)
+
+
+def _overwrite_record(folder: Path, text: str) -> None:
+    for name in ("best.json", "best.good.json"):
+        (folder / name).write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        (_cut_state, "the `best` checkpoint in .* is damaged"),
+        (lambda folder: _overwrite_record(folder, '{"file": '), "is no `best` checkpoint"),
+        (lambda folder: _overwrite_record(folder, '{"epoch": 3}'), "is no `best` checkpoint"),
+        (lambda folder: _overwrite_record(folder, "[1]"), "is no `best` checkpoint"),
+        (lambda folder: _change_facts(folder, config={"architecture": "no_such"}), "cannot be used: .*no_such"),
+        (lambda folder: _change_facts(folder, config=3), "cannot be used: "),
+        (lambda folder: _change_facts(folder, config={"architecture": "resnet18"}), "cannot be used: .*state_dict"),
+        (lambda folder: _change_facts(folder, image_size=None), "cannot be used: "),
+        (lambda folder: (folder.parents[1] / "search.json").write_text('{"nets": '), "cannot be used: "),
+        (lambda folder: (folder.parents[1] / "likeness.json").write_text('{"nets": 3}'), "cannot be used: .*slices"),
+    ],
+)
+def test_foreign_and_cut_checkpoints_are_one_line_that_names_them(
+    harm: Callable[[Path], object], reason: str, small_checkpoint: Path
+) -> None:
+    harm(small_checkpoint)
+    with pytest.raises(ValueError, match=reason) as caught:
+        load_checkpoint(small_checkpoint)
+    assert str(small_checkpoint) in str(caught.value) and str(caught.value).isprintable()
+
+
+def test_another_tools_checkpoint_is_named(tmp_path: Path) -> None:
+    torch.save({"state_dict": {"weight": torch.zeros(2)}}, file := tmp_path / "resnet.pt")
+    with pytest.raises(ValueError, match=r"resnet\.pt is no `best` checkpoint of this version"):
+        load_checkpoint(file)
