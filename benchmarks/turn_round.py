@@ -2,9 +2,9 @@
 
     python benchmarks/turn_round.py
 
-Two searches of the made set with one-epoch trials of mobilenet_v3_small at 96 px, as many at once as there are cores:
-one as it is, one whose workers end after every trial. Goals: a warm median below 0.3 s, and a worker that holds at most
-5 % more at trial 100 than at trial 10. Prints one JSON line.
+Two searches of the synthetic set with one-epoch trials of mobilenet_v3_small at 96 px, as many at once as there are
+cores: one as it is, one whose workers end after every trial. Goals: a warm median below 0.3 s, and a worker that holds
+at most 5 % more at trial 100 than at trial 10. Prints one JSON line.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def test_trials_pause_and_the_best_are_promoted_on_warm_workers(play: Play, tmp_
     assert seen.index(("paused", 0)) < seen.index(("resumed", 0))
     for entry in entries.values():
         assert sorted(entry.values) == list(range(1, entry.num_epochs + 1)), "each epoch once, in order"
-        assert played.memory.heard[entry.number] == sorted(entry.values)
+        assert played.memory.reported[entry.number] == sorted(entry.values)
     assert len(played.memory.processes) <= 2, "the workers stay warm"
     assert all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in played.study.trials())
     assert {(number, "newest") for number in entries} <= set(played.deleted)

@@ -11,7 +11,7 @@ from search.core.config import SearchConfig
 from search.core.folder import create_search
 from search.engine.cluster import Cluster
 from search.preparation.epochs import LEAST_EPOCHS, USUAL_EPOCHS, find_budget_s, fit_epochs, settle_epochs
-from search.preparation.models import Nets
+from search.preparation.models import SearchedModels
 from trainable.images.prepare import TrainingData
 
 DATA = TrainingData(
@@ -25,7 +25,7 @@ DATA = TrainingData(
     is_val=np.arange(400) < 100,
     groups=np.arange(400),
 )
-MODELS = Nets(architectures=("small_cnn",), left_out=(), weights={}, sources={})
+MODELS = SearchedModels(architectures=("small_cnn",), skipped=(), weights={}, sources={})
 
 
 def test_a_budget_holds_ten_full_trainings_where_it_can() -> None:
