@@ -17,7 +17,7 @@ from search.core.describe import format_duration
 from search.core.finalists import choose_finalists, find_last_rung
 from search.core.folder import Phase
 from search.core.stop import StopReason
-from search.preparation.first_points import describe_standing, record_standing
+from search.preparation.first_points import describe_baselines, describe_standing, record_standing
 from trainable.report import Outcome
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def conclude(session: Session, reason: StopReason, confirmation: Confirmation | 
         champion = crown_champion(session.ledger, finish)
         number = champion.number if champion else None
         standing = describe_standing(session.ledger, plan.recipes, metric=plan.config.metric, champion=number)
+        baselines = describe_baselines(session.ledger, plan.baselines, metric=plan.config.metric)
         spent = session.progress.describe_budget()
         if runtime.is_local:
             num_epochs = sum(entry.num_epochs for entry in session.ledger.entries.values())
@@ -71,7 +72,7 @@ def conclude(session: Session, reason: StopReason, confirmation: Confirmation | 
             tracking,
             budget_line=spent,
             importances=session.study.importances(),
-            recipe_lines=standing,
+            baseline_lines=[*baselines, *standing],
         )
         external = score_further_sets(session, champion)
         facts = {
@@ -96,7 +97,9 @@ def conclude(session: Session, reason: StopReason, confirmation: Confirmation | 
         if confirmation is not None:
             delete_folds(session, confirmation)
     runtime.say(
-        *(f"Recipes      {line}" for line in standing), *([f"Left         {page.left}"] if page and page.left else [])
+        *(f"Baseline     {line}" for line in baselines),
+        *(f"Recipes      {line}" for line in standing),
+        *([f"Left         {page.left}"] if page and page.left else []),
     )
     runtime.say(*describe_end(champion, folder, has_own_data=plan.config.data is not None))
     runtime.say(*(line for score in external for line in score.lines(SHOWN)))

@@ -174,7 +174,12 @@ def open_session(plan: SearchPlan, folder: SearchFolder, runtime: Runtime, obser
     step_plans = folder.read_record().get("plans", {})
     max_epochs = plan.settings.max_epochs
     rule, levels = build_rule(
-        config, plan.space, direction, max_epochs=max_epochs, is_time=partial(budget.is_kept, KEPT_SHARE)
+        config,
+        plan.space,
+        direction,
+        max_epochs=max_epochs,
+        is_time=partial(budget.is_kept, KEPT_SHARE),
+        baselines=plan.baselines,
     )
     if isinstance(rule, Converging):
         rule.say = lambda line: progress.say([f"Converged    {line}"])

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 from mlflow import MlflowClient
 
 from search.champion.figures import draw_champion, draw_data
-from search.champion.opening import name_trials
 from search.champion.page import write_page
 from search.champion.report import ReportParts, write_report
-from search.core.describe import describe_params
+from search.core.describe import describe_params, name_trials
 from search.core.folder import SearchFolder, default_home, write_json
 from trainable.images.splits import read_splits
 from trainable.retry_queue import is_lost_connection
@@ -39,7 +38,7 @@ def report_search(
     *,
     budget_line: str,
     importances: Mapping[str, float],
-    recipe_lines: Sequence[str] = (),
+    baseline_lines: Sequence[str] = (),
 ) -> None:
     """Write the report into the search's folder and, with the leaderboard, to the parent run."""
     entry = ledger.entries[champion.number] if champion else None
@@ -60,7 +59,7 @@ def report_search(
         data_lines=[f"{data.training.name}, data hash {data.training.data_hash}", *data.audit.lines()],
         budget_lines=[budget_line],
         importances=importances,
-        recipe_lines=recipe_lines,
+        baseline_lines=baseline_lines,
         compare_url=tracking.compare_url(compared) if len(compared) > 1 else None,
         data_figures=draw_data(data, read_splits(folder.splits_file), folder.folder, strength=strength),
         champion_figures=figures,

@@ -14,9 +14,10 @@ from mlflow import MlflowClient
 from search.champion.choice import choose_members
 from search.champion.confirmed import build_confirmed
 from search.champion.model import ChampionModel, build_champion, measure_cost
-from search.champion.opening import Opening, name_trials, opened_for, record_opening
+from search.champion.opening import Opening, opened_for, record_opening
 from search.champion.promotion import judge_challenger, promote
 from search.champion.sealed import SealedFigures, SealedScore, log_score, score_sealed_test
+from search.core.describe import name_trials
 from trainable.report import Outcome
 from trainable.retry_queue import is_lost_connection
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from search.core.describe import name_trials
 from trainable.records import read_record, write_record
 
 if TYPE_CHECKING:
@@ -139,10 +140,3 @@ def read_opening(path: Path) -> Opening | None:
         raise SealedTestError(
             f"{path} is damaged ({error}); it must say for whom the sealed test was opened: restore it"
         ) from error
-
-
-def name_trials(numbers: Sequence[int]) -> str:
-    """`trial 3`, or `trials 1, 3 and 5`."""
-    if len(numbers) == 1:
-        return f"trial {numbers[0]}"
-    return f"trials {', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"

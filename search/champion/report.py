@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from search.champion.opening import name_trials
+from search.core.describe import name_trials
 from trainable.report import Outcome
 
 if TYPE_CHECKING:
@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 class ReportParts:
     """What a report says beside the trials.
 
-    `data_lines` say what was trained on (name, hash, audit), `budget_lines` what was spent, `importances`
-    maps hyperparameters to shares in [0, 1] where Optuna could compute them, `recipe_lines` say how the champion
-    stands against published recipes, `compare_url` leads to the best trials in MLflow. Without a `champion` the page
-    says that there is none. Given figures lie in the report's folder already.
+    `data_lines` say what was trained on (name, hash, audit), `budget_lines` what was spent, `importances` maps
+    hyperparameters to shares in [0, 1] where Optuna could compute them, `baseline_lines` say what one would have
+    trained without a search, and where the champion stands against published recipes, `compare_url` leads to the best
+    trials in MLflow. Without a `champion` the page says that there is none. Given figures lie in the report's folder
+    already.
     """
 
     search: str
@@ -34,7 +35,7 @@ class ReportParts:
     data_lines: Sequence[str] = ()
     budget_lines: Sequence[str] = ()
     importances: Mapping[str, float] = field(default_factory=dict)
-    recipe_lines: Sequence[str] = ()
+    baseline_lines: Sequence[str] = ()
     compare_url: str | None = None
     data_figures: Sequence[Path] = ()
     champion_figures: Sequence[Path] = ()
@@ -69,8 +70,8 @@ def _list_sections(ranked: Sequence[TrialEntry], parts: ReportParts) -> list[str
         "## Champion",
         _describe_champion(parts.champion),
         *_show_figures(parts.champion_figures),
-        "## Recipes" if parts.recipe_lines else "",
-        _list_lines(parts.recipe_lines),
+        "## Baselines" if parts.baseline_lines else "",
+        _list_lines(parts.baseline_lines),
         "## Data",
         "\n".join(["```", *parts.data_lines, "```"]) if parts.data_lines else "",
         *_show_figures(parts.data_figures),

@@ -43,3 +43,10 @@ def describe_params(params: Mapping[str, Any]) -> str:
             shown.append(text if name == "optimizer" else f"{short[name]} {text}")
     recipe = name_recipe(params)
     return (f"{recipe}: " if recipe else "") + ", ".join(shown)
+
+
+def name_trials(numbers: Sequence[int]) -> str:
+    """`trial 3`, or `trials 1, 3 and 5`."""
+    if len(numbers) == 1:
+        return f"trial {numbers[0]}"
+    return f"trials {', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"

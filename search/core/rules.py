@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from search.core.baselines import Baselines
 from search.core.board import dense_levels, geometric_levels
 from search.core.config import SearchConfig
 from search.core.convergence import Converging
 from search.core.decisions import Rule
-from search.core.finishing import Finishing
+from search.core.finishing import Finishing, RuleWithBoard
 from search.core.freeze_thaw import FreezeThaw
 from search.core.promotion import Promotion
 from search.core.proposals import SpaceProposals
@@ -42,11 +43,13 @@ def build_rule(
     *,
     max_epochs: int,
     is_time: Callable[[], bool] = lambda: False,
+    baselines: Collection[int] = (),
 ) -> tuple[Rule, Sequence[int]]:
     """The rule that a search asked for, and the epochs at which it compares trials.
 
-    Where the champion is a mean, its members are trained to the end when `is_time`, or nothing else is left to do; so
-    are they where the search ends because there is nothing more to gain.
+    Where trials pause, those numbered `baselines` are trained to the end whatever becomes of them on the way. Where the
+    champion is a mean, its members are trained to the end when `is_time`, or nothing else is left to do; so are they
+    where the search ends because there is nothing more to gain.
     """
     factor, levels = config.reduction_factor, list_levels(config, max_epochs)
     higher_is_better = direction is Direction.MAXIMIZE
@@ -59,11 +62,13 @@ def build_rule(
     if config.scheduler == "asha":
         asha = Stopping(Rungs(levels, reduction_factor=factor, direction=direction), max_epochs)
         return (Converging(asha, build_model()) if ends_early else asha), levels
-    rule: Promotion | FreezeThaw
+    rule: RuleWithBoard
     if config.scheduler == "promotion":
         rule = Promotion(levels, factor=factor, higher_is_better=higher_is_better)
     else:
         rule = build_model()
+    if baselines:
+        rule = Baselines(rule, baselines)
     if not ends_early:
         return (Finishing(rule, config.ensemble, is_time) if config.ensemble > 1 else rule), levels
     converging = Converging(rule, build_model())

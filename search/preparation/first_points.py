@@ -142,6 +142,17 @@ def describe_standing(ledger: Ledger, chosen: ChosenRecipes, *, metric: str, cha
     return [*lines, *(f"{name}: skipped, {reason}" for name, reason in chosen.skipped.items())]
 
 
+def describe_baselines(ledger: Ledger, numbers: Iterable[int], *, metric: str) -> list[str]:
+    """What the sound first configurations came to, each trained to the end: for the terminal and the report."""
+    found = [ledger.entries[number] for number in numbers if number in ledger.entries]
+    return [
+        f"trial {entry.number}, {entry.params['architecture']} as one would train it without a search: validation "
+        f"{metric} {entry.best_value:.4f} at epoch {entry.best_epoch}"
+        for entry in found
+        if entry.best_value is not None
+    ]
+
+
 def describe_trial(entry: TrialEntry | None, recipe: Recipe) -> str:
     if entry is None:
         return "not tried, the budget ended before it"

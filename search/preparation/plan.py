@@ -23,7 +23,15 @@ from search.preparation.first_points import ChosenRecipes, choose_recipes
 from search.preparation.images import describe_data, prepare_images
 from search.preparation.models import SearchedModels
 from search.preparation.sharing import share_gpus
-from search.preparation.space import NO_RECIPES, choose_first_points, describe_space, prepare_models, prepare_space
+from search.preparation.space import (
+    NO_RECIPES,
+    choose_baselines,
+    choose_first_points,
+    describe_baselines,
+    describe_space,
+    prepare_models,
+    prepare_space,
+)
 from search.preparation.warm_start import warm_start
 from trainable.config import TrialSettings
 from trainable.objectives import parse_objective
@@ -41,8 +49,8 @@ class SearchPlan:
     """What a search is, once everything about it is settled but its trials.
 
     `first_points` are tried before any proposal, in Optuna's names; the first `num_warm` of them are an earlier
-    search's. `tags` go to the search's run and to every trial's, `search_tags` to the first alone. `num_trials` of None
-    has no end.
+    search's, and the trials `baselines` of them are trained to the end. `tags` go to the search's run and to every
+    trial's, `search_tags` to the first alone. `num_trials` of None has no end.
     """
 
     config: SearchConfig
@@ -60,6 +68,7 @@ class SearchPlan:
     description: str
     space_facts: dict[str, object]
     num_warm: int = 0
+    baselines: Sequence[int] = ()
 
 
 def prepare(config: SearchConfig, folder: SearchFolder, runtime: Runtime) -> SearchPlan:
@@ -96,6 +105,10 @@ def prepare(config: SearchConfig, folder: SearchFolder, runtime: Runtime) -> Sea
         max_epochs = settle_epochs(config, folder, cluster, models, training, runtime.say)
     for line in recipes.lines(joined=models.joined, pretrained=models.weights, max_epochs=max_epochs):
         runtime.say(f"Recipes      {line}")
+    first_points = [*known.points, *choose_first_points(config, space, models, recipes)]
+    baselines = choose_baselines(models, range(len(known.points) + len(recipes.recipes), len(first_points)))
+    if baselines and config.scheduler != "asha":
+        runtime.say(f"Baseline     {describe_baselines(baselines)}")
     warnings = (*data.warnings, *models.warnings)
     return SearchPlan(
         config=config,
@@ -104,7 +117,7 @@ def prepare(config: SearchConfig, folder: SearchFolder, runtime: Runtime) -> Sea
         models=models,
         recipes=recipes,
         space=space,
-        first_points=[*known.points, *choose_first_points(config, space, models, recipes)],
+        first_points=first_points,
         settings=settle_trials(config, folder, data, cluster, max_epochs),
         model_name=config.model_name or training.name,
         num_trials=limit_trials(config),
@@ -113,6 +126,7 @@ def prepare(config: SearchConfig, folder: SearchFolder, runtime: Runtime) -> Sea
         description="\n".join(warnings),
         space_facts=describe_space(space, folder),
         num_warm=len(known.points),
+        baselines=baselines,
     )
 
 

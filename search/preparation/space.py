@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from search.core.baselines import NUM_BASELINES
 from search.core.config import SearchConfig
+from search.core.describe import name_trials
 from search.core.folder import SearchFolder
 from search.core.ranges import parse_range
 from search.core.space import DefaultSpace, Space, load_space
@@ -80,7 +83,22 @@ def choose_first_points(
     points = find_points(recipes.recipes, space)
     if config.sampler == "random" or not isinstance(space, DefaultSpace):
         return points
-    return points + space.first_points(models.own, pretrained=models.weights)
+    weighted_first = sorted(models.own, key=lambda name: name not in models.weights)
+    return points + space.first_points(weighted_first, pretrained=models.weights)
+
+
+def choose_baselines(models: SearchedModels, sound: Sequence[int]) -> Sequence[int]:
+    """Which of the trials of sound configurations are trained to the end: the first of architectures with weights, else
+    the very first."""
+    return sound[: max(1, min(NUM_BASELINES, len(models.weights)))]
+
+
+def describe_baselines(numbers: Sequence[int]) -> str:
+    """One line for the terminal."""
+    are = "is" if len(numbers) == 1 else "are"
+    return (
+        f"{name_trials(numbers)} {are} what one would train without a search: to the end, whatever the first epochs say"
+    )
 
 
 def describe_space(space: Space, home: SearchFolder) -> dict[str, object]:

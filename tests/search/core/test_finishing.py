@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-from search.core.decisions import New, Resume, Verdict
+from search.core.decisions import New, Resume, Rule, Verdict
 from search.core.finishing import Finishing
 from search.core.promotion import Promotion
 
 
-def run(rule: Finishing, heights: list[float]) -> dict[int, int]:
+def run(rule: Rule, heights: list[float]) -> dict[int, int]:
     """One worker, trial n being worth its height at every epoch; the last epoch of each."""
     epochs: dict[int, int] = {}
     while (decision := rule.next(may_begin=len(epochs) < len(heights))) is not None:

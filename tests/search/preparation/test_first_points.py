@@ -74,7 +74,7 @@ def test_a_search_begins_with_its_recipes_and_says_where_its_champion_stands(
     assert result["num_trials"] == 2, "of three first points: the budget holds for them too"
     assert result["recipes"]["cnn-rmsprop"]["number"] == 0
     assert result["recipes_left_out"]["too-large"].startswith(OUT_OF_MEMORY)
-    section = (folder / "report.md").read_text().split("## Recipes")[1].split("##")[0]
+    section = (folder / "report.md").read_text().split("## Baselines")[1].split("##")[0]
     assert "- the champion" in section
     assert "- cnn-rmsprop: trial 0, 0." in section
     assert f"- too-large: skipped, {OUT_OF_MEMORY}" in section
