@@ -182,9 +182,9 @@ def save_pixel_model(model: nn.Module, facts: ModelFacts, folder: Path, likeness
             pip_requirements=_pin(PIXEL_REQUIREMENTS),
             metadata=facts.to_metadata(),
         )
-    model = Model.load(str(folder))
-    model.flavors["python_function"]["config"] = {"device": "cpu"}  # an exported program cannot move to a GPU
-    model.save(str(folder / "MLmodel"))
+    saved = Model.load(str(folder))
+    saved.flavors["python_function"]["config"] = {"device": "cpu"}  # an exported program cannot move to a GPU
+    saved.save(str(folder / "MLmodel"))
 
 
 def save_image_model(pixel_model: Path, facts: ModelFacts, folder: Path) -> None:

@@ -6,46 +6,22 @@ it ends: on COVID-CT the configuration that an expert would train was paused at 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Collection
 
-from search.core.board import WORST, Board
-from search.core.decisions import Decision, Verdict
-from search.core.finishing import RuleWithBoard
+from search.core.board import WORST
+from search.core.decisions import Decision
+from search.core.rule_bases import RuleWithBoard, WrappedBoardRule
 
 NUM_BASELINES = 2
 """At most so many of the first points; a time budget is cut to ten full trainings or more."""
 
 
-class Baselines:
+class Baselines(WrappedBoardRule):
     """`inner` decides, but the trials `numbers` go on to the last epoch before anything else is done."""
 
     def __init__(self, inner: RuleWithBoard, numbers: Collection[int]) -> None:
         self.inner = inner
         self.numbers = tuple(sorted(numbers))
-
-    @property
-    def board(self) -> Board:
-        return self.inner.board
-
-    def begin(self, number: int, params: Mapping[str, Any]) -> None:
-        self.inner.begin(number, params)
-
-    def report(
-        self,
-        number: int,
-        epoch: int,
-        value: float,
-        standard_error: float | None = None,
-        seconds: float | None = None,
-    ) -> Verdict:
-        return self.inner.report(number, epoch, value, standard_error, seconds)
-
-    def end(self, number: int, outcome: str) -> None:
-        self.inner.end(number, outcome)
-
-    def forget(self, number: int) -> None:
-        self.inner.forget(number)
 
     def next(self, *, may_begin: bool = True) -> Decision:
         for number in self.numbers:

@@ -7,24 +7,16 @@ less on new patients.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
-from search.core.board import WORST, Board
-from search.core.decisions import Decision, Rule
-from search.core.rule_bases import WrappedRule
+from search.core.board import WORST
+from search.core.decisions import Decision
+from search.core.rule_bases import RuleWithBoard, WrappedBoardRule
 
 KEPT_SHARE = 0.2
 """The part of a time budget that is kept for it."""
 
 
-class RuleWithBoard(Rule, Protocol):
-    """A rule that pauses trials."""
-
-    @property
-    def board(self) -> Board: ...
-
-
-class Finishing(WrappedRule[RuleWithBoard]):
+class Finishing(WrappedBoardRule):
     """`inner` decides until it has nothing left to do, or `is_time` says that the kept part of the budget begins.
 
     Then the `num_finalists` best trials go on to the last epoch, those that have come farthest first; no other goes on.
@@ -34,10 +26,6 @@ class Finishing(WrappedRule[RuleWithBoard]):
         self.inner = inner
         self.num_finalists = num_finalists
         self.is_time = is_time
-
-    @property
-    def board(self) -> Board:
-        return self.inner.board
 
     def next(self, *, may_begin: bool = True) -> Decision:
         if not self.is_time():
