@@ -58,7 +58,7 @@ def search(
 
     `data` is a folder with one subfolder per class, an archive, or a manifest (docs/data.md); without any the synthetic
     set is searched. `options` are those of `ctsearch search`, or all of them come in `config`. `progress` shows a live
-    table and what is settled on the way; by default in a notebook alone. `observers` hear of every event.
+    table and what is settled on the way; by default in a notebook alone. `observers` are called at every event.
     """
     from search import resuming, session
     from search.core.config import SearchConfig

@@ -30,9 +30,9 @@ from PIL import Image, ImageOps
 from trainable.images.audit_data import audit_data
 from trainable.images.audit_page import write_audit
 from trainable.images.decode import decode_grey, resize_grey
-from trainable.images.made import make_set
 from trainable.images.manifest import read_manifest
 from trainable.images.near_duplicates import PICTURE_SIZE, find_near_duplicates
+from trainable.images.synthetic import write_synthetic_set
 
 NUM_PLANTED = 25
 PRINTED_TWICE = {("2020.03.22.20040782-p24-1533-2.png", "2020.03.22.20040782-p25-1541.png")}
@@ -95,7 +95,9 @@ def find_planted(data: Path, seed: int) -> dict[str, object]:
 def time_audit(num_images: int, num_workers: int) -> dict[str, object]:
     """Seconds of the wall clock and of the processor for one audit of synthetic slices of 128 pixels."""
     with tempfile.TemporaryDirectory() as folder:
-        data = make_set(Path(folder) / "set", num_patients=num_images // 4, slices_per_patient=4, image_size=128)
+        data = write_synthetic_set(
+            Path(folder) / "set", num_patients=num_images // 4, slices_per_patient=4, image_size=128
+        )
         began_s, began = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
         audit = audit_data(data, cache_dir=Path(folder), num_workers=num_workers)
         write_audit(Path(folder) / "page", audit)

@@ -2,9 +2,9 @@
 
     python benchmarks/checkpoints.py
 
-Trains each net on noise of the size of a small CT set, with the checkpoints of a search (`newest` at most every 30 s,
-`best` at every improvement, durable on disk) and without any, in turns; the validation loss improves most of the time,
-the worst case. Goal: 2 % of the trial's time. Prints one JSON line.
+Trains each architecture on noise of the size of a small CT set, with the checkpoints of a search (`newest` at most
+every 30 s, `best` at every improvement, durable on disk) and without any, in turns; the validation loss improves most
+of the time, the worst case. Goal: 2 % of the trial's time. Prints one JSON line.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ def make_data(folder: Path, *, num_images: int, image_size: int) -> TrainingData
     )
 
 
-def compare(net: str, args: argparse.Namespace) -> dict[str, object]:
+def compare(architecture: str, args: argparse.Namespace) -> dict[str, object]:
     """The median over rounds of the share of time that checkpoints take."""
-    config = TrialConfig(architecture=net, batch_size=32, learning_rate=1e-5)
+    config = TrialConfig(architecture=architecture, batch_size=32, learning_rate=1e-5)
     device = pick_device()
     plan = measure_step_plan(config, image_size=args.image_size, device=device, num_threads=1)
     with tempfile.TemporaryDirectory() as folder:
@@ -76,11 +76,11 @@ def compare(net: str, args: argparse.Namespace) -> dict[str, object]:
         costs, seconds, num_best = [], [], 0
         for number in range(args.num_rounds):
             plain_s, _ = run_trial(None)
-            saving_s, num_best = run_trial(f"{net}-{number}")
+            saving_s, num_best = run_trial(f"{architecture}-{number}")
             costs.append(saving_s / plain_s - 1)
             seconds.append(plain_s)
     return {
-        "net": net,
+        "architecture": architecture,
         "trial_s": round(statistics.median(seconds), 2),
         "best_epochs": num_best,
         "cost": round(statistics.median(costs), 4),
@@ -98,7 +98,11 @@ def main() -> None:
     args = parser.parse_args()
     keep_freed_memory()
     torch.set_num_threads(1)
-    print(json.dumps({"benchmark": "checkpoints", "nets": [compare(net, args) for net in args.nets.split(",")]}))
+    print(
+        json.dumps(
+            {"benchmark": "checkpoints", "nets": [compare(architecture, args) for architecture in args.nets.split(",")]}
+        )
+    )
 
 
 if __name__ == "__main__":

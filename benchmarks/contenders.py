@@ -3,7 +3,7 @@
 Ours is `search/run.py`, as a user runs it. The peers are the scripts of `peers/`, each in the form of its tutorial and
 with what an expert adds. All train on the CPU, as many trials at once as there are cores, one torch thread each, and
 log to one MLflow server that is up before the first begins (Syne Tune logs nowhere). Peers get a list of the train and
-val slices that ours uses, and never hear of the test's.
+val slices that ours uses, and never see the test's.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from pathlib import Path
 from mlflow import MlflowClient
 
 from benchmarks.peers.training import FORMS, REDUCTION_FACTOR
-from trainable.images.made import make_set
 from trainable.images.prepare import prepare_data
 from trainable.images.splits import assign_splits, read_splits
+from trainable.images.synthetic import write_synthetic_set
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = "ours"
@@ -75,12 +75,12 @@ def read_contenders(text: str) -> list[str]:
 
 
 def make_manifest(home: Path, num_patients: int = 150) -> Path:
-    """Draw the made set into `home`, and a manifest of it with splits by patient."""
-    slices = sorted(make_set(home / "made", num_patients=num_patients).glob("*/*/*.png"))
+    """Draw the synthetic set into `home`, and a manifest of it with splits by patient."""
+    slices = sorted(write_synthetic_set(home / "synthetic", num_patients=num_patients).glob("*/*/*.png"))
     labels, patients = [path.parts[-3] for path in slices], [path.parts[-2] for path in slices]
     splits = assign_splits(labels, patients, seed=0)
     paths = [path.relative_to(home) for path in slices]
-    manifest = home / "made.csv"
+    manifest = home / "synthetic.csv"
     _write_table(manifest, path=paths, label=labels, patient=patients, split=splits)
     return manifest
 

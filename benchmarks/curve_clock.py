@@ -17,7 +17,7 @@ Array = NDArray[np.float64]
 
 
 class Proposer(Protocol):
-    """Where new configurations come from when the rule has none of its own; it hears what became of them."""
+    """Where new configurations come from when the rule has none of its own; it gets what became of them."""
 
     free: NDArray[np.bool_]
     """Which rows no trial has yet; the clock keeps it."""

@@ -60,7 +60,7 @@ def _distribution(values: list[Any]) -> BaseDistribution:
 
 
 class _Snapped(BaseSampler):
-    """A sampler whose every proposal is moved to a free row before Optuna hears of it."""
+    """A sampler whose every proposal is moved to a free row before Optuna gets it."""
 
     def __init__(self, inner: BaseSampler, space: TableSpace, table: CurveTable) -> None:
         self.inner, self.space, self.table = inner, space, table
@@ -90,7 +90,7 @@ class _Snapped(BaseSampler):
 
 
 class OptunaProposer:
-    """A study that proposes rows. `tells` says what it hears of a trial that does not go on:
+    """A study that proposes rows. `tells` says what it gets of a trial that does not go on:
 
     "complete": COMPLETE with its last value, as Ray's OptunaSearch has it; "pruned": PRUNED with all its values.
     """

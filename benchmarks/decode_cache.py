@@ -4,8 +4,8 @@
 
 Ours reads, hashes, decodes, resizes and writes one file that is renamed when whole; Pillow alone opens, turns to grey
 and resizes with the same filter in as many threads, each with its share of the files, and keeps nothing. In turns; the
-file cache is warm. Made slices are PNGs without compression, of which decoding is little more than a copy. Slices of
-the test split are left alone; the others are repeated until there are enough. Goal: 0.9. Prints one JSON line.
+file cache is warm. Synthetic slices are PNGs without compression, of which decoding is little more than a copy. Slices
+of the test split are left alone; the others are repeated until there are enough. Goal: 0.9. Prints one JSON line.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ import numpy as np
 from PIL import Image
 
 from trainable.images.cache import build_cache
-from trainable.images.made import make_set
 from trainable.images.manifest import read_manifest
+from trainable.images.synthetic import write_synthetic_set
 
 
 def time_rate(work: Callable[[], object], num_images: int) -> float:
@@ -79,19 +79,19 @@ def compare(paths: Sequence[Path], size: int, num_workers: int, num_rounds: int)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="default: the made set at 256 px")
+    parser.add_argument("--data", type=Path, help="default: the synthetic set at 256 px")
     parser.add_argument("--num-slices", type=int, default=2500)
     parser.add_argument("--image-size", type=int, default=128)
     parser.add_argument("--num-rounds", type=int, default=5)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        data = args.data or make_set(Path(folder) / "made", image_size=256)
+        data = args.data or write_synthetic_set(Path(folder) / "synthetic", image_size=256)
         slices = read_manifest(data, unpack_into=Path(folder) / "unpacked").slices
         paths = list(islice(cycle(item.path for item in slices if item.split != "test"), args.num_slices))
         found = compare(paths, args.image_size, os.cpu_count() or 1, args.num_rounds)
     print(
         json.dumps(
-            {"benchmark": "decode_cache", "data": "made" if args.data is None else args.data.parent.name} | found
+            {"benchmark": "decode_cache", "data": "synthetic" if args.data is None else args.data.parent.name} | found
         )
     )
 

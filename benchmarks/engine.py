@@ -4,14 +4,14 @@
     python benchmarks/engine.py --only ours,ray-tutorial --num-configurations 3 --max-epochs 1 --num-patients 40
 
 Thirty configurations (engine_configurations.json, drawn once at random from the ranges of peers/training.py, ten of
-each of three nets) at 96 px with ASHA at 1, 3 and 9 epochs, on the made set, whose sealed test is nobody's secret. Its
-files are stored at 96 px too: the least that a decoder can have to do.
+each of three architectures) at 96 px with ASHA at 1, 3 and 9 epochs, on the synthetic set, whose sealed test is
+nobody's secret. Its files are stored at 96 px too: the least that a decoder can have to do.
 
 Prints one JSON line. `to_last_epoch_s` runs from the command to the end of the last trial's last epoch and is what
 ratios of `wall` compare; `wall_s` is the whole command, with the champion's sealed test, registration and report where
 it is ours. `images_per_s` is that of the training loops, without validation. A ratio says how many times as fast as
 the contender ours is. ASHA decides on noisy values and each library has its own rule, so each has its own number of
-`epochs` a net; with `--max-epochs 1` all do the same work.
+`epochs` an architecture; with `--max-epochs 1` all do the same work.
 """
 
 from __future__ import annotations
@@ -50,16 +50,21 @@ def describe(outcome: Outcome) -> dict[str, Any]:
         "wall_s": round(outcome.wall_s, 1),
         "num_trials": sum(epoch.epoch == 1 for epoch in outcome.epochs),
         "epochs": dict(sorted(Counter(epoch.architecture for epoch in outcome.epochs).items())),
-        "images_per_s": {net: round(statistics.harmonic_mean(speeds[net]), 1) for net in sorted(speeds)},
+        "images_per_s": {
+            architecture: round(statistics.harmonic_mean(speeds[architecture]), 1) for architecture in sorted(speeds)
+        },
     }
 
 
 def compare(ours: dict[str, Any], other: dict[str, Any]) -> dict[str, float]:
-    """How many times as fast as another ours is: in wall time, and in its training loops, net by net."""
-    nets = {net: ours["images_per_s"][net] / speed for net, speed in other["images_per_s"].items()}
+    """How many times as fast as another ours is: in wall time, and in its training loops by architecture."""
+    architectures = {
+        architecture: ours["images_per_s"][architecture] / speed
+        for architecture, speed in other["images_per_s"].items()
+    }
     return {
         name: round(ratio, 2)
-        for name, ratio in {"wall": other["to_last_epoch_s"] / ours["to_last_epoch_s"], **nets}.items()
+        for name, ratio in {"wall": other["to_last_epoch_s"] / ours["to_last_epoch_s"], **architectures}.items()
     }
 
 
@@ -92,7 +97,7 @@ def main() -> None:
     parser.add_argument("--num-configurations", type=int, default=30, help="the first so many of the list")
     parser.add_argument("--max-epochs", type=int, default=9)
     parser.add_argument("--image-size", type=int, default=96)
-    parser.add_argument("--num-patients", type=int, default=150, help="of the made set, four slices each")
+    parser.add_argument("--num-patients", type=int, default=150, help="of the synthetic set, four slices each")
     parser.add_argument("--home", type=Path, help="a new folder, which stays (default: a temporary one)")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()

@@ -25,39 +25,42 @@ MAX_EPOCHS = 9  # of the learning-rate schedule
 
 @dataclass(frozen=True, kw_only=True)
 class Fused:
-    """K nets as one: `logits` maps float (K, B, 1, S, S) to (K, B, classes); a parameter is K shares in a row."""
+    """K models as one: `logits` maps float (K, B, 1, S, S) to (K, B, classes); a parameter is K shares in a row."""
 
     logits: Callable[[Tensor], Tensor]
     parameters: list[Tensor]
     norms: list[nn.BatchNorm2d]
 
 
-def fuse_by_vmap(nets: Sequence[nn.Module], plan: StepPlan) -> Fused:
-    parameters, buffers = stack_module_state(nets)
+def fuse_by_vmap(models: Sequence[nn.Module], plan: StepPlan) -> Fused:
+    parameters, buffers = stack_module_state(models)
 
     def call(parameters: dict[str, Tensor], buffers: dict[str, Tensor], images: Tensor) -> Tensor:
-        return functional_call(nets[0], (parameters, buffers), (images,))
+        return functional_call(models[0], (parameters, buffers), (images,))
 
     return Fused(
         logits=partial(vmap(call, randomness="different"), parameters, buffers),
         parameters=list(parameters.values()),
-        norms=[module for module in nets[0].modules() if isinstance(module, nn.BatchNorm2d)],
+        norms=[module for module in models[0].modules() if isinstance(module, nn.BatchNorm2d)],
     )
 
 
-def fuse_by_groups(nets: Sequence[nn.Module], plan: StepPlan) -> Fused:
-    layers = zip(*(net.get_submodule("features").children() for net in nets), strict=True)
+def fuse_by_groups(models: Sequence[nn.Module], plan: StepPlan) -> Fused:
+    layers = zip(*(model.get_submodule("features").children() for model in models), strict=True)
     features = nn.Sequential(*(join_layers(list(copies)) for copies in layers))
-    dropout, *heads = [nets[0].get_submodule("classifier.0"), *(net.get_submodule("classifier.1") for net in nets)]
+    dropout, *heads = [
+        models[0].get_submodule("classifier.0"),
+        *(model.get_submodule("classifier.1") for model in models),
+    ]
     memory_format = MEMORY_FORMATS[plan.memory_format]
-    features.to(next(nets[0].parameters()).device).to(memory_format=memory_format)
+    features.to(next(models[0].parameters()).device).to(memory_format=memory_format)
     weight, bias = (
         nn.Parameter(torch.stack([head.get_parameter(name).detach() for head in heads])) for name in ("weight", "bias")
     )
 
     def logits(images: Tensor) -> Tensor:
         side_by_side = images.squeeze(2).transpose(0, 1).contiguous(memory_format=memory_format)
-        described = dropout(features(side_by_side).mean(dim=(2, 3)).unflatten(1, (len(nets), -1)))
+        described = dropout(features(side_by_side).mean(dim=(2, 3)).unflatten(1, (len(models), -1)))
         return torch.einsum("bkf,kcf->kbc", described, weight) + bias.unsqueeze(1)
 
     return Fused(
@@ -89,10 +92,10 @@ class FusedTrials:
 
     def __init__(self, form: str, configs: Sequence[TrialConfig], plan: StepPlan, device: torch.device) -> None:
         self.configs, self.plan, self.device = configs, plan, device
-        self.net = FORMS[form]([build_net(config, seed, device) for seed, config in enumerate(configs)], plan)
+        self.model = FORMS[form]([build_trial_model(config, seed, device) for seed, config in enumerate(configs)], plan)
         groups = [
-            {"params": [p for p in self.net.parameters if p.ndim > 2], "weight_decay": configs[0].weight_decay},
-            {"params": [p for p in self.net.parameters if p.ndim <= 2], "weight_decay": 0.0},
+            {"params": [p for p in self.model.parameters if p.ndim > 2], "weight_decay": configs[0].weight_decay},
+            {"params": [p for p in self.model.parameters if p.ndim <= 2], "weight_decay": 0.0},
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=1.0, fused=True)
 
@@ -107,7 +110,7 @@ class FusedTrials:
         moves = torch.Generator(device=self.device).manual_seed(derive_seed(0, epoch, 2))
         losses = []
         for step, batch in enumerate(batches):
-            for norm in self.net.norms:
+            for norm in self.model.norms:
                 norm.momentum = max(NORM_MOMENTUM, 1 / ((epoch - 1) * len(batches) + step + 1))
             rows = torch.cat(batch).to(self.device)
             images = augment(to_input(pixels[rows]), config.augmentation, moves)
@@ -115,16 +118,16 @@ class FusedTrials:
         return torch.cat(losses, dim=1).mean(dim=1).cpu()
 
     def _step(self, images: Tensor, targets: Tensor, rates: Tensor) -> Tensor:
-        """The losses (K, B) of the pictures."""
+        """The losses (K, B) of the images."""
         precision = self.plan.precision
         with torch.autocast(self.device.type, dtype=DTYPES[precision], enabled=precision != "fp32"):
-            logits = self.net.logits(images)
+            logits = self.model.logits(images)
         losses = F.cross_entropy(logits.float().flatten(0, 1), targets, reduction="none").view(len(rates), -1)
         self.optimizer.zero_grad(set_to_none=True)
         losses.mean(dim=1).sum().backward()
         with torch.no_grad():
-            shares = [p.unflatten(0, (len(rates), -1)) for p in self.net.parameters]
-            gradients = [p.grad.unflatten(0, (len(rates), -1)) for p in self.net.parameters if p.grad is not None]
+            shares = [p.unflatten(0, (len(rates), -1)) for p in self.model.parameters]
+            gradients = [p.grad.unflatten(0, (len(rates), -1)) for p in self.model.parameters if p.grad is not None]
             sums = [torch.linalg.vector_norm(g, dim=list(range(1, g.ndim))) for g in gradients]
             clip = (MAX_GRADIENT_NORM / (torch.linalg.vector_norm(torch.stack(sums), dim=0) + 1e-6)).clamp(max=1)
             for gradient in gradients:
@@ -141,6 +144,6 @@ def align(values: Tensor, shares: Tensor) -> Tensor:
     return values.view(-1, *[1] * (shares.ndim - 1))
 
 
-def build_net(config: TrialConfig, seed: int, device: torch.device) -> nn.Module:
+def build_trial_model(config: TrialConfig, seed: int, device: torch.device) -> nn.Module:
     torch.manual_seed(seed)
     return build_model(config, 2).to(device).train()

@@ -3,16 +3,16 @@
     python benchmarks/fused_trials.py [--num-images 16384 on a GPU]
     python benchmarks/fused_trials.py --counts 1,2 --image-size 32 --num-images 64 --batch-size 16
 
-Images a second of all K trials together, in turns. Each trial has its own seed, order of pictures and learning rate.
+Images a second of all K trials together, in turns. Each trial has its own seed, order of images and learning rate.
 `sequential` is `Trainer.train_epoch`, one trial on the whole device (K of them one after another have the same rate);
-`processes` the same in warm processes at once, one for each core, at most K. `vmap` stacks the nets by torch.func;
+`processes` the same in warm processes at once, one for each core, at most K. `vmap` stacks the models by torch.func;
 `grouped` lays them side by side in convolutions of K groups. Both take AdamW's step at a learning rate of 1 and scale
 it for each trial, since that step is proportional to the rate. Each runs in the plan that is fastest for it; vmap
 knows the stock layout alone.
 
-Equal to training alone but for rounding: initial weights, order of pictures, loss, gradient clipping, step, and batch
-norm, whose batch and running statistics each net has for itself. Not equal: augmentation and dropout draw other numbers
-from the same distributions. The K trials must share net, batch size, augmentation, dropout and weight decay.
+Equal to training alone but for rounding: initial weights, order of images, loss, gradient clipping, step, and batch
+norm, whose batch and running statistics each model has for itself. Not equal: augmentation and dropout draw other
+numbers from the same distributions. The K trials must share model, batch size, augmentation, dropout and weight decay.
 `max_loss_difference` is the largest difference of a trial's mean loss over its first ten steps from training alone, in
 fp32 without augmentation; its `channels_last` is training alone in the other layout, which differs by rounding only.
 
@@ -43,7 +43,7 @@ if __name__ == "__main__":  # as a script, benchmarks/ comes first on the path: 
 import torch
 from torch import Tensor
 
-from benchmarks.fused_models import FORMS, MAX_EPOCHS, FusedTrials, build_net
+from benchmarks.fused_models import FORMS, MAX_EPOCHS, FusedTrials, build_trial_model
 from trainable.config import StepPlan, TrialConfig
 from trainable.step_plan import STOCK, choose_plan, list_candidates, measure_step_plan, name_step, pick_device
 from trainable.trainer import Trainer
@@ -55,7 +55,7 @@ ROUNDS = 3
 
 
 @cache
-def make_pictures(num_images: int, image_size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def make_images(num_images: int, image_size: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Noise and labels: what a step costs does not depend on what it learns."""
     noise = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (num_images, image_size, image_size), dtype=torch.uint8, generator=noise)
@@ -75,8 +75,8 @@ class Alone:
     def __call__(self, seed: int, config: TrialConfig) -> float:
         keep_freed_memory()
         torch.set_num_threads(self.num_threads)
-        pixels, labels = make_pictures(self.num_images, self.image_size, self.device)
-        model = build_net(config, seed, self.device)
+        pixels, labels = make_images(self.num_images, self.image_size, self.device)
+        model = build_trial_model(config, seed, self.device)
         trainer = Trainer(model, config, max_epochs=MAX_EPOCHS, device=self.device, plan=self.plan, seed=seed)
         return trainer.train_epoch(pixels, labels, 1).loss
 
@@ -109,7 +109,7 @@ def check_losses(alone: Alone, configs: Sequence[TrialConfig]) -> dict[str, floa
     configs = [replace(config, augmentation=0) for config in configs]
     alone = replace(alone, num_images=CHECKED_STEPS * configs[0].batch_size, plan=STOCK)
     other_layout = replace(alone, plan=StepPlan(memory_format="channels_last"))
-    pixels, labels = make_pictures(alone.num_images, alone.image_size, alone.device)
+    pixels, labels = make_images(alone.num_images, alone.image_size, alone.device)
     losses = {
         "alone": torch.tensor([alone(seed, config) for seed, config in enumerate(configs)]),
         "channels_last": torch.tensor([other_layout(seed, config) for seed, config in enumerate(configs)]),
@@ -120,7 +120,7 @@ def check_losses(alone: Alone, configs: Sequence[TrialConfig]) -> dict[str, floa
 
 
 def compare(alone: Alone, configs: Sequence[TrialConfig]) -> dict[str, Any]:
-    pixels, labels = make_pictures(alone.num_images, alone.image_size, alone.device)
+    pixels, labels = make_images(alone.num_images, alone.image_size, alone.device)
     few = slice(0, 2 * configs[0].batch_size)
     fused = {form: build_fastest(form, configs, pixels[few], labels[few]) for form in FORMS}
     num_processes, num_images = min(len(configs), NUM_CORES), len(configs) * alone.num_images

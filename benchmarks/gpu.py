@@ -3,10 +3,10 @@
     python benchmarks/gpu.py
     python benchmarks/gpu.py --device cpu --image-size 64 --num-images 64 --nets resnet18 --seconds 1
 
-Images a second of four contenders, in turns, all with the plan (precision and layout) measured for the net:
+Images a second of four contenders, in turns, all with the plan (precision and layout) measured for the architecture:
 `ours` is `Trainer.train_epoch` on cached pixels that lie on the device; `bare` the plain step on one batch that is
 ready there, no gradient clipped, no random number drawn; `loader_0` and `loader_all` the plain step behind a DataLoader
-with no worker and with one for each core: PIL decodes each file, torchvision augments each picture as ours augments
+with no worker and with one for each core: PIL decodes each file, torchvision augments each image as ours augments
 batches. The loaders have warm, persistent workers, and files that the page cache holds, stored uncompressed. With
 `--file-size 512` the files are as large as a scanner gives them and resized by the loaders too; by default they have
 the size trained at, the least work for a loader.
@@ -49,7 +49,7 @@ from trainable.augment import MAX_FLIP_CHANCE, MAX_ROTATION, MAX_SHEAR, MAX_SHIF
 from trainable.config import StepPlan, TrialConfig
 from trainable.images.batches import take_rows
 from trainable.images.cache import build_cache, open_pixels
-from trainable.images.made import POSITIVE, make_set
+from trainable.images.synthetic import POSITIVE, write_synthetic_set
 from trainable.loop import DTYPES, MEMORY_FORMATS
 from trainable.normalisation import GREY_MEAN, GREY_STD, to_input
 from trainable.optimizers import build_optimizer
@@ -57,7 +57,7 @@ from trainable.step_plan import measure_step_plan, name_step, pick_device
 from trainable.trainer import Trainer
 
 NUM_CORES = len(os.sched_getaffinity(0))
-NUM_DRAWN = 256  # different pictures; beyond them files are listed several times
+NUM_DRAWN = 256  # different images; beyond them files are listed several times
 ROUNDS = 3
 
 RunEpoch = Callable[[], int]
@@ -65,7 +65,7 @@ RunEpoch = Callable[[], int]
 
 
 class SliceFiles(Dataset[tuple[Tensor, int]]):
-    """What a tutorial writes: a file is opened, augmented and normalised when its picture is asked for."""
+    """What a tutorial writes: a file is opened, augmented and normalised when its image is asked for."""
 
     def __init__(self, files: Sequence[Path], labels: Sequence[int], image_size: int, strength: float) -> None:
         self.files, self.labels = files, labels
@@ -89,12 +89,12 @@ class SliceFiles(Dataset[tuple[Tensor, int]]):
         return len(self.files)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        with Image.open(self.files[index]) as picture:
-            return self.transform(picture.convert("L")), self.labels[index]
+        with Image.open(self.files[index]) as image:
+            return self.transform(image.convert("L")), self.labels[index]
 
 
 class PlainStep:
-    """The training step that a user would write for one net and plan."""
+    """The training step that a user would write for one architecture and plan."""
 
     def __init__(self, config: TrialConfig, plan: StepPlan, device: torch.device) -> None:
         self.plan, self.device = plan, device
@@ -192,8 +192,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", type=torch.device, default=pick_device())
     parser.add_argument("--nets", default="resnet18,resnet50")
-    parser.add_argument("--image-size", type=int, default=224, help="side of the pictures trained on, in pixels")
-    parser.add_argument("--file-size", type=int, help="side of the pictures in the files (default: the same)")
+    parser.add_argument("--image-size", type=int, default=224, help="side of the images trained on, in pixels")
+    parser.add_argument("--file-size", type=int, help="side of the images in the files (default: the same)")
     parser.add_argument("--num-images", type=int, default=4096, help="in an epoch")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=5, help="the least a turn lasts")
@@ -208,9 +208,11 @@ def main() -> None:
     result |= {"image_size": args.image_size, "file_size": file_size, "num_images": args.num_images}
     result |= {"batch_size": args.batch_size, "nets": {}}
     with tempfile.TemporaryDirectory() as scratch:
-        print("drawing the pictures", file=sys.stderr)
+        print("drawing the images", file=sys.stderr)
         num_drawn = min(NUM_DRAWN, args.num_images)
-        folder = make_set(Path(scratch) / "made", num_patients=math.ceil(num_drawn / 4), image_size=file_size)
+        folder = write_synthetic_set(
+            Path(scratch) / "synthetic", num_patients=math.ceil(num_drawn / 4), image_size=file_size
+        )
         files = list(itertools.islice(itertools.cycle(sorted(folder.glob("*/*/*.png"))), args.num_images))
         classes = [int(file.parts[-3] == POSITIVE) for file in files]
         began_s = time.perf_counter()
@@ -221,10 +223,10 @@ def main() -> None:
         result["cache_s"] = round(time.perf_counter() - began_s, 2)
         pixels = take_rows(open_pixels(cache), np.ones(len(files), dtype=bool), device)
         labels = torch.tensor(classes, device=device)
-        for net in args.nets.split(","):
-            config = TrialConfig(architecture=net, batch_size=args.batch_size, learning_rate=1e-4)
+        for architecture in args.nets.split(","):
+            config = TrialConfig(architecture=architecture, batch_size=args.batch_size, learning_rate=1e-4)
             plan = measure_step_plan(config, image_size=args.image_size, device=device, num_threads=NUM_CORES)
-            print(f"{net}: {plan}", file=sys.stderr)
+            print(f"{architecture}: {plan}", file=sys.stderr)
             dataset = SliceFiles(files, classes, args.image_size, config.augmentation)
             contenders = {
                 "ours": run_ours(config, plan, pixels, labels, device),
@@ -232,8 +234,8 @@ def main() -> None:
                 "loader_0": run_loader(config, plan, dataset, device, 0),
                 "loader_all": run_loader(config, plan, dataset, device, NUM_CORES),
             }
-            result["nets"][net] = {"plan": asdict(plan), **compare(contenders, args.seconds)}
-            print(result["nets"][net], file=sys.stderr)
+            result["nets"][architecture] = {"plan": asdict(plan), **compare(contenders, args.seconds)}
+            print(result["nets"][architecture], file=sys.stderr)
     print(json.dumps(result))
 
 

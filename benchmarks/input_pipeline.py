@@ -3,9 +3,9 @@
     python benchmarks/input_pipeline.py [--image-size 224]
 
 The bare step is forward, loss, backward and update on one normalised batch, in the plan that was measured as fastest
-for the net; the pipeline's epoch adds shuffling, the cache, normalisation, augmentation, layout, clipping and the
-epoch's own figures. Both in turns in one process, one thread. Goal: 0.95 for mobilenet_v3_small at 96 px on a CPU, for
-resnet18 and resnet50 at 224 px on a GPU. Prints one JSON line.
+for the architecture; the pipeline's epoch adds shuffling, the cache, normalisation, augmentation, layout, clipping and
+the epoch's own figures. Both in turns in one process, one thread. Goal: 0.95 for mobilenet_v3_small at 96 px on a CPU,
+for resnet18 and resnet50 at 224 px on a GPU. Prints one JSON line.
 """
 
 from __future__ import annotations
@@ -36,10 +36,12 @@ from trainable.trainer import Trainer
 from trainable.worker_memory import keep_freed_memory
 
 
-def compare(net: str, image_size: int, *, num_images: int, batch_size: int, num_rounds: int) -> dict[str, object]:
+def compare(
+    architecture: str, image_size: int, *, num_images: int, batch_size: int, num_rounds: int
+) -> dict[str, object]:
     """Median images a second of both, and the median of their ratio a round."""
     device = pick_device()
-    config = TrialConfig(architecture=net, batch_size=batch_size, augmentation=0.5)
+    config = TrialConfig(architecture=architecture, batch_size=batch_size, augmentation=0.5)
     plan = measure_step_plan(config, image_size=image_size, device=device, num_threads=1)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "pixels.npy"
@@ -75,7 +77,7 @@ def compare(net: str, image_size: int, *, num_images: int, batch_size: int, num_
                     rates[name].append(num_images / (time.perf_counter() - began_s))
     ratios = [pipeline / bare for pipeline, bare in zip(rates["pipeline"], rates["bare"], strict=True)]
     return {
-        "net": net,
+        "architecture": architecture,
         "image_size": image_size,
         "device": str(device),
         "plan": f"{plan.precision}, {plan.memory_format}",
@@ -96,17 +98,17 @@ def main() -> None:
     args = parser.parse_args()
     keep_freed_memory()
     torch.set_num_threads(1)
-    nets = [
+    architectures = [
         compare(
-            net,
+            architecture,
             args.image_size,
             num_images=args.num_images,
             batch_size=args.batch_size,
             num_rounds=args.num_rounds,
         )
-        for net in args.nets.split(",")
+        for architecture in args.nets.split(",")
     ]
-    print(json.dumps({"benchmark": "input_pipeline", "nets": nets}))
+    print(json.dumps({"benchmark": "input_pipeline", "nets": architectures}))
 
 
 if __name__ == "__main__":

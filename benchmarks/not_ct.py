@@ -1,4 +1,4 @@
-"""How often photos, noise and pages of text are told from chest CT slices, and real slices are taken for none.
+"""How often photos, noise and pages of text are set apart from chest CT slices, and real slices are taken for none.
 
     python benchmarks/not_ct.py [--data ../shared/data/covid-ct/manifest.csv] [--image-size 128] [--test]
 
@@ -28,9 +28,9 @@ from sklearn.model_selection import GroupKFold
 
 from trainable.images.decode import decode_with_colour, resize_grey
 from trainable.images.likeness import Likeness, fit_likeness
-from trainable.images.made import make_set
 from trainable.images.prepare import TrainingData, prepare_data
 from trainable.images.splits import read_splits
+from trainable.images.synthetic import write_synthetic_set
 
 WORDS = (
     "the",
@@ -130,14 +130,14 @@ def draw_kind(kind: str, count: int, seed: int = 0) -> Iterator[Image.Image]:
         yield from (Image.new("L", (128, 128), int(grey)) for grey in np.linspace(0, 255, min(count, 20)))
 
 
-def save_to_bytes(picture: Image.Image) -> bytes:
+def save_to_bytes(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
+    image.save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def count_flagged(likeness: Likeness, sources: Sequence[Path | bytes], image_size: int) -> float:
-    """The share of pictures that are doubted."""
+    """The share of images that are doubted."""
     decoded = [decode_with_colour(source) for source in sources]
     pixels = np.stack([resize_grey(grey, image_size) for grey, _ in decoded])
     reasons = likeness.doubt(pixels, [colour for _, colour in decoded])
@@ -160,16 +160,16 @@ def hold_out(data: TrainingData, files: Sequence[Path], folder: Path) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="default: the made set")
+    parser.add_argument("--data", type=Path, help="default: the synthetic set")
     parser.add_argument("--image-size", type=int, default=128)
-    parser.add_argument("--count", type=int, default=600, help="pictures of each kind")
+    parser.add_argument("--count", type=int, default=600, help="images of each kind")
     parser.add_argument("--test", action="store_true", help="count the test slices too, once all else is fixed")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         splits = folder / "splits.csv"
         prepared = prepare_data(
-            args.data or make_set(folder / "made"),
+            args.data or write_synthetic_set(folder / "synthetic"),
             cache_dir=folder / "cache",
             splits_file=splits,
             image_size=args.image_size,
@@ -189,8 +189,8 @@ def main() -> None:
             result["test"] = round(count_flagged(likeness, test, args.image_size), 4)
             result["num_test"] = len(test)
         for kind in KINDS:
-            pictures = [save_to_bytes(picture) for picture in draw_kind(kind, args.count)]
-            result[kind] = round(count_flagged(likeness, pictures, args.image_size), 4)
+            images = [save_to_bytes(image) for image in draw_kind(kind, args.count)]
+            result[kind] = round(count_flagged(likeness, images, args.image_size), 4)
         print(json.dumps(result))
 
 

@@ -4,13 +4,13 @@
     python benchmarks/precision.py --nets small_cnn --seeds 2 --epochs 2 --image-size 32
     python benchmarks/precision.py --data covid-ct/manifest.csv --image-size 128 --weights squeezenet1_1=FILE
 
-For each net and seed, one after the other, the same configuration is trained in both plans by `trainable.train`; a
-trial's figure is its best validation AUC, scored in fp32 as always. Where the measured plan is the stock one, the last
-candidate of the device (reduced precision where it has one, channels last) is compared instead, and `forced` is true.
-Without --data: the made set. The sealed test is not opened.
+For each architecture and seed, one after the other, the same configuration is trained in both plans by
+`trainable.train`; a trial's figure is its best validation AUC, scored in fp32 as always. Where the measured plan is the
+stock one, the last candidate of the device (reduced precision where it has one, channels last) is compared instead, and
+`forced` is true. Without --data: the synthetic set. The sealed test is not opened.
 
-Prints one JSON line: for each net and plan the mean and range over the seeds, `difference` the mean of the plan's AUC
-less the stock one's over the seeds with its standard error, and the ratio of images a second.
+Prints one JSON line: for each architecture and plan the mean and range over the seeds, `difference` the mean of the
+plan's AUC less the stock one's over the seeds with its standard error, and the ratio of images a second.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ if __name__ == "__main__":  # as a script, benchmarks/ comes first on the path: 
 import torch
 
 from trainable.config import StepPlan, TrialConfig, TrialSettings
-from trainable.images.made import make_set
 from trainable.images.prepare import TrainingData, prepare_data
+from trainable.images.synthetic import write_synthetic_set
 from trainable.step_plan import STOCK, list_candidates, measure_step_plan, name_step, pick_device
 from trainable.train import train
 from trainable.worker_memory import keep_freed_memory
@@ -91,7 +91,7 @@ def compare(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="a folder of classes or a manifest (default: the made set)")
+    parser.add_argument("--data", type=Path, help="a folder of classes or a manifest (default: the synthetic set)")
     parser.add_argument("--nets", default="squeezenet1_1,small_cnn,resnet18")
     parser.add_argument("--weights", action="append", default=[], metavar="ARCH=FILE")
     parser.add_argument("--image-size", type=int, default=64)
@@ -101,11 +101,11 @@ def main() -> None:
     keep_freed_memory()
     if args.seeds < 2:
         parser.error(f"--seeds is {args.seeds}; a standard error needs two or more")
-    weights = {net: Path(file) for net, _, file in (given.partition("=") for given in args.weights)}
+    weights = {architecture: Path(file) for architecture, _, file in (given.partition("=") for given in args.weights)}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         data = prepare_data(
-            args.data or make_set(folder / "made", image_size=args.image_size),
+            args.data or write_synthetic_set(folder / "synthetic", image_size=args.image_size),
             cache_dir=folder / "cache",
             splits_file=folder / "splits.csv",
             image_size=args.image_size,
@@ -128,9 +128,9 @@ def main() -> None:
         result: dict[str, Any] = {"benchmark": "precision", "device": device, "torch": torch.__version__}
         result |= {"python": platform.python_version(), "data": data.name, "num_val": int(data.is_val.sum())}
         result |= {"image_size": args.image_size, "seeds": args.seeds, "epochs": args.epochs, "nets": {}}
-        for net in args.nets.split(","):
-            config = TrialConfig(architecture=net)
-            result["nets"][net] = compare(config, settings, data, weights.get(net), args.seeds)
+        for architecture in args.nets.split(","):
+            config = TrialConfig(architecture=architecture)
+            result["nets"][architecture] = compare(config, settings, data, weights.get(architecture), args.seeds)
     print(json.dumps(result))
 
 

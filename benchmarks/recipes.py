@@ -35,7 +35,7 @@ SHOWN = ("accuracy", "sensitivity", "specificity", "auc")
 
 @dataclass(frozen=True)
 class Training:
-    """One row: a recipe, or its stages with another net that has weights here."""
+    """One row: a recipe, or its stages with another architecture that has weights here."""
 
     recipe: str
     architecture: str | None = None

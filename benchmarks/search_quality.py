@@ -3,13 +3,13 @@
     python benchmarks/search_quality.py --minutes 5 [--seeds 5] [--out search_quality.json]
     python benchmarks/search_quality.py --minutes 1 --seeds 1 --only ours,optuna-expert --max-epochs 3
 
-All search the same three nets and the ranges of peers/training.py with ASHA at 1, 3 and 9 epochs: ours its default
+All search the same three models and the ranges of peers/training.py with ASHA at 1, 3 and 9 epochs: ours its default
 space, narrowed to them on the command line (so it also draws what a tutorial has no word for, such as learning-rate
 schedules), Ray Tune and Optuna with TPE, Syne Tune's ASHA at random. A seed is the searcher's; the splits stay.
 
 The time runs from the command, imports and start included; an epoch that ends later does not count. Prints one JSON
 line a contender, with each seed's best validation AUC so far as (seconds, value), and a last line with mean and range
-over seeds after 25, 50, 75 and 100 % of the time. `--data` is the made set unless given: at its end ours opens the
+over seeds after 25, 50, 75 and 100 % of the time. `--data` is the synthetic set unless given: at its end ours opens the
 sealed test of whatever it searched on.
 """
 
@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, required=True, help="of every search")
     parser.add_argument("--seeds", type=int, default=5, help="how many")
     parser.add_argument("--only", type=read_contenders, default=CONTENDERS, help="such as ours,ray-tutorial")
-    parser.add_argument("--data", type=Path, help="manifest with train, val and test (default: the made set's)")
+    parser.add_argument("--data", type=Path, help="manifest with train, val and test (default: the synthetic set's)")
     parser.add_argument("--max-epochs", type=int, default=9)
     parser.add_argument("--image-size", type=int, default=96)
     parser.add_argument("--home", type=Path, help="a new folder, which stays (default: a temporary one)")

@@ -2,7 +2,7 @@
 
     python benchmarks/shared_set.py
 
-Four real trials under Ray train a net of one layer for an epoch, first on a set of 1 MB, then on one of 500 MB. The
+Four real trials under Ray train a model of one layer for an epoch, first on a set of 1 MB, then on one of 500 MB. The
 proportional set size (PSS, proc(5)) of the four workers is added up while they train; the most that the large set adds
 is given as a multiple of the set. Goal: 1.1. Linux only. Prints one JSON line.
 """
@@ -32,7 +32,7 @@ from trainable.task import TrialTask
 from trainable.trial import Trial
 
 IMAGE_SIZE = 96
-NET = """
+MODEL = """
 from torch import nn
 
 def build(num_classes):
@@ -81,7 +81,7 @@ def make_task(num_bytes: int, folder: Path) -> TrialTask:
         data=data,
         trials_uri=str(folder / f"trials-{num_bytes}"),
         node_dir=str(folder),
-        sources={"net.py:build": NET},
+        sources={"model.py:build": MODEL},
     )
 
 
@@ -95,7 +95,7 @@ def read_pss_bytes(pid: int) -> int:
 def measure_peak(task: TrialTask, num_trials: int) -> int:
     """The most bytes that the trials' processes hold together during an epoch."""
     actor = ray.remote(tune.with_parameters(TrialWithPid, task=task)).options(num_cpus=1)
-    config = {"params": {"architecture": "net.py:build", "batch_size": 64}, "run_id": None, "plans": {}}
+    config = {"params": {"architecture": "model.py:build", "batch_size": 64}, "run_id": None, "plans": {}}
     trials = [actor.remote(config=config | {"number": number}) for number in range(num_trials)]
     pids = ray.get([trial.pid.remote() for trial in trials])
     waiting, peak = [trial.step_with_pid.remote() for trial in trials], 0

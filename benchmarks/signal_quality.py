@@ -4,10 +4,11 @@
     python benchmarks/signal_quality.py --data covid-ct/manifest.csv --weights mobilenet_v2=FILE
     python benchmarks/signal_quality.py --summarise lines.jsonl
 
-Configurations are drawn at random, the nets in turns. The slices of train and val are cut anew, by patient, into 60 %
-for training, 20 % for validation and 20 % that stand for a test: the sealed test is not opened. After every epoch three
-models are scored on the last two parts: the weights (`raw`), their moving average as a trial keeps it (`average`), and
-that with the statistics of batch normalisation computed anew on 64 slices of training, for all layers (`anew`).
+Configurations are drawn at random, the architectures in turns. The slices of train and val are cut anew, by patient,
+into 60 % for training, 20 % for validation and 20 % that stand for a test: the sealed test is not opened. After every
+epoch three models are scored on the last two parts: the weights (`raw`), their moving average as a trial keeps it
+(`average`), and that with the statistics of batch normalisation computed anew on 64 slices of training, for all layers
+(`anew`).
 
 Prints one JSON line for each configuration (AUC by epoch, [validation, test]; `seconds` of all its epochs) and a
 summary, within each cut and in the mean over cuts: the rank agreement (Spearman) of what is known after 1, 3 and 5
@@ -40,8 +41,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from trainable.architectures import build_model
 from trainable.config import TrialConfig
-from trainable.images.made import make_set
 from trainable.images.prepare import TrainingData, prepare_data
+from trainable.images.synthetic import write_synthetic_set
 from trainable.loop import evaluate, has_batch_norm
 from trainable.metrics import score
 from trainable.normalisation import to_input
@@ -75,10 +76,10 @@ def list_rules(num_epochs: int) -> dict[str, Callable[[Mapping[int, float]], flo
     }
 
 
-def draw_config(net: str, number: int, *, has_weights: bool) -> TrialConfig:
+def draw_config(architecture: str, number: int, *, has_weights: bool) -> TrialConfig:
     rng = np.random.default_rng([number, 1])
     return TrialConfig(
-        architecture=net,
+        architecture=architecture,
         optimizer=str(rng.choice(["adamw", "adam", "rmsprop"])),
         learning_rate=float(10 ** rng.uniform(-4, -2.3)) / (2 if has_weights else 1),
         weight_decay=float(10 ** rng.uniform(-5, -2)),
@@ -166,16 +167,22 @@ def summarise(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             "agreement": agreements,
             "median_step": round(float(np.median(steps)), 4),
             "mean_test_at_end": round(float(np.mean([line["auc"][kind][-1][1] for line in lines])), 4),
-            "mean_test_by_net": _mean_by_net(lines, kind),
+            "mean_test_by_net": _mean_by_architecture(lines, kind),
             "winner_test": {f"window_{n}": _mean_winner(lines, curves, kind, of_cut, n) for n in (1, 2, 3)},
         }
     return summary
 
 
-def _mean_by_net(lines: Sequence[Mapping[str, Any]], kind: str) -> dict[str, float]:
-    nets = sorted({line["config"]["architecture"] for line in lines})
-    of_net = {net: [line for line in lines if line["config"]["architecture"] == net] for net in nets}
-    return {net: round(float(np.mean([line["auc"][kind][-1][1] for line in of_net[net]])), 4) for net in nets}
+def _mean_by_architecture(lines: Sequence[Mapping[str, Any]], kind: str) -> dict[str, float]:
+    architectures = sorted({line["config"]["architecture"] for line in lines})
+    of_architecture = {
+        architecture: [line for line in lines if line["config"]["architecture"] == architecture]
+        for architecture in architectures
+    }
+    return {
+        architecture: round(float(np.mean([line["auc"][kind][-1][1] for line in of_architecture[architecture]])), 4)
+        for architecture in architectures
+    }
 
 
 def _mean_winner(
@@ -215,11 +222,13 @@ def main() -> None:
         return
     keep_freed_memory()
     torch.set_num_threads(1)
-    weights = {net: Path(file) for net, _, file in (given.partition("=") for given in args.weights)}
-    nets = args.nets.split(",")
+    weights = {architecture: Path(file) for architecture, _, file in (given.partition("=") for given in args.weights)}
+    architectures = args.nets.split(",")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        source = args.data or make_set(folder / "made", num_patients=args.patients, image_size=args.image_size)
+        source = args.data or write_synthetic_set(
+            folder / "synthetic", num_patients=args.patients, image_size=args.image_size
+        )
         data = prepare_data(
             source,
             cache_dir=folder / "cache",
@@ -229,9 +238,9 @@ def main() -> None:
         ).training
         lines = []
         for number in range(args.first, args.first + args.configurations):
-            net = nets[number // args.cuts % len(nets)]
-            config = draw_config(net, number, has_weights=net in weights)
-            lines.append(run(config, data, number % args.cuts, number, args.epochs, weights.get(net)))
+            architecture = architectures[number // args.cuts % len(architectures)]
+            config = draw_config(architecture, number, has_weights=architecture in weights)
+            lines.append(run(config, data, number % args.cuts, number, args.epochs, weights.get(architecture)))
             print(json.dumps(lines[-1]), flush=True)
     print(json.dumps({**summarise(lines), "data": data.name, "image_size": args.image_size}))
 

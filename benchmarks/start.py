@@ -2,9 +2,9 @@
 
     python benchmarks/start.py
 
-Runs the default search of the made set several times each way, one trial each, after one that fills the file cache.
-Goals: 10 s with MLflow up and 15 s where it must start, as medians. Prints one JSON line
-with the medians of every part.
+Runs the default search of the synthetic set several times each way, one trial each, after one that fills the file
+cache. Goals: 10 s with MLflow up and 15 s where it must start, as medians. Prints one JSON line with the medians of
+every part.
 """
 
 from __future__ import annotations

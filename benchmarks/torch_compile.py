@@ -3,11 +3,11 @@
     python benchmarks/torch_compile.py
     python benchmarks/torch_compile.py --nets small_cnn --image-size 32 --batch-size 8 --steps 4
 
-For each net, in the plan measured for it: epochs of `Trainer.train_epoch` without and with `torch.compile`, in turns.
-`compile_s` is by how much the first epochs of a compiled net last longer than later ones, with an empty cache of
-compiled code; `recompile_s` the same for a new net in the same process, with that cache: what the second trial of a
-net pays on a node. `images_to_pay` counts the images after which the gain has paid for each, null where there is none.
-`process_s` is what any first compilation costs a process, imports included; it comes on top.
+For each architecture, in the plan measured for it: epochs of `Trainer.train_epoch` without and with `torch.compile`, in
+turns. `compile_s` is by how much the first epochs of a compiled model last longer than later ones, with an empty cache
+of compiled code; `recompile_s` the same for a new model in the same process, with that cache: what the second trial of
+an architecture pays on a node. `images_to_pay` counts the images after which the gain has paid for each, null where
+there is none. `process_s` is what any first compilation costs a process, imports included; it comes on top.
 
 All batches are full, and the epochs begin behind a trial's first ten steps: others run without compiled code, where a
 smaller batch, and each value of batch norm's changing momentum, would have to be compiled anew.
@@ -53,7 +53,7 @@ ROUNDS = 5
 def start_trial(
     config: TrialConfig, plan: StepPlan, pixels: Tensor, labels: Tensor, *, is_compiled: bool
 ) -> Callable[[], float]:
-    """A new net in training: each call trains an epoch and gives its seconds."""
+    """A new model in training: each call trains an epoch and gives its seconds."""
     model = build_model(config, 2)
     trainer = Trainer(model, config, max_epochs=1, device=pixels.device, plan=plan, compile=is_compiled)
     trainer.lr_at = lambda _: config.learning_rate
@@ -122,10 +122,10 @@ def main() -> None:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = empty_cache
         os.environ["TRITON_CACHE_DIR"] = empty_cache
         result |= {"process_s": round(time_first_compilation(device), 2), "nets": {}}
-        for net in args.nets.split(","):
-            config = TrialConfig(architecture=net, batch_size=args.batch_size)
-            result["nets"][net] = compare(config, measure_step_plan(config, **step), pixels, labels)
-            print(f"{net}: {result['nets'][net]}", file=sys.stderr)
+        for architecture in args.nets.split(","):
+            config = TrialConfig(architecture=architecture, batch_size=args.batch_size)
+            result["nets"][architecture] = compare(config, measure_step_plan(config, **step), pixels, labels)
+            print(f"{architecture}: {result['nets'][architecture]}", file=sys.stderr)
     print(json.dumps(result))
 
 

@@ -88,9 +88,9 @@ def compare(
     lines = []
     for kind, values in areas.items():
         difference = np.array(values) - cold
-        told = [round(value, 4) for value in (float(difference.mean()), *interval(difference))]
+        figures = [round(value, 4) for value in (float(difference.mean()), *interval(difference))]
         by_task = {table.name: round(float(row.mean()), 3) for table, row in zip(tables, difference, strict=True)}
-        lines.append({"knowledge": kind, "area": round(float(np.mean(values)), 4), "minus_cold": told} | by_task)
+        lines.append({"knowledge": kind, "area": round(float(np.mean(values)), 4), "minus_cold": figures} | by_task)
     return lines
 
 

@@ -28,7 +28,8 @@ def list_files() -> str:
     """A table a folder: every Python file but `__init__.py`, and what it is."""
     files = [ROOT / "ctsearch.py"]
     for room in ROOMS:
-        files += sorted(file for file in (ROOT / room).rglob("*.py") if file.name != "__init__.py")
+        found = (file for file in (ROOT / room).rglob("*.py") if file.name != "__init__.py")
+        files += sorted(found, key=lambda file: (file.parent, file.name))
     lines: list[str] = []
     folder = None
     for file in files:

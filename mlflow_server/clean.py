@@ -1,4 +1,4 @@
-"""Old searches are cleaned: first told, then deleted for good, but never what a registered model came from."""
+"""Old searches are cleaned: first listed, then deleted for good, but never what a registered model came from."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def clean(stores: Stores, *, older_than_days: float, really: bool, say: Callable
         try:
             client = MlflowClient(uri)
             plan = make_plan(client, stores, older_than_days)
-            _tell(plan, say, older_than_days)
+            _list_plan(plan, say, older_than_days)
             if really and not plan.is_empty:
                 _carry_out(plan, client, stores, uri)
                 left = {name for folder in plan.folders for name in stores.list_files(folder)}
@@ -146,7 +146,7 @@ def _add_folder(plan: Plan, stores: Stores, place: str) -> None:
         plan.num_bytes += sum(stores.list_files(folder).values())
 
 
-def _tell(plan: Plan, say: Callable[[str], None], older_than_days: float) -> None:
+def _list_plan(plan: Plan, say: Callable[[str], None], older_than_days: float) -> None:
     if plan.is_empty:
         say(f"No search ended more than {older_than_days:g} days ago that no registered model needs.")
         return

@@ -45,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     start.add_argument("--host", help="address to listen on (default: 127.0.0.1); any other needs --auth")
     start.add_argument("--allowed-hosts", metavar="A,B", help="names by which users reach it, such as the proxy's")
 
-    user = commands.add_parser("user", help="make a user of the running server, or give a new password: told once")
+    user = commands.add_parser("user", help="make a user of the running server, or give a new password: shown once")
     user.add_argument("name")
     user.add_argument("--remove", action="store_true", help="refuse this user from now on")
     user.add_argument("--home", type=Path, help="as for `start`")
@@ -112,7 +112,7 @@ def _change_user(folder: Path, name: str, *, remove: bool) -> int:
         print(f"{name} is removed")
     else:
         print(f"User {name}, password {set_user(folder, uri, name)}")
-        print("(told once; searches take them as MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD)")
+        print("(shown once; searches take them as MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD)")
     return 0
 
 

@@ -118,7 +118,7 @@ def admin_login(folder: Path) -> dict[str, str]:
 
 
 def set_user(folder: Path, uri: str, name: str) -> str:
-    """Make a user of the running server at `uri`, or give a known one a new password; it is told only here."""
+    """Make a user of the running server at `uri`, or give a known one a new password; it is shown only here."""
     if name == ADMIN or not _USER_NAME.fullmatch(name):
         raise ValueError(
             f"the user's name is {name!r}; it must be letters, digits, '.', '_', '@' or '-', and not {ADMIN!r} (delete "

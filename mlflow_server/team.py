@@ -58,7 +58,7 @@ def serve_team(
             raise ServerError(f"port {port} of {host} is taken, or no address of this machine; choose another --port")
         if stores.artifacts.startswith("file://") and stores.artifacts.startswith(stores.folder.as_uri()):
             (stores.folder / "artifacts").mkdir(exist_ok=True)
-        read_revision(stores)  # what cannot be reached is told before anything starts
+        read_revision(stores)  # what cannot be reached is reported before anything starts
         if stores.artifacts.startswith("s3://"):
             stores.artifact_repository().list_artifacts()
         options, environment = list_hosts(host, port, allowed_hosts), dict[str, str]()
@@ -67,7 +67,7 @@ def serve_team(
             options += ["--app-name", "basic-auth"]
             if fresh is not None:
                 print(f"User {ADMIN}, password {fresh}", flush=True)
-                print(f"(told once; it is kept in {password_file(stores.folder)}, for you alone)", flush=True)
+                print(f"(shown once; it is kept in {password_file(stores.folder)}, for you alone)", flush=True)
         server = start_mlflow(
             stores.folder,
             backend=stores.backend,

@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.command == "submit":
             from search.commands.submit import submit
 
-            build_parser().parse_args(["search", *args.options])  # a wrong option is told here, not in a log there
+            build_parser().parse_args(["search", *args.options])  # a wrong option is reported here, not in a log there
             return submit(args.cluster_file, args.options)
         if args.command == "classify":
             from search.commands.classify import classify

@@ -89,7 +89,7 @@ def run_on_ray(plan: TrialPlan, session: Session) -> StopReason:
 
 @contextmanager
 def watch_ray(session: Session) -> Iterator[RayWatch]:
-    """What tells that our own Ray has died, and closes the runs where nothing else can any more."""
+    """What notices that our own Ray has died, and closes the runs where nothing else can any more."""
 
     def give_up(line: str) -> None:
         session.runtime.say(f"ctsearch: {line}")

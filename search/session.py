@@ -51,7 +51,7 @@ Prepare = Callable[[SearchConfig, SearchFolder, Runtime], SearchPlan]
 def search(config: SearchConfig, *, observers: Sequence[Observer] = (), caller: Caller | None = None) -> SearchResult:
     """Search, and register the champion. Raises ValueError for what the user must change.
 
-    `observers` hear of every event after our own; `caller` says where lines go and may ask for the end.
+    `observers` are called at every event after our own; `caller` says where lines go and may ask for the end.
     """
     check_choices(config)
     try_space(config)
@@ -124,7 +124,7 @@ def conduct(
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """A search with everything open: its plan, its trials, and who hears of them."""
+    """A search with everything open: its plan, its trials, and its observers."""
 
     plan: SearchPlan
     folder: SearchFolder

@@ -1,4 +1,4 @@
-"""What every test shares: fixed seeds, the real and the made sets, one MLflow server, one quiet Ray."""
+"""What every test shares: fixed seeds, the real and the synthetic sets, one MLflow server, one quiet Ray."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def made_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small made set: enough to search on, not enough to score well on."""
-    from trainable.images.made import make_set
+def synthetic_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small synthetic set: enough to search on, not enough to score well on."""
+    from trainable.images.synthetic import write_synthetic_set
 
-    return make_set(
-        tmp_path_factory.mktemp("made") / "ctsearch-demo",
+    return write_synthetic_set(
+        tmp_path_factory.mktemp("synthetic") / "ctsearch-demo",
         num_patients=30,
         slices_per_patient=3,
         image_size=64,
@@ -76,7 +76,7 @@ def cluster() -> Iterator[Cluster]:
 
 @dataclass(frozen=True, kw_only=True)
 class FinishedSearch:
-    """A small search of the made set that has ended: its folder, its record and its runs in MLflow."""
+    """A small search of the synthetic set that has ended: its folder, its record and its runs in MLflow."""
 
     uri: str
     home: Path
@@ -89,7 +89,7 @@ class FinishedSearch:
 
 @pytest.fixture(scope="session")
 def finished_search(
-    cluster: Cluster, made_folder: Path, mlflow_server: ServerHandle, tmp_path_factory: pytest.TempPathFactory
+    cluster: Cluster, synthetic_folder: Path, mlflow_server: ServerHandle, tmp_path_factory: pytest.TempPathFactory
 ) -> FinishedSearch:
     from search.cli import run
 
@@ -97,7 +97,7 @@ def finished_search(
     config = SearchConfig(
         name="finished",
         home=home,
-        data=made_folder,
+        data=synthetic_folder,
         tracking_uri=mlflow_server.uri,
         model_name="finished-model",
         architectures=("small_cnn", "squeezenet1_1", "mobilenet_v3_small"),

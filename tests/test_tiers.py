@@ -41,6 +41,6 @@ def test_what_is_listed_as_not_quick_is_there() -> None:
 @pytest.mark.slow
 def test_every_room_has_quick_tests() -> None:
     command = [sys.executable, "-m", "pytest", "-m", "quick", "--collect-only", "-q", "-p", "no:cacheprovider"]
-    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
-    folders = {line.partition("::")[0].rpartition("/")[0] for line in told.splitlines() if "::" in line}
+    output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
+    folders = {line.partition("::")[0].rpartition("/")[0] for line in output.splitlines() if "::" in line}
     assert {f"tests/{room}" for room in ROOMS} <= folders

@@ -61,6 +61,6 @@ def test_the_unpacked_wheel_is_imported_from_another_folder(wheel: zipfile.ZipFi
     code += "print(ctsearch.__file__, search.cli.__file__, ctsearch.SearchConfig.of(num_trials=3).num_trials)"
     (tmp_path / "elsewhere").mkdir()
     command = [sys.executable, "-c", code, str(tmp_path / "site")]
-    told = subprocess.run(command, cwd=tmp_path / "elsewhere", capture_output=True, text=True)
+    output = subprocess.run(command, cwd=tmp_path / "elsewhere", capture_output=True, text=True)
     site = tmp_path / "site"
-    assert told.stdout.split() == [f"{site}/ctsearch.py", f"{site}/search/cli.py", "3"], told.stderr
+    assert output.stdout.split() == [f"{site}/ctsearch.py", f"{site}/search/cli.py", "3"], output.stderr

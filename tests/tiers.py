@@ -28,15 +28,42 @@ NOT_QUICK = (
     "faults/test_ray_address.py::test_auto",
     "faults/test_registry.py",
     "faults/test_server_down.py",
+    "faults/test_surroundings.py::test_the_embedded_server",
+    "cluster/test_slurm.py",
+    "search/champion/test_crown.py::test_the_mean_of_completed",
     "search/commands/test_models.py",
+    "search/core/test_space.py::test_every_way_of_fine_tuning",
+    "search/engine/test_address.py::test_an_address_where_nobody",
+    "trainable/test_channels.py::test_every_door",
     "trainable/test_checkpoint.py::test_a_writer_killed",
     "trainable/test_comparisons.py::test_the_interval",
     "trainable/test_explain.py::test_every_architecture",
+    "trainable/test_heads.py::test_a_deeper_head",
+    "trainable/test_heads.py::test_every_globally_pooled",
+    "trainable/test_micro_batches.py::test_a_device_too_small",
+    "trainable/test_micro_batches.py::test_a_step_out_of_memory",
+    "trainable/test_micro_batches.py::test_evaluation_out_of_memory",
+    "trainable/test_model_facts.py",
+    "trainable/test_process_group.py",
+    "trainable/test_records.py::test_each_of_a_thousand",
+    "trainable/test_served_ensemble.py::test_it_is_one_onnx_file",
+    "trainable/test_sharing.py::test_a_process_that_fails",
+    "trainable/test_sharing.py::test_real_processes",
+    "trainable/test_timm_models.py::test_a_model_of_timms_trains",
+    "trainable/test_worker_memory.py",
     "trainable/images/test_audit_data.py",
+    "trainable/images/test_channels.py::test_mosmeds_layout",
     "trainable/images/test_layout_fuzz.py",
     "trainable/images/test_likeness.py::test_what_is_no_slice",
+    "trainable/images/test_series_sets.py::test_a_search_reads_trees",
+    "trainable/images/test_series_sets.py::test_series_and_frames",
+    "trainable/images/test_shortcuts.py::test_a_planted_shortcut",
+    "trainable/images/test_shortcuts.py::test_three_classes",
 )
-"""What starts a server or trains for long without any of these, by the beginning of its name below tests/."""
+"""What starts processes or trains for seconds without any of these, by the beginning of its name below tests/.
+
+`python -m pytest -m quick --durations=40` shows what belongs here next.
+"""
 
 
 def is_quick(item: pytest.Item) -> bool:

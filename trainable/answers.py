@@ -35,14 +35,14 @@ class Answer:
     """What a model says of an image or a volume: `probabilities` float (C,), and why it may be no chest CT ("": it may
     be one). Of a volume they are the mean over its `num_slices`.
 
-    With an explanation, `picture` is the image in grey, no larger than an overlay needs, and `heat` float (S, S) what
+    With an explanation, `image` is the image in grey, no larger than an overlay needs, and `heat` float (S, S) what
     spoke for the class; of a volume they are those of the slice that spoke most for it.
     """
 
     probabilities: np.ndarray
     doubt: str = ""
     num_slices: int = 1
-    picture: Image.Image | None = None
+    image: Image.Image | None = None
     heat: np.ndarray | None = None
 
 
@@ -127,7 +127,7 @@ def _classify_volume(
         best = int(classifier.call(whole.probabilities[None])[0])
         place = int(np.argmax([answer.probabilities[best] for answer in answers]))
         (shown,) = _answer([(_draw(kept[place]), kept[place], 0.0)], classifier, explainer)
-        whole = replace(whole, picture=shown.picture, heat=shown.heat)
+        whole = replace(whole, image=shown.image, heat=shown.heat)
     yield scan.path, whole
 
 
@@ -156,7 +156,7 @@ def _answer(seen: Sequence[Seen], classifier: Classifier, explainer: Explainer |
     if explainer is None:
         return [Answer(probabilities=p, doubt=d) for p, d in zip(probabilities, doubts, strict=True)]
     return [
-        Answer(probabilities=p, doubt=doubt, picture=grey, heat=heat)
+        Answer(probabilities=p, doubt=doubt, image=grey, heat=heat)
         for p, doubt, (grey, *_), heat in zip(
             probabilities, doubts, seen, explainer.explain(torch.from_numpy(pixels)), strict=True
         )

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import models
 
-from trainable.config import TrialConfig, is_own_net, is_timm
+from trainable.config import TrialConfig, is_own_model, is_timm
 from trainable.files import check_regular_file
 from trainable.heads import GlobalPooling, change_pooling, deepen_head, replace_module
 from trainable.small_cnn import SmallCNN
@@ -61,20 +61,20 @@ def _build_torchvision(
     takes_dropout: bool = True,
 ) -> nn.Module:
     options: dict[str, Any] = {"dropout": config.dropout} if takes_dropout else {}
-    net = constructor(weights=None, num_classes=num_classes, **options)
+    model = constructor(weights=None, num_classes=num_classes, **options)
     if not takes_dropout and config.head_depth == 0:
-        _put_dropout_before_last_linear(net, config.dropout)
-    change_first_convolution(net, num_channels)
-    change_pooling(net, config)
-    deepen_head(net, num_classes, config)
-    return net
+        _put_dropout_before_last_linear(model, config.dropout)
+    change_first_convolution(model, num_channels)
+    change_pooling(model, config)
+    deepen_head(model, num_classes, config)
+    return model
 
 
-def _put_dropout_before_last_linear(net: nn.Module, dropout: float) -> None:
-    name, last = [(name, module) for name, module in net.named_modules() if isinstance(module, nn.Linear)][-1]
+def _put_dropout_before_last_linear(model: nn.Module, dropout: float) -> None:
+    name, last = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)][-1]
     layer = DropoutLinear(last.in_features, last.out_features, dropout=dropout)
     layer.load_state_dict(last.state_dict())
-    replace_module(net, name, layer)
+    replace_module(model, name, layer)
 
 
 def change_first_convolution(model: nn.Module, num_channels: int) -> None:
@@ -97,13 +97,13 @@ def change_first_convolution(model: nn.Module, num_channels: int) -> None:
 
 def _build_squeezenet(config: TrialConfig, num_classes: int, num_channels: int) -> nn.Module:
     stock_pooling = config if config.pooling == "grid" else replace(config, pooling="avg")
-    net = _build_torchvision(stock_pooling, num_classes, num_channels, constructor=models.squeezenet1_1)
+    model = _build_torchvision(stock_pooling, num_classes, num_channels, constructor=models.squeezenet1_1)
     # torchvision ends in a ReLU over the logits. With few classes they easily all go below zero, where the
-    # net gives the same answer for every picture and no gradient leads back.
-    replace_module(net, "classifier.2", nn.Identity())
+    # model gives the same answer for every image and no gradient leads back.
+    replace_module(model, "classifier.2", nn.Identity())
     if config.pooling not in ("avg", "grid"):
-        replace_module(net, "classifier.3", GlobalPooling(config.pooling))
-    return net
+        replace_module(model, "classifier.3", GlobalPooling(config.pooling))
+    return model
 
 
 def _torchvision(name: str, *, cpu_friendly: bool = False, takes_dropout: bool = True) -> Architecture:
@@ -145,10 +145,10 @@ def build_model(
     (see `weights.load_weights`). `source` is the text of the user's file when `config.architecture` is
     "FILE.py:FUNCTION"; the function takes num_classes, and num_channels if it has a parameter of that name, and
     returns the model. Raises ValueError for an unknown
-    name, for a user's file that does not give a net, and for weights that do not fit.
+    name, for a user's file that does not give a model, and for weights that do not fit.
     """
-    if is_own_net(config.architecture):
-        model = _build_own_net(config.architecture, source, num_classes, num_channels)
+    if is_own_model(config.architecture):
+        model = _build_own_model(config.architecture, source, num_classes, num_channels)
     elif is_timm(config.architecture):
         model = build_timm_model(config, num_classes, num_channels)
         deepen_head(model, num_classes, config)
@@ -157,7 +157,7 @@ def build_model(
     else:
         raise ValueError(
             f"unknown architecture {config.architecture!r}; it must be one of {', '.join(ARCHITECTURES)}, "
-            "one of timm's as timm:NAME, or your own net as FILE.py:FUNCTION"
+            "one of timm's as timm:NAME, or your own model as FILE.py:FUNCTION"
         )
     if weights is not None:
         load_weights(model, weights, config.architecture)
@@ -172,8 +172,8 @@ def least_image_size(architecture: str) -> int:
 
 
 def check_image_size(config: TrialConfig, image_size: int) -> None:
-    """Raise ValueError where the net of `config` would shrink pictures of `image_size` below 1 pixel."""
-    if is_own_net(config.architecture):
+    """Raise ValueError where the model of `config` would shrink images of `image_size` below 1 pixel."""
+    if is_own_model(config.architecture):
         return
     if is_timm(config.architecture) and (side := fixed_image_size(config.architecture)) not in (None, image_size):
         raise ValueError(
@@ -185,7 +185,7 @@ def check_image_size(config: TrialConfig, image_size: int) -> None:
         least = config.cnn_pool**config.cnn_depth
         advice += " or a smaller cnn_depth"
     if image_size < least:
-        raise ValueError(f"{config.architecture} needs pictures of {least} px or more, got {image_size}: {advice}")
+        raise ValueError(f"{config.architecture} needs images of {least} px or more, got {image_size}: {advice}")
 
 
 def check_weights(architecture: str, path: Path, *, num_channels: int = 1, source: str | None = None) -> None:
@@ -208,21 +208,21 @@ def check_output(model: nn.Module, num_classes: int, image_size: int, num_channe
             logits = model(torch.zeros(shape))
     except RuntimeError as error:
         advice = "" if num_channels == 1 else "; let its function take num_channels too"
-        raise ValueError(f"the net does not take float images of shape {shape}{advice}: {error}") from error
+        raise ValueError(f"the model does not take float images of shape {shape}{advice}: {error}") from error
     finally:
         model.train(was_training)
     came = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if came != (2, num_classes):
         raise ValueError(
-            f"the net answers 2 pictures with {came}; it must give logits of shape (2, {num_classes}): "
+            f"the model answers 2 images with {came}; it must give logits of shape (2, {num_classes}): "
             "end it in a layer with num_classes outputs"
         )
 
 
-def _build_own_net(architecture: str, source: str | None, num_classes: int, num_channels: int) -> nn.Module:
+def _build_own_model(architecture: str, source: str | None, num_classes: int, num_channels: int) -> nn.Module:
     file, _, function = architecture.rpartition(":")
     if source is None:
-        raise ValueError(f"{architecture} is a net of your own: pass the text of {file} as `source`")
+        raise ValueError(f"{architecture} is a model of your own: pass the text of {file} as `source`")
     # Registered under a name of its own: dataclasses and pickle look a class up through sys.modules.
     name = f"{Path(file).stem}_{hashlib.sha256(source.encode()).hexdigest()[:12]}"
     module = ModuleType(name)

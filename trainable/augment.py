@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from trainable.images.windows import Window
 
 MAX_ROTATION = math.radians(20)
-MAX_SHIFT = 0.1  # of the picture's side
+MAX_SHIFT = 0.1  # of the image's side
 MAX_SHEAR = math.radians(10)
 MAX_ZOOM = 0.15
 MAX_FLIP_CHANCE = 0.5  # reached at half strength
@@ -93,7 +93,7 @@ def augment(
     Its channels move together. At strength 1 an image is turned by up to 20 degrees, shifted by up to 10 % of its
     side, sheared by up to 10 degrees and zoomed by 0.85 to 1.15, all uniform and scaled down with `strength` in [0, 1];
     it is mirrored left to right with a chance of min(0.5, strength). Strength 0 returns the same tensor. What
-    comes in from outside repeats the border. Draws from `generator` alone, for `num_drawn` pictures of which `images`
+    comes in from outside repeats the border. Draws from `generator` alone, for `num_drawn` images of which `images`
     are a `part`; by default for these.
     """
     if strength == 0:
@@ -105,7 +105,7 @@ def augment(
 
 
 def draw_affine_maps(num_images: int, strength: float, generator: torch.Generator) -> Tensor:
-    """Random maps (N, 2, 3) from coordinates in [-1, 1] of the result to those of the picture sampled."""
+    """Random maps (N, 2, 3) from coordinates in [-1, 1] of the result to those of the image sampled."""
     uniform = torch.rand(6, num_images, generator=generator, device=generator.device)
     turn, shear, zoom, shift_x, shift_y = strength * (2 * uniform[:5] - 1)
     turn, shear = MAX_ROTATION * turn, torch.tan(MAX_SHEAR * shear)

@@ -83,16 +83,6 @@ Calibration: TypeAlias = TemperatureScaling | IsotonicCalibration
 UNCALIBRATED = TemperatureScaling()
 
 
-def calibration_from_dict(given: Mapping[str, Any]) -> Calibration:
-    """What `to_dict` of a calibration gave, read again. Raises ValueError for an unknown kind."""
-    if given.get("kind") == "temperature":
-        return TemperatureScaling(temperature=float(given["temperature"]))
-    if given.get("kind") == "isotonic":
-        inputs, outputs = (tuple(tuple(map(float, line)) for line in given[name]) for name in ("inputs", "outputs"))
-        return IsotonicCalibration(inputs=inputs, outputs=outputs)
-    raise ValueError(f"the kind of calibration is {given.get('kind')!r}; it must be temperature or isotonic")
-
-
 def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> TemperatureScaling:
     """The temperature between 0.05 and 20 with the least log loss on `labels` int (N,), `probabilities` (N, C)."""
     labels, probabilities = check_arrays(labels, probabilities)

@@ -30,7 +30,7 @@ class Classifier:
     """A model ready to use: `predict` takes uint8 tensors (N, S, S), or (N, S, S, C) as `form`
     says, and gives float (N, K) over `classes`.
 
-    `label` says which model it is, for people. Without `likeness` no picture is doubted. With a `threshold` an image is
+    `label` says which model it is, for people. Without `likeness` no image is doubted. With a `threshold` an image is
     called `positive` from that probability on. `slices` is the rule for the slices of a volume (`SliceRule`).
     """
 
@@ -68,7 +68,7 @@ def load_registered(uri: str) -> Classifier:
             )
         if facts["decoder_version"] != decode.DECODER_VERSION:
             raise ValueError(
-                f"{uri} was trained on pictures of decoder version {facts['decoder_version']}, this ctsearch decodes "
+                f"{uri} was trained on images of decoder version {facts['decoder_version']}, this ctsearch decodes "
                 f"version {decode.DECODER_VERSION}: train it again, or classify with the ctsearch that trained it"
             )
         with _naming_fault(f"the files of {uri} cannot be used"):
@@ -93,11 +93,11 @@ def _name_members(facts: Mapping[str, Any]) -> str:
 def load_checkpoint(path: Path) -> Classifier:
     """The best checkpoint of a trial: its folder, or a file in it. Raises ValueError where there is none.
 
-    A user's own net, and what the training's slices look like, are read from the search that the folder belongs to.
+    A user's own model, and what the training's slices look like, are read from the search that the folder belongs to.
     """
     from trainable.architectures import build_model
     from trainable.checkpoint import CheckpointStore
-    from trainable.config import TrialConfig, is_own_net
+    from trainable.config import TrialConfig, is_own_model
     from trainable.served_model import ServedModel
 
     folder = (path if path.is_dir() else path.parent).absolute()
@@ -114,21 +114,21 @@ def load_checkpoint(path: Path) -> Classifier:
         config = TrialConfig.from_params(facts["config"])
         record = json.loads(record_file.read_text()) if record_file.is_file() else {}
         source = record.get("nets", {}).get("sources", {}).get(config.architecture)
-    if is_own_net(config.architecture) and source is None:
+    if is_own_model(config.architecture) and source is None:
         raise ValueError(
-            f"{path} is of the net {config.architecture}, whose code is not in {record_file}; give its model"
+            f"{path} is of the model {config.architecture}, whose code is not in {record_file}; give its model"
         )
     with _naming_fault(f"the checkpoint {path} cannot be used"):
         form = PixelFormat.from_dict(facts.get("form", {}))  # older checkpoints are of grey images
-        net = build_model(config, len(facts["classes"]), num_channels=form.num_channels, source=source)
-        net.load_state_dict(state["model"])
+        model = build_model(config, len(facts["classes"]), num_channels=form.num_channels, source=source)
+        model.load_state_dict(state["model"])
         return Classifier(
             label=f"checkpoint {folder}, epoch {facts['epoch']}",
             classes=tuple(facts["classes"]),
             image_size=int(facts["image_size"]),
             form=form,
             slices=facts.get("slices", "all"),
-            predict=ServedModel(net),
+            predict=ServedModel(model),
             likeness=Likeness.load(search / LIKENESS_FILE),
         )
 
@@ -154,7 +154,7 @@ def predict_pixels(classifier: Classifier, pixels: np.ndarray, *, batch_size: in
 
 
 def build_explainer(classifier: Classifier) -> Explainer:
-    """Raises ValueError for a net that cannot be explained, with the reason."""
+    """Raises ValueError for a model that cannot be explained, with the reason."""
     from torch.fx import GraphModule
 
     from trainable.explain import Explainer, export

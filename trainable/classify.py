@@ -30,7 +30,7 @@ _BATCH_SIZE = 64
 
 
 def read_image_cell(cell: object) -> bytes:
-    """One cell of the column `image`: a picture file's bytes, or their base64 text. Else a ValueError."""
+    """One cell of the column `image`: an image file's bytes, or their base64 text. Else a ValueError."""
     if isinstance(cell, (bytes, bytearray, memoryview)):
         return bytes(cell)
     if isinstance(cell, str):
@@ -38,10 +38,10 @@ def read_image_cell(cell: object) -> bytes:
             return base64.b64decode("".join(cell.split()), validate=True)
         except binascii.Error as error:
             raise ValueError(
-                f"text of {len(cell)} characters is not base64 ({error}); pass the bytes of a picture file "
+                f"text of {len(cell)} characters is not base64 ({error}); pass the bytes of an image file "
                 "or their base64 text, not a path"
             ) from None
-    raise ValueError(f"a {type(cell).__name__} came; it must be the bytes of a picture file or their base64 text")
+    raise ValueError(f"a {type(cell).__name__} came; it must be the bytes of an image file or their base64 text")
 
 
 def decode_cells(cells: Iterable[object], image_size: int, form: PixelFormat = GREY) -> tuple[np.ndarray, list[float]]:
@@ -96,7 +96,7 @@ def tabulate(
     positive: int = 1,
     threshold: float | None = None,
 ) -> pd.DataFrame:
-    """float (N, C) to one row a picture: `class`, its `probability`, `doubt`, `probability_NAME` for every class.
+    """float (N, C) to one row an image: `class`, its `probability`, `doubt`, `probability_NAME` for every class.
 
     Where `doubts` gives a reason, the class is the `verdict` of the likeness and its probability None (null in JSON).
     """
@@ -153,7 +153,7 @@ def _set_model() -> None:
             self.settings = context.model_config
             if (wanted := self.settings["decoder_version"]) != decode.DECODER_VERSION:
                 raise RuntimeError(
-                    f"the model was trained on pictures of decoder version {wanted}, {decode.__file__} is "
+                    f"the model was trained on images of decoder version {wanted}, {decode.__file__} is "
                     f"version {decode.DECODER_VERSION}; load it in a process without another ctsearch"
                 )
             folder = Path(context.artifacts["pixel_model"])

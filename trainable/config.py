@@ -42,8 +42,8 @@ def is_timm(architecture: str) -> bool:
     return architecture.startswith(TIMM_PREFIX)
 
 
-def is_own_net(architecture: str) -> bool:
-    """Whether a name means a user's own net, such as "my_net.py:build"."""
+def is_own_model(architecture: str) -> bool:
+    """Whether a name means a user's own model, such as "my_model.py:build"."""
     return ".py:" in architecture
 
 

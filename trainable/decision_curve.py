@@ -27,11 +27,6 @@ class DecisionCurve:
     high: Floats
     treat_all: Floats
 
-    @property
-    def is_useful(self) -> np.ndarray:
-        """Where the model is worth more than treating all and treating none: bool (T,)."""
-        return self.model > np.maximum(self.treat_all, 0)
-
 
 def decision_curve(
     is_positive: np.ndarray,

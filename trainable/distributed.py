@@ -63,7 +63,7 @@ class Rank:
         next(self.reports)
 
     def end(self) -> bool:
-        """Give everything of the last trial back; tells whether that worked."""
+        """Give everything of the last trial back; says whether that worked."""
         if self.reports is not None:
             self.reports.close()
             self.reports = None
@@ -73,7 +73,7 @@ class Rank:
 def wait_for_failures(work: list[Any]) -> list[Exception]:
     """Wait until all ranks have done their work, or one has failed: then what failed, the cause first.
 
-    A rank that dies breaks its connections, and those who notice may be heard before Ray tells of the dead one.
+    A rank that dies breaks its connections, and those who notice may be reported before Ray reports the dead one.
     """
     failures: list[Exception] = []
     while work:

@@ -1,4 +1,4 @@
-"""Grad-CAM: which parts of a picture spoke for the class it was given, for any net with convolutions."""
+"""Grad-CAM: which parts of an image spoke for the class it was given, for any model with convolutions."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class Explainer:
         self.feature_map = self.members[0][0]
 
     def explain(self, pixels: Tensor) -> np.ndarray:
-        """uint8 (N, S, S[, C]) to heat float32 (N, S, S) in [0, 1], for each picture's most probable class.
+        """uint8 (N, S, S[, C]) to heat float32 (N, S, S) in [0, 1], for each image's most probable class.
 
-        A picture's hottest place is 1; one in which nothing speaks for its class is 0 all over.
+        An image's hottest place is 1; one in which nothing speaks for its class is 0 all over.
         """
         with torch.inference_mode(False), torch.enable_grad():
             run = _Run(self.model, starts=[start for start, _ in self.members], ends=[end for _, end in self.members])
@@ -83,7 +83,7 @@ def _to_peak(heat: Tensor) -> Tensor:
 def find_feature_map(nodes: Sequence[Node], *, num_classes: int) -> Node:
     """The last tensor (N, C, h, w) with the h and w of the last convolution for which both are at least 4.
 
-    A map of `num_classes` channels is passed over: it holds the logits of a net that is convolutional to its end.
+    A map of `num_classes` channels is passed over: it holds the logits of a model that is convolutional to its end.
     """
     maps = [
         (node, tuple(node.meta["val"].shape[2:]))
@@ -96,8 +96,8 @@ def find_feature_map(nodes: Sequence[Node], *, num_classes: int) -> Node:
     convolved = [size for node, size in maps if "conv" in str(node.target) and min(size) >= MIN_CELLS]
     if not convolved:
         raise ValueError(
-            f"this net has no convolution that leaves {MIN_CELLS} x {MIN_CELLS} cells or more: there is no feature map "
-            "to explain its answers by; classify without --explain, or train on larger pictures"
+            f"this model has no convolution that leaves {MIN_CELLS} x {MIN_CELLS} cells or more: there is no feature "
+            "map to explain its answers by; classify without --explain, or train on larger images"
         )
     return next(node for node, size in reversed(maps) if size == convolved[-1])
 
@@ -122,11 +122,11 @@ def _find_members(model: GraphModule) -> list[tuple[Node, Node]]:
     return found
 
 
-def draw_overlay(picture: Image.Image, heat: np.ndarray, caption: str) -> Image.Image:
+def draw_overlay(image: Image.Image, heat: np.ndarray, caption: str) -> Image.Image:
     """An image, grey or RGB, beside itself under the heat (S, S); `caption` says what the heat speaks for."""
-    scale = OVERLAY_SIDE / max(picture.size)
-    width, height = (max(1, round(side * scale)) for side in picture.size)
-    grey = picture.resize((width, height), Image.Resampling.LANCZOS).convert("RGB")
+    scale = OVERLAY_SIDE / max(image.size)
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    grey = image.resize((width, height), Image.Resampling.LANCZOS).convert("RGB")
     spread = Image.fromarray(heat.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
     share = np.clip(np.asarray(spread), 0, 1)
     opacity = (_OPACITY * share)[..., None]  # what is cold stays grey, and readable

@@ -1,4 +1,4 @@
-"""From a trained net to two registered models: one takes pixels (exported program), one image files (code).
+"""From a trained model to two registered models: one takes pixels (exported program), one image files (code).
 
 MLflow's `save_model` writes them and an explicit client logs them. `log_model` would do both, but takes run,
 experiment and server from the state of the process, and adds to the run's parameters.
@@ -120,7 +120,7 @@ def images_name(name: str) -> str:
     return f"{name}-images"
 
 
-def save_models(net: nn.Module, facts: ModelFacts, folder: Path, likeness: Likeness | None = None) -> None:
+def save_models(model: nn.Module, facts: ModelFacts, folder: Path, likeness: Likeness | None = None) -> None:
     """Write `NAME` and `NAME-images` as MLflow model folders `pixels` and `images` below `folder`, anew.
 
     By `likeness`, which is kept with them, `NAME-images` says of an image that it may be no chest CT. Needs no server.
@@ -128,7 +128,7 @@ def save_models(net: nn.Module, facts: ModelFacts, folder: Path, likeness: Liken
     aside = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    save_pixel_model(net, facts, aside / "pixels", likeness)
+    save_pixel_model(model, facts, aside / "pixels", likeness)
     save_image_model(aside / "pixels", facts, aside / "images")
     shutil.rmtree(folder, ignore_errors=True)
     aside.rename(folder)
@@ -149,16 +149,16 @@ def register_models(folder: Path, facts: ModelFacts, *, client: MlflowClient, ru
 
 
 def log_models(
-    net: nn.Module, facts: ModelFacts, *, client: MlflowClient, run_id: str, likeness: Likeness | None = None
+    model: nn.Module, facts: ModelFacts, *, client: MlflowClient, run_id: str, likeness: Likeness | None = None
 ) -> LoggedModels:
     """Save and register both models, without keeping their folders."""
     with tempfile.TemporaryDirectory(prefix="ctsearch-export-") as folder:
-        save_models(net, facts, Path(folder) / "models", likeness)
+        save_models(model, facts, Path(folder) / "models", likeness)
         return register_models(Path(folder) / "models", facts, client=client, run_id=run_id)
 
 
-def save_pixel_model(net: nn.Module, facts: ModelFacts, folder: Path, likeness: Likeness | None = None) -> None:
-    """Export `net` (torch.export, any batch size, on the CPU) to a new MLflow model folder, `likeness` beside it."""
+def save_pixel_model(model: nn.Module, facts: ModelFacts, folder: Path, likeness: Likeness | None = None) -> None:
+    """Export `model` (torch.export, any batch size, on the CPU) to a new MLflow model folder, `likeness` beside it."""
     shape, num_classes = pixel_shape(facts.image_size, facts.form.num_channels), len(facts.classes)
     with _quiet_mlflow(), tempfile.TemporaryDirectory(prefix="ctsearch-export-") as beside:
         extra_files = []
@@ -170,7 +170,7 @@ def save_pixel_model(net: nn.Module, facts: ModelFacts, folder: Path, likeness: 
         from mlflow.types import Schema, TensorSpec
 
         mlflow.pytorch.save_model(
-            net if isinstance(net, ServedEnsemble) else ServedModel(net),
+            model if isinstance(model, ServedEnsemble) else ServedModel(model),
             folder,
             signature=ModelSignature(
                 inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *shape))]),
@@ -182,9 +182,9 @@ def save_pixel_model(net: nn.Module, facts: ModelFacts, folder: Path, likeness: 
             pip_requirements=_pin(PIXEL_REQUIREMENTS),
             metadata=facts.to_metadata(),
         )
-    model = Model.load(str(folder))
-    model.flavors["python_function"]["config"] = {"device": "cpu"}  # an exported program cannot move to a GPU
-    model.save(str(folder / "MLmodel"))
+    saved = Model.load(str(folder))
+    saved.flavors["python_function"]["config"] = {"device": "cpu"}  # an exported program cannot move to a GPU
+    saved.save(str(folder / "MLmodel"))
 
 
 def save_image_model(pixel_model: Path, facts: ModelFacts, folder: Path) -> None:
@@ -221,7 +221,7 @@ def save_image_model(pixel_model: Path, facts: ModelFacts, folder: Path) -> None
                     ]
                 ),
             ),
-            input_example=pd.DataFrame({"image": [_encode_blank_picture(facts.image_size)]}),
+            input_example=pd.DataFrame({"image": [_encode_blank_image(facts.image_size)]}),
             pip_requirements=_pin(IMAGE_REQUIREMENTS),
             metadata=facts.to_metadata(),
         )
@@ -262,7 +262,7 @@ def _register(name: str, folder: Path, facts: ModelFacts, client: MlflowClient, 
     return str(created.version)
 
 
-def _encode_blank_picture(size: int) -> str:
+def _encode_blank_image(size: int) -> str:
     """A black PNG as base64 text: what a request to a served model may look like."""
     buffer = io.BytesIO()
     Image.new("L", (size, size)).save(buffer, "PNG")

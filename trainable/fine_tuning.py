@@ -1,4 +1,4 @@
-"""Which layers of a net train, and when: all, the head alone, the last few, or more of them in stages."""
+"""Which layers of a model train, and when: all, the head alone, the last few, or more of them in stages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def list_layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 def split_head(model: nn.Module) -> tuple[list[nn.Module], list[nn.Module]]:
-    """The layers of the backbone and those of the head: the part of the net, by its own names, that ends it.
+    """The layers of the backbone and those of the head: the part of the model, by its own names, that ends it.
 
     That is `fc`, `classifier` or `head` in torchvision's and timm's; in a user's own the child that holds the last
     layer.
@@ -72,7 +72,7 @@ def scale_learning_rates(model: nn.Module, decay: float) -> list[tuple[nn.Module
     """Each layer with the factor of its learning rate: 1 in the head, `decay` in the stem, geometric in between.
 
     Layer-wise decay as in Howard and Ruder 2018, section 3.1 (there called discriminative fine-tuning), stated for the
-    whole net, so that one value suits deep and shallow ones.
+    whole model, so that one value suits deep and shallow ones.
     """
     backbone, head = split_head(model)
     factors = [decay ** (1 - index / len(backbone)) for index in range(len(backbone))]

@@ -1,4 +1,4 @@
-"""The end of a net: how its last feature map is pooled, and the layers between that and the logits."""
+"""The end of a model: how its last feature map is pooled, and the layers between that and the logits."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ class Head(nn.Sequential):
         super().__init__(*layers, nn.Dropout(config.dropout), nn.Linear(num_features, num_classes))
 
 
-def deepen_head(net: nn.Module, num_classes: int, config: TrialConfig) -> None:
-    """Put hidden layers before the last linear layer of `net`, where `head_depth` asks for any.
+def deepen_head(model: nn.Module, num_classes: int, config: TrialConfig) -> None:
+    """Put hidden layers before the last linear layer of `model`, where `head_depth` asks for any.
 
-    Raises ValueError for a net that does not end in a linear layer.
+    Raises ValueError for a model that does not end in a linear layer.
     """
     if config.head_depth == 0:
         return
-    linear = [(name, module) for name, module in net.named_modules() if isinstance(module, nn.Linear)]
+    linear = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     if not linear:
         raise ValueError(f"head_depth is {config.head_depth}; {config.architecture} ends in no linear layer: give 0")
     name, last = linear[-1]
-    replace_module(net, name, Head(last.in_features, num_classes, config))
+    replace_module(model, name, Head(last.in_features, num_classes, config))
 
 
-def change_pooling(net: nn.Module, config: TrialConfig) -> None:
-    """Pool the last feature map as `pooling` asks. Raises ValueError for a net without global pooling."""
+def change_pooling(model: nn.Module, config: TrialConfig) -> None:
+    """Pool the last feature map as `pooling` asks. Raises ValueError for a model without global pooling."""
     if config.pooling == "avg":
         return
     if config.pooling == "grid":
@@ -61,12 +61,12 @@ def change_pooling(net: nn.Module, config: TrialConfig) -> None:
     pooling = GlobalPooling(config.pooling)
     whole = [
         name
-        for name, module in net.named_modules()
+        for name, module in model.named_modules()
         if "." not in name and isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size in (1, (1, 1))
     ]
-    features = getattr(net, "features", None)
+    features = getattr(model, "features", None)
     if whole:
-        replace_module(net, whole[-1], pooling)
+        replace_module(model, whole[-1], pooling)
     elif config.architecture in POOLED_IN_FORWARD and isinstance(features, nn.Sequential):
         # Their forward takes the mean by a function: of what is one pixel already, it changes nothing.
         features.add_module("pooling", nn.Sequential(nn.ReLU(), pooling))
@@ -78,6 +78,6 @@ POOLED_IN_FORWARD = ("densenet121", "mobilenet_v2")
 """Both end in a ReLU, densenet121 after its features: taken before the pooling, it changes nothing either."""
 
 
-def replace_module(net: nn.Module, name: str, module: nn.Module) -> None:
+def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
     parent, _, child = name.rpartition(".")
-    setattr(net.get_submodule(parent), child, module)
+    setattr(model.get_submodule(parent), child, module)

@@ -21,14 +21,14 @@ def sum_gradients(
     forget: Callable[[], None],
     may_split: bool = True,
 ) -> tuple[Tensor, Tensor, int | None]:
-    """Run `compute` on a batch, or on nearly equal parts of at most `micro_batch` pictures.
+    """Run `compute` on a batch, or on nearly equal parts of at most `micro_batch` images.
 
     `compute(images, targets)` adds the gradients of its part of the batch's loss and gives that part, a scalar, and
     its logits (n, C); `forget` clears gradients. Where memory runs out the whole batch is repeated in parts of half
     the size, and that size is returned with the loss and the logits (N, C): start there at the next batch.
 
     The sum is the full batch's gradient up to rounding, except where batch normalisation takes its statistics from
-    each part. Raises MemoryError where parts of two pictures do not fit either, or the batch where it may not be split.
+    each part. Raises MemoryError where parts of two images do not fit either, or the batch where it may not be split.
     """
     while True:
         num_parts = 1 if micro_batch is None else -(-len(images) // micro_batch)
@@ -48,7 +48,7 @@ def sum_gradients(
         halved = (micro_batch or len(images)) // 2
         if halved < 2 or not may_split:
             raise MemoryError(
-                f"a training step on {micro_batch or len(images)} pictures does not fit into the device's memory; take "
-                f"a smaller --image-size, a smaller net or a larger --trial-gpus ({message})"
+                f"a training step on {micro_batch or len(images)} images does not fit into the device's memory; take "
+                f"a smaller --image-size, a smaller model or a larger --trial-gpus ({message})"
             )
         micro_batch = halved

@@ -23,7 +23,7 @@ BATCH = 4
 def check_own_model(
     architecture: str, source: str, *, num_classes: int, image_size: int, num_channels: int = 1
 ) -> list[str]:
-    """Build the model of "FILE.py:FUNCTION", train it one step and evaluate it; what a user should hear of it.
+    """Build the model of "FILE.py:FUNCTION", train it one step and evaluate it; what a user should know of it.
 
     `source` is the file's text. Images are noise, uint8 (4, S, S[, C]), as a trial gives them. Draws from no generator
     that a search uses. The warnings: a softmax or sigmoid at the end, parameters that get no gradient, outputs that
@@ -40,8 +40,8 @@ def check_own_model(
         _refuse_lazy_layers(model)
         images = to_input(torch.randint(0, 256, (BATCH, *pixel_shape(image_size, num_channels)), dtype=torch.uint8))
         labels = torch.arange(BATCH) % num_classes
-        told = _train_one_step(model, images, labels, num_classes, file)
-        return told + _evaluate(model, images, num_classes, file)
+        lines = _train_one_step(model, images, labels, num_classes, file)
+        return lines + _evaluate(model, images, num_classes, file)
 
 
 def _train_one_step(model: nn.Module, images: Tensor, labels: Tensor, num_classes: int, file: str) -> list[str]:
@@ -70,7 +70,7 @@ def _train_one_step(model: nn.Module, images: Tensor, labels: Tensor, num_classe
 
 def _evaluate(model: nn.Module, images: Tensor, num_classes: int, file: str) -> list[str]:
     model.eval()
-    told = []
+    lines = []
     with torch.inference_mode():
         with _blaming(file, "an evaluation", images):
             logits = model(images)
@@ -79,16 +79,16 @@ def _evaluate(model: nn.Module, images: Tensor, num_classes: int, file: str) -> 
             alone = model(images[:1])
         _check_logits(alone, num_classes, "evaluation", num_images=1)
     if kind := _name_end(logits):
-        told.append(
+        lines.append(
             f"the model seems to end in a {kind}; it must give logits, which the loss turns into probabilities itself: "
             f"take the {kind} out, or it will hardly learn"
         )
     if not torch.allclose(alone[0], logits[0], rtol=1e-3, atol=1e-4):
-        told.append(
+        lines.append(
             "the model says another thing of an image alone than beside others, in evaluation mode: it must not draw "
             "at random there, nor use statistics of the batch"
         )
-    return told
+    return lines
 
 
 def _refuse_lazy_layers(model: nn.Module) -> None:

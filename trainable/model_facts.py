@@ -1,4 +1,4 @@
-"""What a net costs: its parameters, multiply-adds and memory, and how fast this machine trains it."""
+"""What a model costs: its parameters, multiply-adds and memory, and how fast this machine trains it."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ MEASURE_S = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFacts:
-    """Facts of one net for pictures of `image_size` pixels and two classes.
+    """Facts of one model for images of `image_size` pixels and two classes.
 
-    `num_parameters`, and `num_mult_adds` of one picture's forward pass; `step_bytes` of a training step with AdamW on
-    `batch_size` pictures: measured on a GPU, elsewhere added up from weights, gradients, moments and activations in
+    `num_parameters`, and `num_mult_adds` of one image's forward pass; `step_bytes` of a training step with AdamW on
+    `batch_size` images: measured on a GPU, elsewhere added up from weights, gradients, moments and activations in
     fp32. `images_per_s` is the training rate on this machine in the plan measured as fastest.
     """
 
@@ -44,7 +44,7 @@ def summarise_layers(
 ) -> torchinfo.ModelStatistics:
     """Layers with their output shapes, parameters and multiply-adds; `str` of it is a table.
 
-    Raises ValueError for an unknown net or pictures too small for it.
+    Raises ValueError for an unknown model or images too small for it.
     """
     config = TrialConfig(architecture=name)
     return _summarise(config, image_size=image_size, batch_size=batch_size, depth=depth, num_channels=num_channels)
@@ -70,7 +70,7 @@ def _summarise(
 def measure_model(
     name: str, *, image_size: int, batch_size: int = 16, num_threads: int, num_channels: int = 1
 ) -> ModelFacts:
-    """Build, summarise and train a net for a moment on the first GPU, else on the CPU."""
+    """Build, summarise and train a model for a moment on the first GPU, else on the CPU."""
     one = summarise_layers(name, image_size=image_size, num_channels=num_channels)
     config = TrialConfig(architecture=name, batch_size=batch_size)
     device = pick_device()
@@ -113,13 +113,13 @@ def find_obstacle(config: TrialConfig, *, image_size: int, num_at_once: int = 1,
     if step_bytes <= free_bytes:
         return ""
     return (
-        f"a training step of {config.batch_size} pictures of {image_size} px needs {step_bytes / 1e9:.1f} GB, and "
+        f"a training step of {config.batch_size} images of {image_size} px needs {step_bytes / 1e9:.1f} GB, and "
         f"{free_bytes / 1e9:.1f} GB are free for a trial"
     )
 
 
 def _add_up_step(one: torchinfo.ModelStatistics, batch_size: int) -> int:
-    """Bytes of weights, gradients, moments and activations of a step, from the summary of one picture."""
+    """Bytes of weights, gradients, moments and activations of a step, from the summary of one image."""
     return (2 + NUM_MOMENTS) * one.total_param_bytes + batch_size * one.total_output_bytes
 
 

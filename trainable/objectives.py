@@ -52,7 +52,7 @@ class Objective:
 
     @property
     def warning(self) -> str | None:
-        """What a user who gave a metric without a floor must hear."""
+        """What a user who gave a metric without a floor must know."""
         if not self.is_guarded:
             return None
         return (

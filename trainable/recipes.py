@@ -182,7 +182,7 @@ RECIPES: Mapping[str, Recipe] = {
                 "torch's RMSprop averages over a longer past than Keras' (0.99 against 0.9)",
                 "a sigmoid over one output is the same as a softmax over two, used here",
                 "the number of layers and filters is not given: three blocks of 32, 64 and 128, one dense layer of 128",
-                "the last map is averaged over 4 x 4 cells before the dense layers, so that they fit any picture size",
+                "the last map is averaged over 4 x 4 cells before the dense layers, so that they fit any image size",
             ),
         ),
     )

@@ -135,13 +135,13 @@ def repair_journal(path: Path) -> str | None:
         content = path.read_bytes()
     except FileNotFoundError:
         return None
-    told = []
+    notes = []
     whole, torn = content[: content.rfind(b"\n") + 1], content[content.rfind(b"\n") + 1 :]
     lines = whole.splitlines(keepends=True)
     head = path.with_name(f"{path.name}.head")
     if lines and not _is_entry(lines[0]) and (kept := _read_head(head)) is not None:
         lines[0] = kept
-        told.append("its first line was damaged and is restored from its copy")
+        notes.append("its first line was damaged and is restored from its copy")
     for number, line in enumerate(lines, start=1):
         if not _is_entry(line):
             raise RecordError(
@@ -152,12 +152,12 @@ def repair_journal(path: Path) -> str | None:
         aside = path.with_name(f"{path.name}.torn")
         with aside.open("ab") as file:
             file.write(torn + b"\n")
-        told.append(f"{len(torn)} bytes of a line that was never finished are set aside in {aside.name}")
+        notes.append(f"{len(torn)} bytes of a line that was never finished are set aside in {aside.name}")
     if (repaired := b"".join(lines)) != content:
         write_atomically(path, repaired)
     if lines and not head.exists():
         write_record(head, lines[0].decode())
-    return f"{path}: {'; '.join(told)}" if told else None
+    return f"{path}: {'; '.join(notes)}" if notes else None
 
 
 def _is_entry(line: bytes) -> bool:

@@ -131,11 +131,6 @@ class TrialFailure:
         return replace(self, **_read_worker(result))
 
 
-def has_report(result: Mapping[str, Any] | None) -> bool:
-    """Whether a result of Tune holds a report: a trial that was ended before its first has none."""
-    return result is not None and _KEY in result
-
-
 def _read_worker(result: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "hostname": result.get("hostname", ""),

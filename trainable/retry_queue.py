@@ -25,13 +25,13 @@ class RetryQueue:
     """Calls that a thread carries out in order; each may be repeated without harm, and nobody waits for them.
 
     While the server is away, as `is_away` says, they are kept in memory and the first is tried again, with pauses of
-    0.5 to 10 s; `told_away` hears of the beginning of an absence. A call that fails for another reason is dropped with
+    0.5 to 10 s; `report_away` is called when an absence begins. A call that fails for another reason is dropped with
     a warning that names it. The thread ends when nothing waits.
     """
 
-    def __init__(self, name: str, told_away: Callable[[Exception], object] = lambda error: None) -> None:
+    def __init__(self, name: str, report_away: Callable[[Exception], object] = lambda error: None) -> None:
         self.name = name
-        self.told_away = told_away
+        self.report_away = report_away
         self.is_away = False
         self._waiting: deque[tuple[str, Callable[[], object]]] = deque()
         self._changed = threading.Condition()
@@ -77,7 +77,7 @@ class RetryQueue:
             except Exception as error:  # a thread that dies would lose what comes later
                 if is_lost_connection(error):
                     if not self.is_away:
-                        self.told_away(error)
+                        self.report_away(error)
                     self.is_away = True
                     with self._changed:
                         self._changed.wait(FIRST_PAUSE_S if self._is_awaited else pause_s)

@@ -1,4 +1,4 @@
-"""A trained net again: rebuilt from its checkpoint, scored as in its trial, and as it is served"""
+"""A trained model again: rebuilt from its checkpoint, scored as in its trial, and as it is served"""
 
 from __future__ import annotations
 
@@ -25,40 +25,40 @@ if TYPE_CHECKING:
 class ServedModel(nn.Module):
     """A model as it is served: uint8 pixels (N, S, S) or (N, S, S, C) in, probabilities float32 (N, K) out.
 
-    It takes the net over: to the CPU, in fp32, the stock layout and evaluation mode.
+    It takes the model over: to the CPU, in fp32, the stock layout and evaluation mode.
     """
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.net = net
+        self.model = model
         self.to("cpu", torch.float32).to(memory_format=torch.contiguous_format).eval()
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return self.net(to_input(pixels)).softmax(dim=1)
+        return self.model(to_input(pixels)).softmax(dim=1)
 
 
 def rebuild_model(
     params: Mapping[str, Any], settings: TrialSettings, state: Mapping[str, Any], *, source: str | None = None
 ) -> nn.Module:
-    """The net of a checkpoint's `state`. `source` is the text of a user's own net file."""
-    net = build_model(
+    """The model of a checkpoint's `state`. `source` is the text of a user's own model file."""
+    model = build_model(
         TrialConfig.from_params(params), len(settings.classes), num_channels=settings.num_channels, source=source
     )
-    net.load_state_dict(state["model"])
-    return net.eval()
+    model.load_state_dict(state["model"])
+    return model.eval()
 
 
-def predict(net: nn.Module, pixels: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
+def predict(model: nn.Module, pixels: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
     """The trial's own evaluation: uint8 (N, S, S[, C]) and int64 (N,) -> loss and probabilities float32 (N, K)."""
     device = pick_device()
-    return evaluate(net.to(device), torch.from_numpy(pixels), torch.from_numpy(labels), device=device)
+    return evaluate(model.to(device), torch.from_numpy(pixels), torch.from_numpy(labels), device=device)
 
 
-def score_validation(net: nn.Module, data: TrainingData, metric: str) -> float:
-    """The net's value of `metric` on the validation split, as a trial reports it."""
+def score_validation(model: nn.Module, data: TrainingData, metric: str) -> float:
+    """The model's value of `metric` on the validation split, as a trial reports it."""
     pixels = np.load(data.pixels_path, mmap_mode="c")[data.is_val]
     labels = data.labels[data.is_val]
-    loss, probabilities = predict(net, pixels, labels)
+    loss, probabilities = predict(model, pixels, labels)
     return parse_objective(metric).value(labels, probabilities, data.positive, loss=loss)
 
 
@@ -74,19 +74,19 @@ def time_images(served: Any, shape: Sequence[int], *, num_times: int = 5) -> lis
     return seconds[1:]
 
 
-def check_exportable(net: nn.Module, *, image_size: int, num_channels: int = 1) -> None:
-    """Raise ValueError unless torch.export takes `net`, with any batch size: ask before a user's net trains.
+def check_exportable(model: nn.Module, *, image_size: int, num_channels: int = 1) -> None:
+    """Raise ValueError unless torch.export takes `model`, with any batch size: ask before a user's model trains.
 
-    Takes `net` over, as ServedModel does.
+    Takes `model` over, as ServedModel does.
     """
     pixels = torch.zeros((3, *pixel_shape(image_size, num_channels)), dtype=torch.uint8)
     any_batch_size = ({0: torch.export.Dim.AUTO},)
     try:
-        exported = torch.export.export(ServedModel(net), (pixels[:2],), dynamic_shapes=any_batch_size).module()
+        exported = torch.export.export(ServedModel(model), (pixels[:2],), dynamic_shapes=any_batch_size).module()
         for count in (1, 3):
             exported(pixels[:count])
     except Exception as error:  # the exporter raises many types
         raise ValueError(
-            f"the net cannot be exported: {str(error).partition(chr(10))[0]} Its forward must not branch on the "
+            f"the model cannot be exported: {str(error).partition(chr(10))[0]} Its forward must not branch on the "
             "values of tensors, and must take any batch size (see torch.export)"
         ) from error

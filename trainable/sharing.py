@@ -18,11 +18,11 @@ from trainable.config import TrialConfig
 
 COUNTS = (1, 2, 4)
 LEAST_GAIN = 1.15
-"""How much more the device must train in all for twice the trials: each of them takes longer, and ASHA hears later."""
+"""How much more the device must train in all for twice the trials: each takes longer, and ASHA decides later."""
 
 
 def pick_extremes(configs: Sequence[TrialConfig]) -> list[TrialConfig]:
-    """Of all, the net with the fewest parameters and the one with the most: what a device must suit."""
+    """Of all, the model with the fewest parameters and the one with the most: what a device must suit."""
     import torch
 
     from trainable.architectures import build_model
@@ -36,9 +36,9 @@ def pick_extremes(configs: Sequence[TrialConfig]) -> list[TrialConfig]:
 
 
 def choose_count(rates: Mapping[int, Sequence[float]]) -> int:
-    """The number of trials to run at once, from images a second in all, by count, one figure a net.
+    """The number of trials to run at once, from images a second in all, by count, one figure a model.
 
-    The geometric mean over nets must grow by LEAST_GAIN at every step; a rate of 0 says that they did not fit.
+    The geometric mean over models must grow by LEAST_GAIN at every step; a rate of 0 says that they did not fit.
     """
     chosen = 1
     for count in sorted(rates)[1:]:
@@ -64,7 +64,7 @@ def measure_sharing(
     """Images a second that the first GPU, else the CPU, trains in all, for each of `configs`, by number of processes.
 
     Stops where more processes gain nothing. With `cache_file` (JSON, one for all searches of a node) what was measured
-    once for these nets, sizes and versions is read ever after. Half a minute a net where nothing is known.
+    once for these models, sizes and versions is read ever after. Half a minute a model where nothing is known.
     """
     from trainable.step_plan import name_step, pick_device
 
@@ -112,12 +112,12 @@ def _train_at_once(config: TrialConfig, step: Mapping[str, int], count: int, win
     ]
     try:
         for process in processes:
-            _tell(process, json.dumps(order))
-        if any(_hear(process) != "ready" for process in processes):
+            _send_line(process, json.dumps(order))
+        if any(_receive_line(process) != "ready" for process in processes):
             return 0.0
         for process in processes:
-            _tell(process, "go")
-        answers = [_hear(process) for process in processes]
+            _send_line(process, "go")
+        answers = [_receive_line(process) for process in processes]
         return sum(float(answer) for answer in answers) if all(answers) else 0.0
     finally:
         for process in processes:
@@ -125,19 +125,19 @@ def _train_at_once(config: TrialConfig, step: Mapping[str, int], count: int, win
             process.communicate()
 
 
-def _tell(process: subprocess.Popen[str], line: str) -> None:
+def _send_line(process: subprocess.Popen[str], line: str) -> None:
     assert process.stdin is not None
     process.stdin.write(f"{line}\n")
     process.stdin.flush()
 
 
-def _hear(process: subprocess.Popen[str]) -> str:
+def _receive_line(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     return process.stdout.readline().strip()
 
 
 def train_for_a_while(order: Mapping[str, Any]) -> float:
-    """One of the processes: images a second over a window of real epochs on made-up pictures."""
+    """One of the processes: images a second over a window of real epochs on made-up images."""
     import torch
 
     from trainable.rehearsal import Rehearsal

@@ -1,4 +1,4 @@
-"""Our own small net: a few convolution blocks whose depth, filters and kernel size are hyperparameters."""
+"""Our own small model: a few convolution blocks whose depth, filters and kernel size are hyperparameters."""
 
 from __future__ import annotations
 

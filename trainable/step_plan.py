@@ -1,4 +1,4 @@
-"""Precision and memory layout of a training step: measured once per net, size and device, then remembered."""
+"""Precision and memory layout of a training step: measured once per architecture, size and device, then remembered."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def name_step(
 ) -> tuple[str, str]:
     """The device's name, and the key under which the plan of this step is remembered."""
     name = name_device(device, num_threads)
-    net = config.architecture
-    if net == "small_cnn":
-        net += f" {config.cnn_depth}x{config.cnn_filters}x{config.cnn_kernel}"
-        net += f" pool {config.cnn_pool}" * (config.cnn_pool != 2) + " without norm" * (not config.cnn_norm)
+    architecture = config.architecture
+    if architecture == "small_cnn":
+        architecture += f" {config.cnn_depth}x{config.cnn_filters}x{config.cnn_kernel}"
+        architecture += f" pool {config.cnn_pool}" * (config.cnn_pool != 2) + " without norm" * (not config.cnn_norm)
     channels = f" x {num_channels} channels" * (num_channels != 1)
-    return name, f"{net}, {image_size} px{channels}, {name}, torch {torch.__version__}"
+    return name, f"{architecture}, {image_size} px{channels}, {name}, torch {torch.__version__}"
 
 
 def measure_step_plan(
@@ -63,9 +63,9 @@ def measure_step_plan(
     cache_file: Path | None = None,
     source: str | None = None,
 ) -> StepPlan:
-    """The fastest plan for training the net of `config` on pictures of `image_size` pixels on `device`.
+    """The fastest plan for training the architecture of `config` on images of `image_size` pixels on `device`.
 
-    Times real steps on made-up pictures, about a second for a small net on a CPU; another plan than the stock
+    Times real steps on made-up images, about a second for a small architecture on a CPU; another plan than the stock
     one must be 5 % faster. With `cache_file` (JSON, one for all processes of a node) a choice made once is
     read ever after and no two processes measure at a time. `source` is that of `build_model`.
     """
@@ -126,7 +126,7 @@ def _time_in_turns(candidates: list[StepPlan], time_step: Callable[[StepPlan], f
     for plan in candidates:
         try:
             first_steps[plan] = time_step(plan)
-        except (RuntimeError, FloatingPointError):  # a user's net need not know every plan
+        except (RuntimeError, FloatingPointError):  # a user's architecture need not know every plan
             if plan == STOCK:
                 raise
     limit_s = _HOPELESS * min(first_steps.values())

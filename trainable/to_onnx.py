@@ -1,4 +1,4 @@
-"""A model as one ONNX file: uint8 pictures in, probabilities out, any batch size, and checked against torch."""
+"""A model as one ONNX file: uint8 images in, probabilities out, any batch size, and checked against torch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def write_onnx(classifier: Classifier, file: Path) -> float:
     `probabilities` float32 (N, K), for any N.
 
     Its classes, in order, and what else is known of it are in the file's metadata. Returns the largest difference
-    between ONNX Runtime and torch on noise, for batches of one and of five pictures. Raises ValueError where a library
+    between ONNX Runtime and torch on noise, for batches of one and of five images. Raises ValueError where a library
     is missing, and where the two differ by more than 1e-4: then no file is left.
     """
     try:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from trainable.architectures import build_model, check_image_size, check_output
-from trainable.config import StepPlan, TrialConfig, is_own_net
+from trainable.config import StepPlan, TrialConfig, is_own_model
 from trainable.epoch_report import EpochReport, build_report
 from trainable.images.batches import take_rows
 from trainable.images.cache import open_pixels
@@ -84,7 +84,7 @@ def train(
         torch.manual_seed(settings.seed)
         num_classes, num_channels = len(settings.classes), settings.num_channels
         model = build_model(config, num_classes, num_channels=num_channels, weights=weights, source=source)
-        if is_own_net(config.architecture):
+        if is_own_model(config.architecture):
             check_output(model, num_classes, settings.image_size, num_channels)
         trainer = Trainer(
             model,
@@ -100,7 +100,7 @@ def train(
             windows=settings.channel_windows,
         )
         last = resume(checkpoints, trainer, settings)
-        if last is not None:  # whoever listens may have died before hearing of it
+        if last is not None:  # whoever listens may have died before getting it
             yield last
 
         while last is None or not last.finished:
@@ -137,11 +137,11 @@ def _check(config: TrialConfig, settings: TrialSettings, data: TrainingData, pro
     for split, rows in (("train", ~data.is_val), ("val", data.is_val)):
         counts = np.bincount(data.labels[rows], minlength=len(data.classes))
         if empty := [name for name, count in zip(data.classes, counts, strict=True) if count == 0]:
-            raise ValueError(f"split {split} has no picture of {', '.join(empty)}; every class needs some there")
+            raise ValueError(f"split {split} has no image of {', '.join(empty)}; every class needs some there")
     num_val = int(data.is_val.sum())
     if min(config.batch_size, num_val, len(data.is_val) - num_val) < process_group.size:
         raise ValueError(
-            f"batches of {config.batch_size} and {num_val} validation pictures cannot be divided among "
+            f"batches of {config.batch_size} and {num_val} validation images cannot be divided among "
             f"{process_group.size} GPUs: lower --trial-gpus, or raise --range batch_size"
         )
 
@@ -190,6 +190,6 @@ def _torch_set_to(settings: TrialSettings) -> Iterator[None]:
         yield
     finally:
         if settings.compile:
-            torch.compiler.reset()  # what was compiled for this net would count as a failure for the next
+            torch.compiler.reset()  # what was compiled for this model would count as a failure for the next
         torch.set_num_threads(num_threads)
         torch.use_deterministic_algorithms(was_deterministic)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainable.augment import Augmentation
-from trainable.config import StepPlan, is_own_net
+from trainable.config import StepPlan, is_own_model
 from trainable.fine_tuning import count_trained, freeze_layers, split_head
 from trainable.images.batches import draw_batches, fetch_batches
 from trainable.loop import (
@@ -102,7 +102,7 @@ class Trainer:
         self.micro_batch: int | None = None
         self._compiled = torch.compile(self.model) if compile else None
         # Not where ranks may split their shards unlike each other, or where a parameter may be unused.
-        is_known = has_batch_norm(self.model) and not is_own_net(config.architecture)
+        is_known = has_batch_norm(self.model) and not is_own_model(config.architecture)
         self.uses_ddp = process_group.size > 1 and device.type == "cuda" and is_known and not compile
         self._distributed = self.model
 
@@ -151,7 +151,7 @@ class Trainer:
         all_logits = torch.empty(0, device=device)
         num_seen = 0
         learning_rate = 0.0
-        for step, pictures in enumerate(fetch_batches(pixels, mine, device)):
+        for step, batch in enumerate(fetch_batches(pixels, mine, device)):
             if check_time is not None:
                 check_time()
             learning_rate = self._set_learning_rate(epoch - 1 + step / len(batches))
@@ -160,7 +160,7 @@ class Trainer:
 
             targets = labels[batches[step].to(labels.device)].to(device)
             shard = group.shard(len(targets))
-            images, wanted = augmentation(to_input(pictures), targets, shard)
+            images, wanted = augmentation(to_input(batch), targets, shard)
             images = images.contiguous(memory_format=MEMORY_FORMATS[self.plan.memory_format])
             weight_sum = len(targets) if self.class_weights is None else self.class_weights[targets].sum()
             is_usual = norms_are_warm and len(targets) == config.batch_size and self.micro_batch is None

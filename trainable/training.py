@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from trainable.checkpoint import CheckpointStore
 from trainable.checkpoint_writer import CheckpointWriter
 from trainable.process_group import SINGLE
+from trainable.report import TrialReport
 from trainable.run_log import RunLog
 from trainable.task import locate_trial
 from trainable.train import train
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 class Training:
     """Trial `number` of `task`, which goes on from its newest checkpoint if it has one.
 
-    `reports` is the generator of `train`, and `log` is to be told what it gives. `run_id` is MLflow's; without it, or
+    `reports` is the generator of `train`, and `report` is to get what it gives. `run_id` is MLflow's; without it, or
     without a tracking server, nothing is logged from here.
     """
 
@@ -41,6 +42,7 @@ class Training:
         process_group: ProcessGroup = SINGLE,
     ) -> None:
         settings = task.settings
+        self.plan = {"precision": plan.precision, "memory_format": plan.memory_format}
         store = CheckpointStore(locate_trial(task.trials_uri, number))
         self.run_log: RunLog | None = None
         if task.tracking_uri and run_id:
@@ -57,12 +59,24 @@ class Training:
             process_group=process_group,
         )
 
-    def log(self, report: EpochReport) -> int:
-        """Log an epoch that has just ended; its time in Unix milliseconds."""
+    def report(self, report: EpochReport) -> TrialReport:
+        """Log an epoch that has just ended; what the driver has to know of it, apart from where it was trained."""
         timestamp_ms = int(time.time() * 1000)
         if self.run_log is not None:
             self.run_log.log_epoch(report.epoch, report.metrics, timestamp_ms)
-        return timestamp_ms
+        ended_at_s = timestamp_ms / 1000
+        return TrialReport(
+            epoch=report.epoch,
+            value=report.value,
+            finished=report.finished,
+            standard_error=report.metrics["val_se"],
+            metrics=report.metrics,
+            began_at_s=ended_at_s - report.metrics["epoch_s"],
+            ended_at_s=ended_at_s,
+            plan=self.plan,
+            tags=self.plan,
+            checkpoint_bytes=dict(self.writer.sizes),
+        )
 
     def close(self, *, keep_newest: bool = True, wait_for_log: bool = True) -> None:
         """Give everything back; what waits to be written or sent is. Raises RuntimeError for a checkpoint that cannot.

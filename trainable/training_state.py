@@ -37,7 +37,7 @@ def save(checkpoints: CheckpointWriter, report: EpochReport, trainer: Trainer, s
 def resume(checkpoints: CheckpointWriter | None, trainer: Trainer, settings: TrialSettings) -> EpochReport | None:
     """Let the trainer go on from the newest checkpoint; return its epoch's report, None without any.
 
-    Rank 0 alone has `checkpoints`; the others hear from it what they hold.
+    Rank 0 alone has `checkpoints`; the others get from it what they hold.
     """
     loaded, best = trainer.process_group.broadcast(_load(checkpoints, trainer.config))
     if loaded is None:

@@ -38,7 +38,7 @@ class Trial(tune.Trainable):
     """A Tune class trainable: `step` is an epoch, `reset_config` the next trial on the same warm worker.
 
     Its config holds `number` (Optuna's), `params` (the sampled configuration), `run_id` (MLflow's) and `plans`
-    (step plans that the search has measured already). A trial's first result tells where the time went before its
+    (step plans that the search has measured already). A trial's first result says where the time went before its
     first step: `timings_s` by name, in seconds.
     """
 
@@ -83,24 +83,14 @@ class Trial(tune.Trainable):
         self.has_finished = False
         report = next(training.reports) if self.others is None else self.others.train_epoch(training.reports)
         self.has_finished = report.finished
-        timestamp_ms = training.log(report)
-        ended_at_s = timestamp_ms / 1000
-        plan = {"precision": self.plan.precision, "memory_format": self.plan.memory_format}
+        reported = training.report(report)
         device = self.device_name if self.others is None else f"{self.others.size} x {self.device_name}"
-        return TrialReport(
-            epoch=report.epoch,
-            value=report.value,
-            finished=report.finished,
-            standard_error=report.metrics["val_se"],
-            metrics=report.metrics,
-            began_at_s=ended_at_s - report.metrics["epoch_s"],
-            ended_at_s=ended_at_s,
+        return replace(
+            reported,
             device=device,
             node_id=ray.get_runtime_context().get_node_id(),
-            plan=plan,
             plan_key=self.plan_key,
-            tags={"node": platform.node(), "device": device, **plan, **self._tag_memory(report)},
-            checkpoint_bytes=dict(training.writer.sizes),
+            tags={"node": platform.node(), "device": device, **reported.tags, **self._tag_memory(report)},
             resident_bytes=read_resident_bytes(),
             timings_s=self._take_timings(),
         )
@@ -179,7 +169,7 @@ class Trial(tune.Trainable):
         """What the run says where memory did not hold a batch."""
         if report.micro_batch is None:
             return {}
-        note = "gradients of parts were summed: the same step only for nets without batch normalisation"
+        note = "gradients of parts were summed: the same step only for models without batch normalisation"
         return {"micro_batch": str(report.micro_batch), "micro_batch_note": note}
 
     def _end(self, *, keep_newest: bool = True) -> Training | None:

@@ -27,7 +27,7 @@ _MAX_NAMED = 5
 def sum_over_rgb(kernel: Tensor) -> Tensor:
     """The grey kernel (O, 1, k, k) float32 of an RGB kernel (O, 3, k, k).
 
-    Summing is exact: a grey picture shown to an RGB net is the same plane three times, so
+    Summing is exact: a grey image shown to an RGB model is the same plane three times, so
     r*x + g*x + b*x = (r + g + b)*x.
     """
     return kernel.float().sum(dim=1, keepdim=True)
@@ -95,7 +95,7 @@ def load_weights(model: nn.Module, source: WeightSource, architecture: str) -> i
 def download_imagenet(architecture: str) -> bytes:
     """Let torchvision download its ImageNet weights (into its own cache); give them as a saved state dict.
 
-    Raises ValueError for a net that has none, ConnectionError, naming the file to fetch, without internet.
+    Raises ValueError for a model that has none, ConnectionError, naming the file to fetch, without internet.
     """
     try:
         weights = models.get_model_weights(architecture).DEFAULT

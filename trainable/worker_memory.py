@@ -27,7 +27,7 @@ class WorkerMemory:
     def comes_back(self) -> bool:
         """Give back what is free, then judge: at most half as much again as after the first trial, and an empty GPU.
 
-        A quarter of a gigabyte is granted on top, so that nets of different sizes do not count as a leak.
+        A quarter of a gigabyte is granted on top, so that models of different sizes do not count as a leak.
         """
         give_back()
         held = read_resident_bytes()

@@ -1,7 +1,8 @@
 # mypy: disable-error-code="import-not-found,import-untyped"
 """What Syne Tune's local backend runs once a trial: configuration in by options, results out by its Reporter.
 
-It follows https://github.com/syne-tune/syne-tune/blob/main/examples/training_scripts/height_example/train_height_simple.py
+It follows
+https://github.com/syne-tune/syne-tune/blob/main/examples/training_scripts/height_example/train_height_simple.py
 """
 
 from __future__ import annotations

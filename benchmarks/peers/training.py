@@ -5,8 +5,8 @@ workers, fp32 in the stock layout; as in https://docs.pytorch.org/tutorials/begi
 https://docs.pytorch.org/tutorials/beginner/blitz/cifar10_tutorial.html.
 `expert`: the same with what https://docs.pytorch.org/tutorials/recipes/recipes/tuning_guide.html advises and a few
 lines bring: channels-last, bf16 autocast, a persistent loader worker.
-The nets are torchvision's as they are: of RGB pictures, and squeezenet1_1 with a ReLU over its logits, often the end of
-its training, which ours leaves out (trainable/architectures.py).
+The models are torchvision's as they are: of RGB images, and squeezenet1_1 with a ReLU over its logits, often the end of
+its training, which ours does without (trainable/architectures.py).
 
 Every peer appends a line to `epochs.jsonl` in its folder when an epoch ends: what the benchmarks read.
 """
@@ -74,8 +74,8 @@ class SliceFiles(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         path, label = self.slices[index]
-        with Image.open(path) as picture:
-            return self.transform(picture.convert("RGB")), label
+        with Image.open(path) as image:
+            return self.transform(image.convert("RGB")), label
 
 
 def build_loader(task: Task, split: str, batch_size: int, strength: float = 0.0) -> DataLoader[tuple[Tensor, int]]:

@@ -44,7 +44,7 @@ def report_search(
     entry = ledger.entries[champion.number] if champion else None
     strength = entry.params.get("augmentation") if entry else None
     metric = tracking.metric.removeprefix("val_")
-    figures = list(champion.score.pictures) if champion else []
+    figures = list(champion.score.figure_files) if champion else []
     if entry is not None and entry.run_id is not None and not tracking.is_away:
         try:
             figures.append(draw_champion(MlflowClient(tracking.uri), entry, folder.folder, metric=metric))
@@ -107,7 +107,7 @@ def describe_model_cost(champion: Champion) -> str:
 
 
 def describe_test(score: SealedScore) -> list[str]:
-    """The lines of the sealed test: by slice and by patient, whose the intervals are, and what the test can tell."""
+    """The lines of the sealed test: by slice and by patient, whose the intervals are, and what it can show."""
     if (test := score.figures) is None:
         return []
     rows = [("Sealed test", test, "")]

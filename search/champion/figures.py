@@ -22,8 +22,8 @@ def draw_data(
 
     Only train slices are shown, and no patient is named.
     """
-    from trainable.pictures import save_picture
-    from trainable.slice_pictures import draw_counts, draw_training_slices
+    from trainable.figures import save_figure
+    from trainable.slice_figures import draw_counts, draw_training_slices
 
     data = prepared.training
     kept = [row for row in rows if row.kept]
@@ -36,19 +36,19 @@ def draw_data(
         "counts": draw_counts(slices, groups, group_name=group_name),
         **draw_training_slices(data, chosen=strength),
     }
-    return [save_picture(figure, folder / f"{name}.png") for name, figure in drawn.items()]
+    return [save_figure(figure, folder / f"{name}.png") for name, figure in drawn.items()]
 
 
 def draw_champion(client: MlflowClient, champion: TrialEntry, folder: Path, *, metric: str) -> Path:
     """How the champion trained, from the metrics that its run holds."""
-    from trainable.pictures import draw_training, save_picture
+    from trainable.figures import draw_training, save_figure
 
     names = dict.fromkeys(f"{split}_{name}" for name in ("loss", metric) for split in ("train", "val"))
     run_id = champion.run_id or ""
     curves = {name: {point.step: point.value for point in client.get_metric_history(run_id, name)} for name in names}
     title = f"Training of the champion, trial {champion.number}"
     figure = draw_training(curves, metric=metric, best_epoch=champion.best_epoch, title=title)
-    return save_picture(figure, folder / "champion_training.png")
+    return save_figure(figure, folder / "champion_training.png")
 
 
 def _groups(rows: Sequence[SplitRow], label: str, split: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""The report of a search: its leaderboard as CSV, and a Markdown page with pictures, in its own folder."""
+"""The report of a search: its leaderboard as CSV, and a Markdown page with figures, in its own folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportParts:
-    """What a report tells beside the trials.
+    """What a report says beside the trials.
 
     `data_lines` say what was trained on (name, hash, audit), `budget_lines` what was spent, `importances` maps
     hyperparameters to shares in [0, 1] where Optuna could compute them, `baseline_lines` say what one would have
@@ -43,7 +43,7 @@ class ReportParts:
 
 def write_report(folder: Path, ledger: Ledger, parts: ReportParts) -> list[Path]:
     """Write leaderboard.csv, report.md and their figures to `folder`; the files to log, in the order of the page."""
-    from trainable.pictures import draw_importances, draw_learning_curves, save_picture
+    from trainable.figures import draw_importances, draw_learning_curves, save_figure
 
     ranked = ledger.leaderboard()
     curves = draw_learning_curves(
@@ -52,9 +52,9 @@ def write_report(folder: Path, ledger: Ledger, parts: ReportParts) -> list[Path]
         metric=parts.metric,
         champion=parts.champion.number if parts.champion else None,
     )
-    figures = [save_picture(curves, folder / "learning_curves.png")]
+    figures = [save_figure(curves, folder / "learning_curves.png")]
     if parts.importances:
-        figures.append(save_picture(draw_importances(parts.importances), folder / "importances.png"))
+        figures.append(save_figure(draw_importances(parts.importances), folder / "importances.png"))
     page = folder / "report.md"
     page.write_text("\n\n".join(filter(None, _list_sections(ranked, parts))) + "\n", encoding="utf-8")
     leaderboard = write_leaderboard(folder / "leaderboard.csv", ranked, parts.metric)

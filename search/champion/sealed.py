@@ -1,4 +1,4 @@
-"""The score of the sealed test: every figure with its interval, by slice and by patient, and what it can tell."""
+"""The score of the sealed test: every figure with its interval, by slice and by patient, and what it can show."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class SealedScore:
     figures: SealedFigures | None
     of_patients: SealedFigures | None = None
     without_duplicates: SealedFigures | None
-    pictures: tuple[Path, ...]
+    figure_files: tuple[Path, ...]
     warnings: tuple[str, ...]
 
     def named(self) -> dict[str, SealedFigures]:
@@ -133,7 +133,7 @@ def measure_figures(
         num_slices=len(labels),
         num_groups=len(np.unique(groups)),
         estimates=estimates,
-        can_tell=say_what_it_can_tell(*given, group_name=group_name),
+        can_tell=describe_resolution(*given, group_name=group_name),
         group_name=group_name,
     )
 
@@ -155,7 +155,7 @@ def score_sealed_test(
     """
     if len(sealed.labels) == 0:
         note = "the test split is empty: there are no test figures"
-        return SealedScore(figures=None, without_duplicates=None, pictures=(), warnings=(note,))
+        return SealedScore(figures=None, without_duplicates=None, figure_files=(), warnings=(note,))
     probabilities = model.predict(sealed.pixels, sealed.labels)
 
     def score_rows(rows: np.ndarray) -> SealedFigures:
@@ -189,7 +189,7 @@ def score_sealed_test(
             num_resamples=num_resamples,
         ),
         without_duplicates=without_duplicates,
-        pictures=draw_score(sealed, probabilities, figures, data, folder),
+        figure_files=draw_score(sealed, probabilities, figures, data, folder),
         warnings=tuple(notes),
     )
 
@@ -216,7 +216,7 @@ def measure_patients(
     return replace(figures, estimates=estimates, can_tell="")
 
 
-def say_what_it_can_tell(
+def describe_resolution(
     labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, positive: int, *, group_name: str = "groups"
 ) -> str:
     """By how much two models' AUCs must differ to be told apart on these slices; "" where nothing can be said."""
@@ -227,8 +227,8 @@ def say_what_it_can_tell(
     error = standard_error("auc", labels, probabilities, groups, positive)
     if num_groups < 2 or not error > 0:
         return ""
-    told = describe_detectable(detectable_difference(error, num_groups), num_groups)
-    return f"AUC: {told.replace('patients', group_name)}"
+    sentence = describe_detectable(detectable_difference(error, num_groups), num_groups)
+    return f"AUC: {sentence.replace('patients', group_name)}"
 
 
 def draw_score(
@@ -236,9 +236,9 @@ def draw_score(
 ) -> tuple[Path, ...]:
     """ROC, precision and recall, confusion matrix and mistakes; of two classes also reliability and decision curve."""
     from trainable.decision_curve import decision_curve
-    from trainable.pictures import draw_confusion_matrix, draw_precision_recall_curve, draw_roc_curve, save_picture
-    from trainable.probability_pictures import draw_decision_curve, draw_reliability
-    from trainable.slice_pictures import draw_mistakes
+    from trainable.figures import draw_confusion_matrix, draw_precision_recall_curve, draw_roc_curve, save_figure
+    from trainable.probability_figures import draw_decision_curve, draw_reliability
+    from trainable.slice_figures import draw_mistakes
 
     given = (sealed.labels, probabilities, data.classes)
     auc = figures.estimates["auc"]
@@ -258,13 +258,13 @@ def draw_score(
             is_positive, {"the model": of_positive}, sealed.groups, title="Reliability, sealed test"
         )
         drawn["decision_curve"] = draw_decision_curve(curve, title="Decision curve, sealed test")
-    return tuple(save_picture(figure, folder / f"{name}.png") for name, figure in drawn.items())
+    return tuple(save_figure(figure, folder / f"{name}.png") for name, figure in drawn.items())
 
 
 def log_score(client: MlflowClient, run_ids: Sequence[str], score: SealedScore, opening: Opening) -> None:
-    """Log figures and pictures to each run. Called again after a crash, it changes nothing."""
+    """Log numbers and figures to each run. Called again after a crash, it changes nothing."""
     values = [Metric(key, value, opening.timestamp_ms, 0) for key, value in score.to_metrics().items()]
     for run_id in run_ids:
         client.log_batch(run_id, metrics=values)
-        for picture in score.pictures:
-            client.log_artifact(run_id, str(picture), "sealed_test")
+        for file in score.figure_files:
+            client.log_artifact(run_id, str(file), "sealed_test")

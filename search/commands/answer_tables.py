@@ -43,7 +43,7 @@ def open_json_lines(file: Path) -> Iterator[Callable[[Row], object]]:
 
 
 def describe(file: Path, answer: Answer, classifier: Classifier) -> dict[str, Any]:
-    """A row of the tables. A picture that is doubted has no class and no probability of one; every share is kept."""
+    """A row of the tables. An image that is doubted has no class and no probability of one; every share is kept."""
     best = int(classifier.call(answer.probabilities[None])[0])
     return {
         "path": write_name(file),

@@ -34,7 +34,7 @@ def classify(
 
     Every file gets a row in the tables, one that cannot be used with the reason: no file ends the run. A volume has one
     row, the mean of its slices, or with `per_slice` one for each of them. Prints a line a
-    file: its class, the probability of that class, and its path; of a picture that is unlike what the
+    file: its class, the probability of that class, and its path; of an image that is unlike what the
     model was trained on, that it may be no chest CT, and why. With `explain`, a Grad-CAM overlay of each is written.
     Raises ValueError in the user's words.
     """
@@ -49,7 +49,7 @@ def classify(
         classifier = load(model, home, tracking_uri, stack)
         say(f"Model        {classifier.label}")
         if classifier.likeness is None:
-            say("Note         this model does not know its training's slices: no picture is called no chest CT")
+            say("Note         this model does not know its training's slices: no image is called no chest CT")
         found = classify_scans(
             scans,
             classifier,

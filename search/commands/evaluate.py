@@ -25,7 +25,7 @@ def evaluate(
 ) -> ExternalScore:
     """Score a model (as `classify` takes it) on all slices of a set, whatever their splits.
 
-    `patient_from` and `skip_bad_images` are the options of a search; `say` hears how the set was read. Raises
+    `patient_from` and `skip_bad_images` are the options of a search; `say` is called with how the set was read. Raises
     ValueError in the user's words.
     """
     with ExitStack() as stack:

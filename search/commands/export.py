@@ -38,4 +38,4 @@ def describe_pixels(classifier: Classifier) -> str:
     if form.colour:
         return "red, green and blue"
     windows = format_windows(form.windows)
-    return "grey pictures" if form.num_channels == 1 else f"the windows {windows} of {1 + 2 * form.neighbours} slices"
+    return "grey images" if form.num_channels == 1 else f"the windows {windows} of {1 + 2 * form.neighbours} slices"

@@ -1,4 +1,4 @@
-"""`ctsearch models`: every net with what it costs on this machine, or the layers of one."""
+"""`ctsearch models`: every architecture with what it costs on this machine, or the layers of one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from search.preparation.models import KNOWN, check_timm
 from trainable.config import is_timm
 from trainable.suggest import did_you_mean
 
-COLUMNS = ("net", "parameters", "mult-adds", "least", "a step", "images/s", "plan")
+COLUMNS = ("architecture", "parameters", "mult-adds", "least", "a step", "images/s", "plan")
 
 
 def show_models(
@@ -29,7 +29,7 @@ def show_models(
     num_threads = num_threads or os.cpu_count() or 1
     table = Table(box=None, pad_edge=False, header_style="dim")
     for title in COLUMNS:
-        is_text = title in ("net", "plan")
+        is_text = title in ("architecture", "plan")
         table.add_column(title, justify="left" if is_text else "right", no_wrap=title != "plan")
     for name in track(names or KNOWN, "measuring", console=console, transient=True):
         facts = measure_model(name, image_size=image_size, batch_size=batch_size, num_threads=num_threads)
@@ -46,8 +46,8 @@ def show_models(
     memory = "measured" if device.type == "cuda" else "weights, gradients, moments and activations in fp32"
     console.print(table)
     console.print(
-        f"Pictures of {image_size} px; training steps of {batch_size} on {name_device(device, num_threads)}. "
-        f"Mult-adds: one picture forward. A step's memory: {memory}.",
+        f"Images of {image_size} px; training steps of {batch_size} on {name_device(device, num_threads)}. "
+        f"Mult-adds: one image forward. A step's memory: {memory}.",
         highlight=False,
     )
 
@@ -65,7 +65,7 @@ def check_names(names: Sequence[str]) -> None:
 
 
 def show_layers(name: str, *, image_size: int, console: Console | None = None) -> None:
-    """The layers of one net, with output shapes and parameter counts (torchinfo). Raises ValueError."""
+    """The layers of one architecture, with output shapes and parameter counts (torchinfo). Raises ValueError."""
     from trainable.model_facts import summarise_layers
 
     check_names([name])

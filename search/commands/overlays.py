@@ -25,17 +25,17 @@ def choose_overlay_folder(*tables: Path | None) -> Path:
 
 
 def write_overlay(folder: Path, file: Path, answer: Answer, row: Row) -> str | None:
-    """Write the overlay of one picture; its path, or None for a picture that is doubted: its answer means nothing.
+    """Write the overlay of one image; its path, or None for an image that is doubted: its answer means nothing.
 
     None too, with a line, where it cannot be written: the classes of other files are worth more than one overlay.
     """
     from trainable.explain import draw_overlay
 
-    if answer.doubt or answer.picture is None or answer.heat is None:
+    if answer.doubt or answer.image is None or answer.heat is None:
         return None
     path = folder / name_overlay(file.name)
     what = "what spoke for it" if answer.heat.any() else "Grad-CAM finds no place that spoke for it"
-    overlay = draw_overlay(answer.picture, answer.heat, f"{row['class']} {row['probability']:.2f}: {what}")
+    overlay = draw_overlay(answer.image, answer.heat, f"{row['class']} {row['probability']:.2f}: {what}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         overlay.save(path)

@@ -87,8 +87,8 @@ def describe(status: Mapping[str, Any]) -> str:
     ]
     if (best := status["best"]) is not None:
         architecture = best["params"].get("architecture", "")
-        told = f"trial {best['trial']}, val {status['metric']} {best['value']:.4f}"
-        lines.append(f"Best      {told}, {architecture}, {describe_params(best['params'])}")
+        best_line = f"trial {best['trial']}, val {status['metric']} {best['value']:.4f}"
+        lines.append(f"Best      {best_line}, {architecture}, {describe_params(best['params'])}")
     if (champion := status["champion"]) is not None:
         lines.append(f"Champion  trial {champion['trial']}, version {champion['version'] or 'not registered'}")
     return "\n".join([*lines, f"MLflow    {status['tracking_url']}"])

@@ -8,25 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from search.core.board import WORST, Board
+from search.core.board import WORST
 from search.core.decisions import Decision
-from search.core.finishing import RuleWithBoard
-from search.core.rule_bases import WrappedRule
+from search.core.rule_bases import RuleWithBoard, WrappedBoardRule
 
 NUM_BASELINES = 2
 """At most so many of the first points; a time budget is cut to ten full trainings or more."""
 
 
-class Baselines(WrappedRule[RuleWithBoard]):
+class Baselines(WrappedBoardRule):
     """`inner` decides, but the trials `numbers` go on to the last epoch before anything else is done."""
 
     def __init__(self, inner: RuleWithBoard, numbers: Collection[int]) -> None:
         self.inner = inner
         self.numbers = tuple(sorted(numbers))
-
-    @property
-    def board(self) -> Board:
-        return self.inner.board
 
     def next(self, *, may_begin: bool = True) -> Decision:
         for number in self.numbers:

@@ -1,9 +1,8 @@
-"""Checks of what a user gives: a number that is one, a Python file that is one; nothing of it is run."""
+"""Checks of a Python file that a user gives: it is one, and defines what it must; nothing of it is run."""
 
 from __future__ import annotations
 
 import ast
-import math
 from pathlib import Path
 
 from trainable.files import read_text_file
@@ -40,24 +39,3 @@ def parse_python(text: str, path: Path, option: str) -> ast.Module:
         raise ValueError(f"{option} is {path}; {path}, line {error.lineno}: {error.msg}") from error
     except (RecursionError, MemoryError, ValueError) as error:
         raise ValueError(f"{option} is {path}; it cannot be read as Python ({type(error).__name__})") from error
-
-
-def finite_number(
-    option: str, value: float, *, low: float | None = None, high: float | None = None, whole: bool = False
-) -> float:
-    """`value`, where it is a finite number within `low` and `high`, both included; else ValueError naming `option`."""
-    bounds = (
-        f"lie between {low:g} and {high:g}"
-        if low is not None and high is not None
-        else f"be {low:g} or more"
-        if low is not None
-        else f"be {high:g} or less"
-        if high is not None
-        else "be a finite number"
-    )
-    too_low, too_high = low is not None and value < low, high is not None and value > high
-    if isinstance(value, bool) or not math.isfinite(value) or too_low or too_high:
-        raise ValueError(f"{option} is {value}; it must {bounds}")
-    if whole and value != int(value):
-        raise ValueError(f"{option} is {value}; it must be a whole number")
-    return value

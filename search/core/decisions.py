@@ -1,6 +1,6 @@
 """What a search asks a rule, and what the rule answers: begin a trial, go on with a paused one, pause, stop.
 
-A rule hears of every trial in five calls and is asked for every free worker:
+A rule gets every trial in five calls and is asked for every free worker:
 
     rule.begin(number, params)                        a trial was created
     rule.report(number, epoch, value, ...) -> Verdict an epoch ended; CONTINUE, PAUSE or STOP
@@ -94,7 +94,7 @@ class PastTrial:
 
 
 def replay(rule: RuleT, history: Iterable[PastTrial]) -> RuleT:
-    """The same rule, told of what earlier sessions tried, in the order of the trials' numbers."""
+    """The same rule, given what earlier sessions tried, in the order of the trials' numbers."""
     for trial in sorted(history, key=lambda trial: trial.number):
         rule.begin(trial.number, trial.params)
         for epoch, value in sorted(trial.values.items()):

@@ -1,4 +1,4 @@
-"""Observer: what hears of a search's events. It decides nothing; the ledger calls it."""
+"""Observer: what the ledger calls at a search's events. It decides nothing."""
 
 from __future__ import annotations
 

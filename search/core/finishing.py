@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from statistics import fmean, median
-from typing import Protocol
 
-from search.core.board import WORST, Board, Standing
+from search.core.board import WORST, Standing
 from search.core.budget import Left
-from search.core.decisions import Decision, Rule
-from search.core.rule_bases import WrappedRule
+from search.core.decisions import Decision
+from search.core.rule_bases import RuleWithBoard, WrappedBoardRule
 
 MOST_KEPT = 0.2
 """The largest part of a budget that is kept for it."""
@@ -21,14 +20,7 @@ MARGIN = 1.2
 """What finishing takes, over what the epochs so far say."""
 
 
-class RuleWithBoard(Rule, Protocol):
-    """A rule that pauses trials."""
-
-    @property
-    def board(self) -> Board: ...
-
-
-class Finishing(WrappedRule[RuleWithBoard]):
+class Finishing(WrappedBoardRule):
     """`inner` decides until it has nothing left to do, or what is `left` of the budget is what finishing takes.
 
     Then the `num_finalists` best trials go on to the last epoch, those that have come farthest first, and after them
@@ -49,10 +41,6 @@ class Finishing(WrappedRule[RuleWithBoard]):
         self.num_finalists = num_finalists
         self.left = left
         self.is_end = is_end
-
-    @property
-    def board(self) -> Board:
-        return self.inner.board
 
     def next(self, *, may_begin: bool = True) -> Decision:
         if self.is_end():

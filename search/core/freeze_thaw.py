@@ -72,7 +72,7 @@ class FreezeThaw(BoardRule):
     """The rule; see `decisions.Rule` for its calls.
 
     `proposals` draws from the space; the first `min_trials` trials are left to the sampler (first points, random
-    draws). Its decisions follow from the seed and what it was told.
+    draws). Its decisions follow from the seed and what was reported.
     """
 
     def __init__(

@@ -22,7 +22,7 @@ class TrialEntry:
     the trial runs or waits; `is_paused` says that it waits for a worker, `is_left` that an earlier
     session left it and nothing has become of it in this one. `reports` are those of this session, until the
     trial has ended. `tags` are for its run, `best_bytes` is the size of its best checkpoint, `held_bytes` that of
-    all its checkpoints, `epoch_s` the seconds of its last epoch, as far as this session has heard; `traceback` belongs
+    all its checkpoints, `epoch_s` the seconds of its last epoch, as far as this session knows; `traceback` belongs
     to `error`.
     """
 
@@ -54,7 +54,7 @@ class TrialEntry:
 
 
 class Ledger:
-    """All trials of a search by number, earlier sessions included, and who hears of them."""
+    """All trials of a search by number, earlier sessions included, and their observers."""
 
     def __init__(self, direction: Direction = Direction.MAXIMIZE, observers: Sequence[Observer] = ()) -> None:
         self.direction = direction
@@ -62,7 +62,8 @@ class Ledger:
         self.entries: dict[int, TrialEntry] = {}
 
     def restore(self, entry: TrialEntry) -> None:
-        """Enter a trial of an earlier session; nobody hears of it. One that was interrupted may go on, or end now."""
+        """Enter a trial of an earlier session; no observer is called. One that was interrupted may go on, or end
+        now."""
         self._find_best(entry)
         entry.is_left = entry.outcome is Outcome.INTERRUPTED
         self.entries[entry.number] = entry
@@ -78,7 +79,7 @@ class Ledger:
 
     def report(self, number: int, report: TrialReport) -> bool:
         """An epoch has ended. The first value of an epoch stays: False for one that is known, which a resumed trial
-        repeats; nobody hears of that."""
+        repeats; no observer is called."""
         entry = self.entries[number]
         entry.tags |= report.tags
         if report.checkpoint_bytes:

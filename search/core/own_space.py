@@ -198,10 +198,10 @@ def check_draw(space: OwnSpace, drawn: Configuration | None, params: Mapping[str
             )
     if "architecture" not in given:
         raise ValueError(f"{space.place('return')}the configuration has no architecture; it must name one")
-    net = given["architecture"]
-    if isinstance(net, str) and net not in ARCHITECTURES and ":" not in net:  # FILE.py:FUNCTION, SOURCE:NAME
+    name = given["architecture"]
+    if isinstance(name, str) and name not in ARCHITECTURES and ":" not in name:  # FILE.py:FUNCTION, SOURCE:NAME
         raise ValueError(
-            f"{space.place(net)}architecture is {net!r}{did_you_mean(net, ARCHITECTURES)}; it must be one of "
+            f"{space.place(name)}architecture is {name!r}{did_you_mean(name, ARCHITECTURES)}; it must be one of "
             f"{', '.join(ARCHITECTURES)}"
         )
     for name, value in given.items():

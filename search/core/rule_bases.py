@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Generic
+from typing import Any, Generic, Protocol
 
 from search.core.board import Board
 from search.core.decisions import Decision, Rule, RuleT, Verdict
@@ -32,6 +32,13 @@ class BoardRule:
 
     def forget(self, number: int) -> None:
         self.board.forget(number)
+
+
+class RuleWithBoard(Rule, Protocol):
+    """A rule that pauses trials."""
+
+    @property
+    def board(self) -> Board: ...
 
 
 class WrappedRule(Generic[RuleT]):
@@ -73,3 +80,11 @@ class WrappedRule(Generic[RuleT]):
 
     def _all(self) -> tuple[Rule, ...]:
         return *self.advisers, self.inner
+
+
+class WrappedBoardRule(WrappedRule[RuleWithBoard]):
+    """The same around a rule that pauses trials: what it decides otherwise is where they go on."""
+
+    @property
+    def board(self) -> Board:
+        return self.inner.board

@@ -11,10 +11,11 @@ from search.core.budget import Left
 from search.core.config import SearchConfig
 from search.core.convergence import Converging
 from search.core.decisions import Rule
-from search.core.finishing import Finishing, RuleWithBoard
+from search.core.finishing import Finishing
 from search.core.freeze_thaw import FreezeThaw
 from search.core.promotion import Promotion
 from search.core.proposals import SpaceProposals
+from search.core.rule_bases import RuleWithBoard
 from search.core.rungs import Rungs, rung_levels
 from search.core.space import Space
 from search.core.stopping import Stopping

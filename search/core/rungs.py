@@ -65,12 +65,3 @@ class Rungs:
     def goes_on(self, number: int, epoch: int, values: Mapping[int, float]) -> bool:
         """Decide at a report. A trial is judged once a rung: what it repeats after a resume changes nothing."""
         return not self.arrive(number, epoch, values) or self.keeps(number, epoch)
-
-    @property
-    def num_at_last(self) -> int:
-        """How many trials have reached the last rung."""
-        return len(self.records[max(self.records)]) if self.records else 0
-
-    def rung_of(self, number: int) -> int:
-        """The highest rung that the trial has reached, 0 before the first."""
-        return max((level for level, rung in self.records.items() if number in rung), default=0)

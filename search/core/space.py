@@ -13,7 +13,7 @@ from typing import Any
 
 from search.core.own_space import OwnSpace, load_own_space, settle
 from search.core.ranges import DEFAULT_RANGES, Choice, Interval, Suggests
-from trainable.config import TrialConfig, is_own_net
+from trainable.config import TrialConfig, is_own_model
 
 Configuration = dict[str, Any]
 Space = Callable[[Suggests], Configuration]
@@ -38,29 +38,29 @@ SOUND: Mapping[str, Any] = {
     "pooling": "avg",
     "head_depth": 0,
 }
-"""Where a search begins: chosen on validation figures of COVID-CT and the made set (benchmarks/LOG.md)."""
+"""Where a search begins: chosen on validation figures of COVID-CT and the synthetic set (benchmarks/LOG.md)."""
 SGD_FACTOR = 10.0
 """SGD steps by the gradient itself, not by its sign: its useful rates lie about ten times higher."""
 MAX_DEPTH_OF_COARSE_POOLING = 3
 """Four blocks that pool by three would leave nothing of 64 pixels."""
 
 
-def has_pooling(net: str) -> bool:
+def has_pooling(architecture: str) -> bool:
     """Whether its last feature map is pooled as a whole, so that `pooling` may say how."""
-    return net not in ("vgg16", "vgg16_bn") and not is_own_net(net)
+    return architecture not in ("vgg16", "vgg16_bn") and not is_own_model(architecture)
 
 
-def has_linear_end(net: str) -> bool:
+def has_linear_end(architecture: str) -> bool:
     """Whether it ends in a linear layer, before which `head_depth` may put others."""
-    return net != "squeezenet1_1" and not is_own_net(net)
+    return architecture != "squeezenet1_1" and not is_own_model(architecture)
 
 
 class DefaultSpace:
     """All that `trainable` can train, within `ranges`.
 
-    How a net is fine-tuned (`unfreezing` and its stages, `layer_lr_decay`, `pooling`, the head) is drawn for the nets
-    in `fine_tuned`: without pretrained weights a frozen layer would stay as random as it began. A range that the user
-    gave holds for every net that can have it.
+    How an architecture is fine-tuned (`unfreezing` and its stages, `layer_lr_decay`, `pooling`, the head) is drawn for
+    the architectures in `fine_tuned`: without pretrained weights a frozen layer would stay as random as it began. A
+    range that the user gave holds for every architecture that can have it.
     """
 
     def __init__(
@@ -108,12 +108,12 @@ class DefaultSpace:
             drawn["pooling"] = "grid"
 
     def _draw_fine_tuning(self, drawn: Configuration, draw: Callable[..., None]) -> None:
-        net, is_textbook = drawn["architecture"], "pooling" in drawn
+        architecture, is_textbook = drawn["architecture"], "pooling" in drawn
 
         def wants(name: str, by_itself: bool) -> bool:
             return by_itself or name in self.narrowed
 
-        is_tuned = net in self.fine_tuned
+        is_tuned = architecture in self.fine_tuned
         if wants("unfreezing", is_tuned):
             draw("unfreezing")
             if drawn["unfreezing"] in ("last", "staged"):
@@ -124,9 +124,9 @@ class DefaultSpace:
                 draw("unfreeze_more_at")
         if wants("layer_lr_decay", is_tuned and drawn["unfreezing"] != "frozen"):
             draw("layer_lr_decay")
-        if wants("pooling", is_tuned) and not is_textbook and has_pooling(net):
+        if wants("pooling", is_tuned) and not is_textbook and has_pooling(architecture):
             draw("pooling")
-        if wants("head_depth", is_tuned or is_textbook) and has_linear_end(net):
+        if wants("head_depth", is_tuned or is_textbook) and has_linear_end(architecture):
             draw("head_depth")
             if drawn["head_depth"] > 0:
                 draw("head_width")
@@ -138,16 +138,17 @@ class DefaultSpace:
             return rates
         return Interval(rates.low * SGD_FACTOR, rates.high * SGD_FACTOR, log=rates.log)
 
-    def first_points(self, nets: Sequence[str] = (), pretrained: Collection[str] = ()) -> list[dict[str, Any]]:
-        """One sound configuration for each of `nets` (default: all), to begin with: what a careful user would try.
+    def first_points(self, architectures: Sequence[str] = (), pretrained: Collection[str] = ()) -> list[dict[str, Any]]:
+        """One sound configuration for each of `architectures` (default: all), to begin with: what a careful user
+        would try.
 
-        In Optuna's names, within the ranges, without what is fixed. `pretrained` nets get half the rate.
+        In Optuna's names, within the ranges, without what is fixed. `pretrained` architectures get half the rate.
         """
         points = []
-        for net in nets or self.architectures:
-            rate = SOUND["learning_rate"] / (2 if net in pretrained else 1)
+        for architecture in architectures or self.architectures:
+            rate = SOUND["learning_rate"] / (2 if architecture in pretrained else 1)
             rates = {"learning_rate": rate, "learning_rate_sgd": rate * SGD_FACTOR}
-            wish = Wish({**SOUND, **rates, "architecture": net})
+            wish = Wish({**SOUND, **rates, "architecture": architecture})
             self(wish)
             points.append(wish.params)
         return points

@@ -40,9 +40,9 @@ BOOTSTRAP_CONFIG = "~/ray_bootstrap_config.yaml"
 class Cluster:
     """What one trial gets, and how many fit at once. `description` is one line for the terminal.
 
-    `num_ranks` processes share what a trial gets, one for each of its GPUs. `is_joined` tells a cluster from a Ray that
-    was started for this search, `grows` that it starts nodes when trials wait for them; `left_out` are ids of nodes
-    that shall run no trial: more of them where nodes that join late fail the preflight.
+    `num_ranks` processes share what a trial gets, one for each of its GPUs. `is_joined` sets a cluster apart from a Ray
+    that was started for this search, `grows` that it starts nodes when trials wait for them; `skipped` are ids of
+    nodes that shall run no trial: more of them where nodes that join late fail the preflight.
     """
 
     trial_cpus: float
@@ -53,7 +53,7 @@ class Cluster:
     num_ranks: int = 1
     is_joined: bool = False
     grows: bool = False
-    left_out: set[str] = field(default_factory=set)
+    skipped: set[str] = field(default_factory=set)
 
     @property
     def has_gpu(self) -> bool:
@@ -68,7 +68,7 @@ class Cluster:
         """How many trials fit on the nodes that are there now, or may start."""
         if self.grows:
             return self.num_slots
-        nodes = [node["Resources"] for node in alive_nodes() if node["NodeID"] not in self.left_out]
+        nodes = [node["Resources"] for node in alive_nodes() if node["NodeID"] not in self.skipped]
         return count_slots(nodes, self.trial_cpus, self.trial_gpus)
 
     def reach(self, tracking_uri: str) -> str | None:
@@ -77,15 +77,15 @@ class Cluster:
         return None if self.is_joined and (host in ("localhost", "::1") or host.startswith("127.")) else tracking_uri
 
     def place_trial(self) -> Any:
-        """A trial's share as Tune wants it: a part for each of its processes, all on one node that is not left out."""
+        """A trial's share as Tune wants it: a part for each of its processes, all on one node that is not skipped."""
         from ray import tune
 
         cpus, gpus = self.trial_cpus / self.num_ranks, self.trial_gpus / self.num_ranks
         cpus = int(cpus) if cpus > 1 else cpus  # above 1 Ray wants whole ones
         part = {"CPU": cpus} | ({"GPU": gpus} if gpus else {})
         where: dict[str, Any] = {}
-        if self.left_out:
-            elsewhere = {"ray.io/node-id": f"!in({','.join(sorted(self.left_out))})"}
+        if self.skipped:
+            elsewhere = {"ray.io/node-id": f"!in({','.join(sorted(self.skipped))})"}
             where["bundle_label_selector"] = [elsewhere] * self.num_ranks
         return tune.PlacementGroupFactory([part] * self.num_ranks, strategy="STRICT_PACK", **where)
 

@@ -24,7 +24,7 @@ ADVICE = (
 class LastWord:
     """Watches this process and `parts` of it (process ids by name) until `close`.
 
-    It hears of this process's death by the end of a pipe that nothing else holds.
+    It learns of this process's death by the end of a pipe that nothing else holds.
     """
 
     def __init__(self, name: str, parts: Mapping[str, int]) -> None:

@@ -89,24 +89,11 @@ def train_here(entry: TrialEntry, task: TrialTask) -> Iterator[TrialReport]:
             num_channels=settings.num_channels,
             source=task.sources.get(config.architecture),
         )
-    described = {"precision": plan.precision, "memory_format": plan.memory_format}
     training = Training(
         task, entry.number, config, data=task.data_of(entry.number), plan=plan, node_dir=node_dir, run_id=entry.run_id
     )
     try:
         for report in training.reports:
-            ended_at_s = training.log(report) / 1000
-            yield TrialReport(
-                epoch=report.epoch,
-                value=report.value,
-                finished=report.finished,
-                standard_error=report.metrics["val_se"],
-                metrics=report.metrics,
-                began_at_s=ended_at_s - report.metrics["epoch_s"],
-                ended_at_s=ended_at_s,
-                plan=described,
-                tags=described,
-                checkpoint_bytes=dict(training.writer.sizes),
-            )
+            yield training.report(report)
     finally:
         training.close(keep_newest=False)

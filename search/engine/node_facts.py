@@ -28,7 +28,7 @@ FOLDER = "preflight"
 @dataclass(frozen=True, kw_only=True)
 class Demand:
     """What a node is asked to show. `token` lies in the storage, written by the driver; without a storage or a
-    tracking URI that part is left out. `tracking_login` holds MLflow's own variables (observers/server.py)."""
+    tracking URI that part is skipped. `tracking_login` holds MLflow's own variables (observers/server.py)."""
 
     storage: str | None
     token: str

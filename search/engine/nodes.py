@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 
 from search.engine.cluster import Cluster, alive_nodes
-from search.engine.preflight import NodeReport, tell_faults
+from search.engine.preflight import NodeReport, list_faults
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial as TuneTrial
@@ -26,10 +26,10 @@ MAX_BAD_NODES = 3
 
 
 class NodeWatch(tune.Callback):
-    """Counts the cluster's slots again every few seconds, and tells of nodes that joined or left.
+    """Counts the cluster's slots again every few seconds, and reports nodes that joined or left.
 
     `inspect(nodes)` is the preflight of nodes that join late, in a thread. Such a node may have been given trials
-    before its faults are known: it is left out from then on, and its trials go on elsewhere from their newest
+    before its faults are known: it is skipped from then on, and its trials go on elsewhere from their newest
     checkpoints. `give_up(reason)` ends a search whose cluster starts nodes of which the first three all fail.
     """
 
@@ -75,7 +75,7 @@ class NodeWatch(tune.Callback):
         self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, result: dict[str, Any], **info: Any
     ) -> None:
         worker = self.worker_of[trial.config["number"]] = (result.get("node_id", ""), result.get("pid", 0))
-        if worker[0] in self.cluster.left_out:
+        if worker[0] in self.cluster.skipped:
             self._evict(worker)
 
     def on_trial_recover(self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, **info: Any) -> None:
@@ -87,7 +87,7 @@ class NodeWatch(tune.Callback):
         """The death of its node is not a trial's fault, nor is a node that it had to leave."""
         for suspect in list(self.suspects):
             since_s, node, trial = suspect
-            is_bad = node in self.cluster.left_out
+            is_bad = node in self.cluster.skipped
             if is_bad or node not in self.present:
                 trial.run_metadata.num_failures = max(0, trial.run_metadata.num_failures - 1)
                 why = "failed the preflight" if is_bad else "has died"
@@ -105,10 +105,10 @@ class NodeWatch(tune.Callback):
         if not report.faults:
             return
         self.num_bad += 1
-        self.cluster.left_out.add(report.node_id)
+        self.cluster.skipped.add(report.node_id)
         self.searcher.num_slots = num_slots = self.cluster.count_slots_now()
-        lines = [f"preflight: {fault}" for fault in tell_faults([report])]
-        self.say([*lines, f"node {report.address} is left out; trials that fit at once: {num_slots}"])
+        lines = [f"preflight: {fault}" for fault in list_faults([report])]
+        self.say([*lines, f"node {report.address} is skipped; trials that fit at once: {num_slots}"])
         for worker in self.worker_of.values():
             if worker[0] == report.node_id:
                 self._evict(worker)

@@ -45,7 +45,7 @@ class NodeReport:
 
 
 def judge(report: NodeReport, own: NodeFacts, demand: Demand, *, num_gpus: float = 0) -> None:
-    """Add to `report` what is wrong with a node that has answered, each fault with its mend."""
+    """Add to `report` what is wrong with a node that has answered, each fault with what fixes it."""
     facts, faults = report.facts, report.faults
     assert facts is not None
     install = "install what the head has: pip install -c constraints.txt"
@@ -88,15 +88,15 @@ def check_cluster(
     *,
     show: Callable[[RenderableType], None] | None = None,
 ) -> Cluster:
-    """Look at every node that trials may run on; the cluster without those that failed, where they are left out.
+    """Look at every node that trials may run on; the cluster without those that failed, where they are skipped.
 
     `show` is given the table and the faults; without it they are kept for the error. A Ray of our own has this
-    machine alone, and nothing to compare it with. Raises ValueError, naming each fault with its mend.
+    machine alone, and nothing to compare it with. Raises ValueError, naming each fault with what fixes it.
     """
     if not cluster.is_joined and config.storage is None and show is None:
         return cluster
     reports = look(config, home, cluster, server, alive_nodes() if cluster.is_joined else [])
-    faults = tell_faults(reports)
+    faults = list_faults(reports)
     if show is not None:
         show(draw_table(reports))
         for fault in faults:
@@ -107,7 +107,7 @@ def check_cluster(
     if config.bad_nodes == "refuse" or not cluster.is_joined:
         leave_out = "; or leave such nodes out by --bad-nodes leave-out" if cluster.is_joined else ""
         raise ValueError("\n".join(["the preflight found:", *faults]) + leave_out)
-    cluster.left_out.update(bad)
+    cluster.skipped.update(bad)
     num_slots = cluster.count_slots_now()
     if not num_slots and not cluster.grows:
         raise ValueError("\n".join(["no node that trials fit on passed the preflight:", *faults]))
@@ -209,7 +209,7 @@ def close_demand(demand: Demand) -> None:
 
 
 def draw_table(reports: Sequence[NodeReport]) -> Table:
-    """One row a node; its faults stand below the table, by `tell_faults`."""
+    """One row a node; its faults stand below the table, by `list_faults`."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("node", "python", "torch", "ray", "code", "GPUs, driver", "disk", "shm", "clock", "storage", "MLflow"):
         table.add_column(name)
@@ -236,7 +236,7 @@ def draw_table(reports: Sequence[NodeReport]) -> Table:
     return table
 
 
-def tell_faults(reports: Sequence[NodeReport]) -> list[str]:
+def list_faults(reports: Sequence[NodeReport]) -> list[str]:
     """One line a fault, with the node that has it."""
     named = [(f"{r.address} {r.facts.host}" if r.facts else r.address, r.faults) for r in reports]
     return [f"{name}: {fault}" for name, faults in named for fault in faults]

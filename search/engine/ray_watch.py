@@ -46,7 +46,7 @@ class RayWatch(tune.Callback):
             raise RayDiedError(self.fault)
 
     def close(self) -> None:
-        """Nobody needs Ray any more, and nobody is to be told of its end."""
+        """Nobody needs Ray any more, and its end is not to be reported."""
         self.is_over.set()
         self.last_word.close()
 

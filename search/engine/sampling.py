@@ -29,9 +29,9 @@ thousand."""
 class PausedCount(BaseSampler):
     """`inner`, to which the trials numbered in `paused` are pruned ones: they count with the values they have so far.
 
-    A paused trial cannot be told to the study as pruned, since a trial that was told cannot go on. Points of earlier
-    searches that do not hold here are kept from it: three bad ones at the start led TPE into a corner for the rest of
-    a search (benchmarks/LOG.md).
+    A paused trial cannot be reported to the study as pruned, since a trial that has ended there cannot go on. Points of
+    earlier searches that do not hold here are kept from it: three bad ones at the start led TPE into a corner for the
+    rest of a search (benchmarks/LOG.md).
     """
 
     def __init__(self, inner: BaseSampler, paused: Collection[int]) -> None:

@@ -1,6 +1,6 @@
 """Tune's scheduler: feeds the ledger and the rule, carries out what the rule says, and decides every outcome.
 
-Of Tune's listeners it hears of a result first (tests/search/engine/test_tune_order.py): what it enters into the ledger
+Of all that Tune calls it gets a result first (tests/search/engine/test_tune_order.py): what it enters into the ledger
 is there for all who come after.
 """
 

@@ -1,6 +1,6 @@
 """Tune's searcher over the study: it hands out trials as the rule decides.
 
-Ray's own `OptunaSearch` tells a stopped trial as complete and leaves a failed one running; this one does neither
+Ray's own `OptunaSearch` reports a stopped trial as complete and leaves a failed one running; this one does neither
 (see DESIGN.md, "Four outcomes").
 """
 
@@ -81,7 +81,7 @@ class OptunaSearcher(Searcher):
         """Nothing: the ledger has it already."""
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Nothing: the study hears of it from the ledger."""
+        """Nothing: the study gets it from the ledger."""
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the journal is the record."""

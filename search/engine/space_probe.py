@@ -34,8 +34,8 @@ def fit_wish(space: Space, params: Mapping[str, Any]) -> dict[str, Any]:
                 try:
                     configuration = configuration_of(space(trial), trial.params)
                 except ValueError as error:
-                    told = ", ".join(f"{name}={value!r}" for name, value in wished.items())
-                    raise ValueError(f"{told} is not in the space of this search: {error}") from error
+                    wish = ", ".join(f"{name}={value!r}" for name, value in wished.items())
+                    raise ValueError(f"{wish} is not in the space of this search: {error}") from error
             drawn, limits = trial.params, trial.distributions
             seen |= limits
             for name in [name for name in wished if name not in drawn and name in configuration]:

@@ -97,8 +97,8 @@ class Steered(tune.Callback):
         wished = self.searcher.study.wish(self.searcher.space, params)
         if self.searcher.num_trials is not None:
             self._enlarge({"num_trials": self.searcher.num_trials + 1})
-        told = ", ".join(f"{name}={value}" for name, value in wished.items())
-        return f"{told} is the next trial that begins"
+        shown = ", ".join(f"{name}={value}" for name, value in wished.items())
+        return f"{shown} is the next trial that begins"
 
     def _extend(self, given: Mapping[str, float]) -> str:
         now = {

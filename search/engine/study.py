@@ -49,8 +49,8 @@ class Begun:
 class Study(Observer):
     """The study in its journal file: what was tried, epoch by epoch, over all sessions of a search.
 
-    It hears of every event before all other observers. `live` are the trials that hold a worker, `paused` those that
-    wait to go on: begun in this session, or left by an earlier one, whose driver may have died. The sampler of a
+    It is called at every event before all other observers. `live` are the trials that hold a worker, `paused` those
+    that wait to go on: begun in this session, or left by an earlier one, whose driver may have died. The sampler of a
     resumed search begins from its seed plus the number of trials, so that it does not repeat its first draws.
     """
 

@@ -121,10 +121,10 @@ def note_epochs(entry: TrialEntry, known: Mapping[str, Any], *, is_paused: bool)
 
 
 def find_importances(study: optuna.Study) -> dict[str, float]:
-    """Each hyperparameter's share in what separates the best trials from the others, where there are enough to tell.
+    """Each hyperparameter's share in what separates the best trials from the others, where there are enough of them.
 
     PED-ANOVA (optuna.importance; Watanabe et al. 2023, arXiv:2304.10255) over all trials with a value, each by its best
-    one: those that were paused or stopped early are what the others are better than. It tells of hyperparameters that
+    one: those that were paused or stopped early are what the others are better than. It speaks of hyperparameters that
     all of them share, or that at least two have and two have not.
     """
     higher_is_better = study.direction == optuna.study.StudyDirection.MAXIMIZE
@@ -132,11 +132,11 @@ def find_importances(study: optuna.Study) -> dict[str, float]:
     if len(seen) < 4 or len({trial.value for trial in seen}) < 2:
         return {}
     num_with = Counter(name for trial in seen for name in trial.params)
-    told = [name for name, num in num_with.items() if num == len(seen) or 2 <= num <= len(seen) - 2]
+    known = [name for name, num in num_with.items() if num == len(seen) or 2 <= num <= len(seen) - 2]
     compared = optuna.create_study(direction=study.direction)
     compared.add_trials(seen)
     try:
-        return dict(optuna.importance.get_param_importances(compared, params=told))
+        return dict(optuna.importance.get_param_importances(compared, params=known))
     except (ValueError, RuntimeError):
         return {}
 

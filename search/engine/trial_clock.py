@@ -28,7 +28,7 @@ class TrialClock(tune.Callback):
     """Measures in the driver for how long each trial has held a worker: waiting and paused time is not counted.
 
     A trial past `timeout_s` seconds and a grace of `GRACE_S` has its worker ended, wherever that hangs. `blame(number,
-    why)` is told before: it makes the death of the worker a failure of the trial. `clock` gives seconds.
+    why)` is called before: it makes the death of the worker a failure of the trial. `clock` gives seconds.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class TrialClock(tune.Callback):
             return
         node_id, pid = find_process(actor)
         ray.kill(actor)
-        if pid > 0:  # a process that is stopped, or deep in the kernel, does not hear Ray
+        if pid > 0:  # a process that is stopped, or deep in the kernel, does not answer Ray
             end_process(node_id, pid)
 
     def __reduce__(self) -> tuple[type[object], tuple[()]]:

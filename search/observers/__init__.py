@@ -1,1 +1,1 @@
-"""Who hears of a search's events: MLflow, the progress table, checkpoints, timings, records. They decide nothing."""
+"""What is called at a search's events: MLflow, progress, checkpoints, timings, records. They decide nothing."""

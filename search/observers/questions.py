@@ -20,15 +20,15 @@ class TrackingError(OSError):
     """MLflow cannot be used: it does not answer, or it refuses."""
 
 
-TOLD_AFTER_S = 20.0
+REPORTED_AFTER_S = 20.0
 
 
 def ask(uri: str, question: Callable[[], _T], *, patience_s: float, is_over: Callable[[], bool] = lambda: False) -> _T:
-    """The answer of the server at `uri`, asked again with growing pauses while it is away; a long absence is told.
+    """The answer of the server at `uri`, asked again with growing pauses while it is away; a long absence is reported.
 
     Raises TrackingError when it stays away for `patience_s` or until `is_over`, or refuses.
     """
-    began, wait_s, is_told = time.monotonic(), 0.25, False
+    began, wait_s, is_reported = time.monotonic(), 0.25, False
     while True:
         try:
             with IMPATIENCE:
@@ -43,8 +43,8 @@ def ask(uri: str, question: Callable[[], _T], *, patience_s: float, is_over: Cal
                 raise TrackingError(
                     f"MLflow at {uri} has not answered for {away_s + wait_s:.0f} s; is it running? {error}"
                 ) from error
-            if away_s > TOLD_AFTER_S and not is_told:
-                is_told = True
+            if away_s > REPORTED_AFTER_S and not is_reported:
+                is_reported = True
                 _log.warning("MLflow at %s is away: what needs its answer waits for up to %.0f s", uri, patience_s)
             time.sleep(wait_s)
             wait_s = min(2 * wait_s, 5.0)

@@ -30,9 +30,9 @@ class Timings(Observer):
 
     `began_at_s` is Unix time: of the command, or of the call that began the search. A turn-round is the time from where
     a trial ends or pauses to the first training step of the one that follows on its slot: in the same process, or,
-    where that has ended, in a new one. `resumes_s` are those after which a paused trial went on. `num_slots` tells the
-    first processes of a search from those; `started` is called with the lines that say where the time went, once the
-    first epoch is known.
+    where that has ended, in a new one. `resumes_s` are those after which a paused trial went on. `num_slots` sets the
+    first processes of a search apart from those; `started` is called with the lines that say where the time went, once
+    the first epoch is known.
     """
 
     def __init__(self, began_at_s: float | None = None) -> None:

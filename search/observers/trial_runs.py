@@ -154,7 +154,7 @@ class TrialRuns(Observer):
     def flush(self, timeout_s: float = 60.0) -> bool:
         """Return when MLflow knows all that it was sent; False, after a warning, when it stayed away."""
         if missing := self._queue.flush(timeout_s):
-            _log.warning("MLflow at %s stayed away and was not told: %s", self.uri, "; ".join(missing))
+            _log.warning("MLflow at %s stayed away and did not get: %s", self.uri, "; ".join(missing))
         return not missing
 
     def _say_away(self, error: Exception) -> None:

@@ -98,8 +98,8 @@ def _tile(tile: Tile) -> str:
 def _card(title: str, note: str, body: str) -> str:
     if not body:
         return ""
-    told = f'<p class="note">{escape(note)}</p>' if note else ""
-    return f'<section class="card"><h2>{escape(title)}</h2>{told}{body}</section>'
+    paragraph = f'<p class="note">{escape(note)}</p>' if note else ""
+    return f'<section class="card"><h2>{escape(title)}</h2>{paragraph}{body}</section>'
 
 
 def _facts(facts: Mapping[str, str]) -> str:

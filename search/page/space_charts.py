@@ -19,8 +19,8 @@ SHADES = 9
 
 def draw_importances(importances: Mapping[str, float]) -> str:
     """A bar a hyperparameter."""
-    told = [(name, share) for name, share in importances.items() if share >= LEAST_SHARE]
-    ranked = sorted(told, key=lambda item: -item[1])[:NUM_SLICES]
+    shown = [(name, share) for name, share in importances.items() if share >= LEAST_SHARE]
+    ranked = sorted(shown, key=lambda item: -item[1])[:NUM_SLICES]
     if not ranked:
         return ""
     plot = Plot(Axis(Scale(0, 1)), Axis(Scale(0, 1)), "Importances", height=24 * len(ranked) + 12, left=150)

@@ -49,14 +49,14 @@ def accept_changes(config: SearchConfig, folder: SearchFolder) -> tuple[str, ...
     record = folder.read_record()
     if config.space is not None and config.space.exists():
         (folder.folder / "space.py").unlink(missing_ok=True)
-    nets = dict(record.get("nets", {}))
-    if nets.get("sources"):
-        nets["sources"] = {
+    models = dict(record.get("nets", {}))
+    if models.get("sources"):
+        models["sources"] = {
             name: source
-            for name, source in nets["sources"].items()
+            for name, source in models["sources"].items()
             if not Path(name.rpartition(":")[0]).expanduser().exists()
         }
-    folder.update_record(data_hash=None, nets=nets)
+    folder.update_record(data_hash=None, nets=models)
     changed = {row.path: content for row, content in _changed_images(folder)}
     if changed:
         from trainable.images.splits import read_splits, write_splits

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from search.core.checks import check_python_file
 from search.core.ranges import parse_range
-from search.preparation.models import KNOWN, read_own_net
-from trainable.config import is_own_net
+from search.preparation.models import KNOWN, read_own_model
+from trainable.config import is_own_model
 from trainable.files import check_regular_file
 from trainable.recipes import RECIPES
 from trainable.suggest import did_you_mean
@@ -25,7 +25,7 @@ def check_choices(config: SearchConfig) -> None:
     """Raise ValueError, one line, for what --arch, --range, --space, --recipes or --weights name and nobody has.
 
     The files that they name must be there, be regular files and, where they are Python, be Python. Neither a user's
-    code is run nor are weights read here; that needs torch (`choose_nets`, `check_own_nets`).
+    code is run nor are weights read here; that needs torch (`choose_models`, `check_own_models`).
     """
     for name in config.architectures:
         check_architecture(name)
@@ -44,8 +44,8 @@ def check_choices(config: SearchConfig) -> None:
 
 def check_architecture(name: str, option: str = "--arch") -> None:
     """Raise ValueError for an unknown name, and for an own model whose file or function is not there."""
-    if is_own_net(name):
-        read_own_net(name)
+    if is_own_model(name):
+        read_own_model(name)
     elif name not in KNOWN and not name.startswith(SOURCES):
         hint = did_you_mean(name, KNOWN)
         if name.endswith(".py") or "/" in name:
@@ -61,6 +61,6 @@ def check_weight_files(weights: Mapping[str, str]) -> None:
     for name, file in weights.items():
         if name == "imagenet":
             continue
-        if not is_own_net(name):
+        if not is_own_model(name):
             check_architecture(name, "--weights")
         check_regular_file(Path(file).expanduser(), f"--weights {name}")

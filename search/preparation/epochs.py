@@ -19,7 +19,7 @@ from trainable.config import TrialConfig
 
 if TYPE_CHECKING:
     from search.engine.cluster import Cluster
-    from search.preparation.models import Nets
+    from search.preparation.models import SearchedModels
     from trainable.images.prepare import TrainingData
 
 USUAL_EPOCHS, LEAST_EPOCHS = 27, 8
@@ -36,7 +36,7 @@ def settle_epochs(
     config: SearchConfig,
     folder: SearchFolder,
     cluster: Cluster,
-    models: Nets,
+    models: SearchedModels,
     data: TrainingData,
     say: Callable[[str], object] = lambda line: None,
 ) -> int:
@@ -101,7 +101,7 @@ def fit_epochs(budget_s: float, epoch_s: float) -> int:
     return max(LEAST_EPOCHS, min(USUAL_EPOCHS, int(budget_s / (NUM_TRAININGS * epoch_s))))
 
 
-def time_epochs(cluster: Cluster, models: Nets, data: TrainingData, cache_file: Path) -> Mapping[str, float]:
+def time_epochs(cluster: Cluster, models: SearchedModels, data: TrainingData, cache_file: Path) -> Mapping[str, float]:
     """Seconds of an epoch by architecture, measured on workers, as many at a time as there are slots.
 
     An architecture that cannot be measured is passed over: its trials say why.

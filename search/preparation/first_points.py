@@ -20,33 +20,33 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ChosenRecipes:
-    """The recipes that a search begins with; `left_out` says why the device cannot train the others that were asked."""
+    """The recipes that a search begins with; `skipped` says why the device cannot train the others that were asked."""
 
     recipes: tuple[Recipe, ...] = ()
-    left_out: Mapping[str, str] = field(default_factory=dict)
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def nets(self) -> tuple[str, ...]:
+    def architectures(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(recipe.config.architecture for recipe in self.recipes))
 
     @property
-    def forgone_nets(self) -> tuple[str, ...]:
-        return tuple(RECIPES[name].config.architecture for name in self.left_out)
+    def forgone_architectures(self) -> tuple[str, ...]:
+        return tuple(RECIPES[name].config.architecture for name in self.skipped)
 
     def tags(self) -> dict[str, str]:
         """For the search's run in MLflow."""
-        left_out = "; ".join(f"{name}: {reason}" for name, reason in self.left_out.items())
-        tags = {"recipes": ", ".join(recipe.name for recipe in self.recipes), "recipes_left_out": left_out}
+        skipped = "; ".join(f"{name}: {reason}" for name, reason in self.skipped.items())
+        tags = {"recipes": ", ".join(recipe.name for recipe in self.recipes), "recipes_left_out": skipped}
         return {name: text for name, text in tags.items() if text}
 
     def lines(self, *, joined: Sequence[str], pretrained: Iterable[str], max_epochs: int) -> list[str]:
-        """What the terminal says of them before the first trial; `joined` nets are tried on their account alone."""
-        if not self.recipes and not self.left_out:
+        """What the terminal says of them before the first trial; `joined` models are tried on their account alone."""
+        if not self.recipes and not self.skipped:
             return []
         lines = [f"first points: {', '.join(recipe.name for recipe in self.recipes) or 'none'}"]
-        lines += [f"{name} left out: {reason}" for name, reason in self.left_out.items()]
+        lines += [f"{name} skipped: {reason}" for name, reason in self.skipped.items()]
         if joined:
-            lines.append(f"nets that join the search with them: {', '.join(joined)}")
+            lines.append(f"models that join the search with them: {', '.join(joined)}")
         bare = {recipe.config.architecture for recipe in self.recipes if recipe.wants_weights} - set(pretrained)
         if bare:
             lines.append(f"from scratch, for want of --weights: {', '.join(sorted(bare))}")
@@ -60,12 +60,12 @@ def choose_recipes(config: SearchConfig, home: SearchFolder, cluster: Cluster, d
     """The recipes asked for that a worker can train; decided once, and read by a resumed search."""
     if not config.recipes:
         return ChosenRecipes()
-    left_out = home.read_record().get("recipes_left_out")
-    if left_out is None:
-        left_out = find_obstacles([RECIPES[name] for name in config.recipes], data, cluster)
-        home.update_record(recipes_left_out=left_out)
-    able = tuple(RECIPES[name] for name in config.recipes if name not in left_out)
-    return ChosenRecipes(recipes=able, left_out=left_out)
+    skipped = home.read_record().get("recipes_left_out")
+    if skipped is None:
+        skipped = find_obstacles([RECIPES[name] for name in config.recipes], data, cluster)
+        home.update_record(recipes_left_out=skipped)
+    able = tuple(RECIPES[name] for name in config.recipes if name not in skipped)
+    return ChosenRecipes(recipes=able, skipped=skipped)
 
 
 def find_obstacles(recipes: Sequence[Recipe], data: TrainingData, cluster: Cluster) -> dict[str, str]:
@@ -92,7 +92,7 @@ def find_obstacles(recipes: Sequence[Recipe], data: TrainingData, cluster: Clust
 
 
 def fine_tuned_by(recipes: Iterable[Recipe]) -> set[str]:
-    """Nets that a recipe freezes in part, or gives a head of its own, be it without weights: the space must too."""
+    """Architectures that a recipe freezes in part, or gives a head, be it without weights: the space must too."""
     return {
         recipe.config.architecture
         for recipe in recipes
@@ -139,7 +139,7 @@ def describe_standing(ledger: Ledger, chosen: ChosenRecipes, *, metric: str, cha
             f"the best recipe, {numbers[best.number]}, {best.best_value:.4f}"
         )
     lines += [f"{recipe.name}: {describe_trial(trials.get(recipe.name), recipe)}" for recipe in chosen.recipes]
-    return [*lines, *(f"{name}: left out, {reason}" for name, reason in chosen.left_out.items())]
+    return [*lines, *(f"{name}: skipped, {reason}" for name, reason in chosen.skipped.items())]
 
 
 def describe_baselines(ledger: Ledger, numbers: Iterable[int], *, metric: str) -> list[str]:
@@ -175,4 +175,4 @@ def record_standing(ledger: Ledger, chosen: ChosenRecipes) -> dict[str, Any]:
     tried = {
         name: {key: getattr(entry, key) for key in keys} for name, entry in find_trials(ledger, chosen.recipes).items()
     }
-    return {"recipes": tried, "recipes_left_out": dict(chosen.left_out)} if tried or chosen.left_out else {}
+    return {"recipes": tried, "recipes_left_out": dict(chosen.skipped)} if tried or chosen.skipped else {}

@@ -14,29 +14,29 @@ if TYPE_CHECKING:
     from trainable.images.prepare import PreparedData
     from trainable.images.reading import Reading
 
-MADE_SET = "ctsearch-demo"
-MADE_SIZE, CPU_SIZE, GPU_SIZE = 64, 128, 224
+SYNTHETIC_SET = "ctsearch-demo"
+SYNTHETIC_SIZE, CPU_SIZE, GPU_SIZE = 64, 128, 224
 
 
 def prepare_images(
     config: SearchConfig, home: SearchFolder, cluster: Cluster, say: Callable[..., None]
 ) -> PreparedData:
-    """Find, check, split and decode the images; the made set where none are given.
+    """Find, check, split and decode the images; the synthetic set where none are given.
 
     How a user's data was read is said as soon as it is known, so that it is seen also where a check fails later.
     """
-    from trainable.images.made import make_set
     from trainable.images.prepare import prepare_data
+    from trainable.images.synthetic import write_synthetic_set
 
     def show(reading: Reading) -> None:
         if config.data is not None:
             say(*reading.lines())
 
     restore_record(home.splits_file)
-    data = config.data or make_set(home.cache / MADE_SET, seed=0)
+    data = config.data or write_synthetic_set(home.cache / SYNTHETIC_SET, seed=0)
     image_size = home.read_record().get("image_size") or config.image_size
     if image_size is None:
-        image_size = MADE_SIZE if not config.data else GPU_SIZE if cluster.has_gpu else CPU_SIZE
+        image_size = SYNTHETIC_SIZE if not config.data else GPU_SIZE if cluster.has_gpu else CPU_SIZE
     prepared = prepare_data(
         data,
         cache_dir=home.cache,

@@ -1,4 +1,4 @@
-"""Which nets a search tries, and what travels with them: pretrained weights, and the text of a user's own net."""
+"""Which models a search tries, and what travels with them: pretrained weights, and the text of a user's own model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search.core.checks import parse_python
-from trainable.config import CPU_ARCHITECTURES, GPU_ARCHITECTURES, TrialConfig, is_own_net, is_timm
+from trainable.config import CPU_ARCHITECTURES, GPU_ARCHITECTURES, TrialConfig, is_own_model, is_timm
 from trainable.files import open_regular_file, read_text_file
 from trainable.suggest import did_you_mean
 
@@ -20,15 +20,15 @@ KNOWN = CPU_ARCHITECTURES + GPU_ARCHITECTURES
 
 
 @dataclass(frozen=True, kw_only=True)
-class Nets:
-    """`weights` maps an architecture to the bytes of its weights file; `sources` an own net to its file's text.
+class SearchedModels:
+    """`weights` maps an architecture to the bytes of its weights file; `sources` an own model to its file's text.
 
-    `left_out` are the nets that the default space would try on a GPU, `joined` those that only a recipe brings in.
-    `warnings` are for the user, of nets of their own that train badly.
+    `skipped` are the models that the default space would try on a GPU, `joined` those that only a recipe brings in.
+    `warnings` are for the user, of models of their own that train badly.
     """
 
     architectures: tuple[str, ...]
-    left_out: tuple[str, ...]
+    skipped: tuple[str, ...]
     weights: Mapping[str, np.ndarray]
     sources: Mapping[str, str]
     joined: tuple[str, ...] = ()
@@ -40,7 +40,7 @@ class Nets:
         return tuple(name for name in self.architectures if name not in self.joined)
 
 
-def choose_nets(
+def choose_models(
     asked: Sequence[str],
     weights: Mapping[str, str],
     *,
@@ -49,30 +49,30 @@ def choose_nets(
     of_recipes: Sequence[str] = (),
     forgone: Collection[str] = (),
     num_channels: int = 1,
-) -> Nets:
+) -> SearchedModels:
     """What the user asked for, else all that this machine can train, with the weights given for them; and `of_recipes`.
 
-    Weights of a `forgone` net, of a recipe that the device cannot train, are passed over where nothing else takes them.
-    `sources` holds own nets as an earlier session read them; images have `num_channels`. Raises ValueError for an
-    unknown name, an own net that is not there, timm's without timm, and weights that do not fit their net.
+    Weights of a `forgone` model, of a recipe that the device cannot train, are passed over where nothing else takes
+    them. `sources` holds own models as an earlier session read them; images have `num_channels`. Raises ValueError for
+    an unknown name, an own model that is not there, timm's without timm, and weights that do not fit their model.
     """
     known = sources or {}
-    sources = {name: known.get(name) or read_own_net(name) for name in asked if is_own_net(name)}
+    sources = {name: known.get(name) or read_own_model(name) for name in asked if is_own_model(name)}
     for name in asked:
         if is_timm(name):
             check_timm(name)
         elif name not in KNOWN and name not in sources:
             raise ValueError(
                 f"unknown architecture {name!r}{did_you_mean(name, KNOWN)}; it must be one of {', '.join(KNOWN)}, "
-                "timm:NAME, or your own net as FILE.py:FUNCTION"
+                "timm:NAME, or your own model as FILE.py:FUNCTION"
             )
     own = tuple(asked) or (KNOWN if has_gpu else CPU_ARCHITECTURES)
     architectures = tuple(dict.fromkeys([*own, *of_recipes]))
-    left_out = () if asked or has_gpu else tuple(name for name in GPU_ARCHITECTURES if name not in of_recipes)
+    skipped = () if asked or has_gpu else tuple(name for name in GPU_ARCHITECTURES if name not in of_recipes)
     weights = {name: file for name, file in weights.items() if name in architectures or name not in forgone}
-    return Nets(
+    return SearchedModels(
         architectures=architectures,
-        left_out=left_out,
+        skipped=skipped,
         weights=read_weights(architectures, weights, sources, num_channels=num_channels),
         sources=sources,
         joined=tuple(name for name in architectures if name not in own),
@@ -86,7 +86,7 @@ def check_timm(name: str) -> None:
     check_timm_name(name)
 
 
-def read_own_net(name: str) -> str:
+def read_own_model(name: str) -> str:
     """The text of "FILE.py:FUNCTION"; it travels to the workers as text, so it may import libraries only."""
     file, _, function = name.rpartition(":")
     path, option = Path(file).expanduser(), f"--arch {name}"
@@ -101,12 +101,12 @@ def read_own_net(name: str) -> str:
     return text
 
 
-def check_own_nets(
+def check_own_models(
     sources: Mapping[str, str], *, num_classes: int, image_size: int, num_channels: int = 1
 ) -> list[str]:
-    """Train each own net one step, evaluate it and export it, at the door; warnings that name it.
+    """Train each own model one step, evaluate it and export it, at the door; warnings that name it.
 
-    Raises ValueError for a net that a trial would fail on, or that could not be registered once it has won.
+    Raises ValueError for a model that a trial would fail on, or that could not be registered once it has won.
     """
     if not sources:
         return []
@@ -117,12 +117,12 @@ def check_own_nets(
     warnings = []
     for name, source in sources.items():
         try:
-            told = check_own_model(
+            lines = check_own_model(
                 name, source, num_classes=num_classes, image_size=image_size, num_channels=num_channels
             )
-            warnings += [f"--arch {name}: {line}" for line in told]
-            net = build_model(TrialConfig(architecture=name), num_classes, num_channels=num_channels, source=source)
-            check_exportable(net, image_size=image_size, num_channels=num_channels)
+            warnings += [f"--arch {name}: {line}" for line in lines]
+            model = build_model(TrialConfig(architecture=name), num_classes, num_channels=num_channels, source=source)
+            check_exportable(model, image_size=image_size, num_channels=num_channels)
         except ValueError as error:
             raise ValueError(f"--arch is {name!r}: {error}") from error
     return warnings

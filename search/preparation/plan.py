@@ -21,7 +21,7 @@ from search.engine.preflight import check_cluster
 from search.preparation.epochs import settle_epochs, settle_first_rung
 from search.preparation.first_points import ChosenRecipes, choose_recipes
 from search.preparation.images import describe_data, prepare_images
-from search.preparation.models import Nets
+from search.preparation.models import SearchedModels
 from search.preparation.sharing import share_gpus
 from search.preparation.space import (
     NO_RECIPES,
@@ -29,7 +29,7 @@ from search.preparation.space import (
     choose_first_points,
     describe_baselines,
     describe_space,
-    prepare_nets,
+    prepare_models,
     prepare_space,
 )
 from search.preparation.warm_start import warm_start
@@ -56,7 +56,7 @@ class SearchPlan:
     config: SearchConfig
     data: PreparedData
     cluster: Cluster
-    models: Nets
+    models: SearchedModels
     recipes: ChosenRecipes
     space: Space
     first_points: Sequence[Mapping[str, object]]
@@ -90,9 +90,9 @@ def prepare(config: SearchConfig, folder: SearchFolder, runtime: Runtime) -> Sea
     runtime.say(f"Cluster      {cluster.description}")
     with runtime.timings.part("models and weights"):
         recipes = choose_recipes(config, folder, cluster, training)
-        models = prepare_nets(config, folder, cluster, training, recipes)
-    if models.left_out and config.space is None:
-        runtime.say(f"Left out     {', '.join(models.left_out)}: they want a GPU (--arch takes them all the same)")
+        models = prepare_models(config, folder, cluster, training, recipes)
+    if models.skipped and config.space is None:
+        runtime.say(f"Skipped      {', '.join(models.skipped)}: they want a GPU (--arch takes them all the same)")
     runtime.say(*(f"Warning      {warning}" for warning in models.warnings))
     space = prepare_space(config, folder, models, recipes)
     known = warm_start(config, folder, space, data_hash=training.data_hash, task=training.name)
@@ -141,7 +141,7 @@ def prepare_recipe(recipe: Recipe, config: SearchConfig, folder: SearchFolder, r
     runtime.say(f"Data         {describe_data(config, data)}", *data.audit.lines())
     runtime.say(f"Machine      {runtime.cluster.description}")
     check_goals(config, data.training.classes)
-    models = prepare_nets(config, folder, runtime.cluster, data.training)
+    models = prepare_models(config, folder, runtime.cluster, data.training)
     runtime.say(*(f"Warning      {warning}" for warning in models.warnings))
     if recipe.wants_weights and not models.weights:
         runtime.say(f"Weights      none: from scratch (--weights {recipe.config.architecture}=FILE gives some)")
@@ -175,7 +175,7 @@ def check_goals(config: SearchConfig, classes: Sequence[str]) -> None:
 
 
 def settings_warning(config: SearchConfig) -> str | None:
-    """What a user who gave a metric without a floor must hear."""
+    """What a user who gave a metric without a floor must know."""
     return parse_objective(config.metric).warning
 
 

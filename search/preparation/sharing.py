@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from search.core.config import SearchConfig
 from search.core.folder import SearchFolder
 from search.engine.cluster import connect
-from search.preparation.models import Nets
+from search.preparation.models import SearchedModels
 from trainable.config import TrialConfig
 from trainable.sharing import COUNTS, choose_count, measure_sharing, pick_extremes
 
@@ -18,16 +18,18 @@ if TYPE_CHECKING:
 
 
 def share_gpus(
-    config: SearchConfig, home: SearchFolder, cluster: Cluster, nets: Nets, prepared: PreparedData
+    config: SearchConfig, home: SearchFolder, cluster: Cluster, models: SearchedModels, prepared: PreparedData
 ) -> tuple[Cluster, str]:
     """Several trials a GPU where one does not fill it, and a line that says why; --trial-gpus is taken as it is.
 
-    Measured on a GPU of the cluster with the smallest and the largest net of the search, once; a resumed search goes
+    Measured on a GPU of the cluster with the smallest and the largest model of the search, once; a resumed search goes
     on with what was chosen when it began.
     """
     if config.trial_gpus is not None or not cluster.has_gpu:
         return cluster, ""
-    configs = [TrialConfig(architecture=name, batch_size=64) for name in nets.architectures if name not in nets.sources]
+    configs = [
+        TrialConfig(architecture=name, batch_size=64) for name in models.architectures if name not in models.sources
+    ]
     rates = home.read_record().get("sharing")
     if rates is None:
         rates = measure_on_gpu(configs, prepared.training, cluster, home) if configs else {}

@@ -15,7 +15,7 @@ from search.core.ranges import parse_range
 from search.core.space import DefaultSpace, Space, load_space
 from search.engine.space_probe import check_space
 from search.preparation.first_points import ChosenRecipes, find_points, fine_tuned_by
-from search.preparation.models import Nets, check_own_nets, choose_nets
+from search.preparation.models import SearchedModels, check_own_models, choose_models
 
 if TYPE_CHECKING:
     from search.engine.cluster import Cluster
@@ -24,41 +24,41 @@ if TYPE_CHECKING:
 NO_RECIPES = ChosenRecipes()
 
 
-def prepare_nets(
+def prepare_models(
     config: SearchConfig,
     home: SearchFolder,
     cluster: Cluster,
     data: TrainingData,
     recipes: ChosenRecipes = NO_RECIPES,
-) -> Nets:
-    """The nets and what travels with them. A user's own net is tried, and kept as it was when the search began."""
+) -> SearchedModels:
+    """The models and what travels with them. A user's own model is tried, and kept as it was when the search began."""
     kept = home.read_record().get("nets", {})
-    nets = choose_nets(
+    models = choose_models(
         tuple(kept.get("architectures", config.architectures)),
         config.weights,
         has_gpu=cluster.has_gpu,
         sources=kept.get("sources", {}),
-        of_recipes=recipes.nets,
-        forgone=recipes.forgone_nets,
+        of_recipes=recipes.architectures,
+        forgone=recipes.forgone_architectures,
         num_channels=data.num_channels,
     )
     if not kept:
-        warnings = check_own_nets(
-            nets.sources,
+        warnings = check_own_models(
+            models.sources,
             num_classes=len(data.classes),
             image_size=data.image_size,
             num_channels=data.num_channels,
         )
-        nets = replace(nets, warnings=tuple(warnings))
-    return nets
+        models = replace(models, warnings=tuple(warnings))
+    return models
 
 
-def prepare_space(config: SearchConfig, home: SearchFolder, nets: Nets, recipes: ChosenRecipes) -> Space:
+def prepare_space(config: SearchConfig, home: SearchFolder, models: SearchedModels, recipes: ChosenRecipes) -> Space:
     """The user's own space, copied into the search's folder, or the default one as narrowed."""
     if config.space is None:
         ranges = {name: parse_range(name, text) for name, text in config.ranges.items()}
-        fine_tuned = {*nets.weights, *fine_tuned_by(recipes.recipes)}
-        return DefaultSpace(nets.architectures, ranges, fine_tuned=fine_tuned)
+        fine_tuned = {*models.weights, *fine_tuned_by(recipes.recipes)}
+        return DefaultSpace(models.architectures, ranges, fine_tuned=fine_tuned)
     copy = home.folder / "space.py"
     is_new = not copy.exists()
     if is_new:
@@ -76,20 +76,21 @@ def try_space(config: SearchConfig) -> None:
 
 
 def choose_first_points(
-    config: SearchConfig, space: Space, nets: Nets, recipes: ChosenRecipes
+    config: SearchConfig, space: Space, models: SearchedModels, recipes: ChosenRecipes
 ) -> list[dict[str, object]]:
-    """The recipes asked for, then, for TPE, one sound configuration of every other net. Random search goes anywhere."""
+    """The recipes asked for, then, for TPE, one sound configuration of every other model. Random search goes its
+    way."""
     points = find_points(recipes.recipes, space)
     if config.sampler == "random" or not isinstance(space, DefaultSpace):
         return points
-    weighted_first = sorted(nets.own, key=lambda net: net not in nets.weights)
-    return points + space.first_points(weighted_first, pretrained=nets.weights)
+    weighted_first = sorted(models.own, key=lambda name: name not in models.weights)
+    return points + space.first_points(weighted_first, pretrained=models.weights)
 
 
-def choose_baselines(nets: Nets, sound: Sequence[int]) -> Sequence[int]:
+def choose_baselines(models: SearchedModels, sound: Sequence[int]) -> Sequence[int]:
     """Which of the trials of sound configurations are trained to the end: the first of architectures with weights, else
     the very first."""
-    return sound[: max(1, min(NUM_BASELINES, len(nets.weights)))]
+    return sound[: max(1, min(NUM_BASELINES, len(models.weights)))]
 
 
 def describe_baselines(numbers: Sequence[int]) -> str:

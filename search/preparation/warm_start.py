@@ -43,7 +43,7 @@ class WarmStart:
 
     points: Sequence[Mapping[str, Any]] = ()
     sources: Sequence[str] = ()
-    left_out: Sequence[str] = ()
+    skipped: Sequence[str] = ()
 
     def tags(self) -> dict[str, str]:
         """For the search's run in MLflow."""
@@ -52,10 +52,10 @@ class WarmStart:
     def lines(self) -> list[str]:
         """What the terminal says."""
         lines = [f"first points: {', '.join(self.sources)}"] if self.sources else []
-        if self.left_out:
-            num = len(self.left_out)
-            told = f"{self.left_out[0]} is" if num == 1 else f"{num} trials, such as {self.left_out[0]}, are"
-            lines.append(f"{told} not in the space of this search")
+        if self.skipped:
+            num = len(self.skipped)
+            subject = f"{self.skipped[0]} is" if num == 1 else f"{num} trials, such as {self.skipped[0]}, are"
+            lines.append(f"{subject} not in the space of this search")
         return lines or ["no earlier search in this home fits"]
 
 
@@ -69,15 +69,15 @@ def warm_start(config: SearchConfig, folder: SearchFolder, space: Space, *, data
         return WarmStart()
     known = folder.read_record().get("warm_start")
     if known is not None:
-        return WarmStart(points=known["points"], sources=known["sources"], left_out=known["left_out"])
+        return WarmStart(points=known["points"], sources=known["sources"], skipped=known["left_out"])
     found = choose_points(find_earlier(config, folder, data_hash, task), space)
     if not found.points and config.warm_start != "auto":
         raise ValueError(
             f"--warm-start is {config.warm_start!r}; that search has no trial that this one could try: "
-            f"{'; '.join(found.lines()) if found.left_out else 'none has finished an epoch'}. Name another one, or "
+            f"{'; '.join(found.lines()) if found.skipped else 'none has finished an epoch'}. Name another one, or "
             "leave it out"
         )
-    folder.update_record(warm_start={"points": found.points, "sources": found.sources, "left_out": found.left_out})
+    folder.update_record(warm_start={"points": found.points, "sources": found.sources, "left_out": found.skipped})
     return found
 
 
@@ -115,10 +115,10 @@ def choose_points(earlier: Iterable[Earlier], space: Space, num_points: int = NU
     searches = list(earlier)
     points: list[Mapping[str, Any]] = []
     sources: list[str] = []
-    left_out: list[str] = []
+    skipped: list[str] = []
     seen: set[str] = set()
     for search, entry in _in_turns(searches):
-        if len(points) == num_points or len(left_out) > 4 * num_points:
+        if len(points) == num_points or len(skipped) > 4 * num_points:
             break
         key = json.dumps(dict(entry.params), sort_keys=True, default=str)
         if key in seen:
@@ -128,10 +128,10 @@ def choose_points(earlier: Iterable[Earlier], space: Space, num_points: int = NU
         try:
             points.append(find_point(space, TrialConfig.from_params(entry.params)))
         except (ValueError, TypeError):
-            left_out.append(source)
+            skipped.append(source)
             continue
         sources.append(source)
-    return WarmStart(points=tuple(points), sources=tuple(sources), left_out=tuple(left_out))
+    return WarmStart(points=tuple(points), sources=tuple(sources), skipped=tuple(skipped))
 
 
 def _in_turns(searches: Sequence[Earlier]) -> Iterator[tuple[Earlier, TrialEntry]]:

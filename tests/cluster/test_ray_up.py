@@ -59,10 +59,10 @@ class Laptop:
     def submit(self, *options: str) -> str:
         """`ctsearch submit`; the id of the job."""
         command = (sys.executable, "-m", "search.cli", "submit", str(self.file), "--", *options)
-        told = self.hosts.call(*command, environ=self.environ)
-        found = re.search(r"^Search .*, job (\S+):", told, re.MULTILINE)
-        assert found, told
-        assert f"'ray job logs --follow {found[1]}'" in told and "--port-forward 5000" in told
+        output = self.hosts.call(*command, environ=self.environ)
+        found = re.search(r"^Search .*, job (\S+):", output, re.MULTILINE)
+        assert found, output
+        assert f"'ray job logs --follow {found[1]}'" in output and "--port-forward 5000" in output
         return found[1]
 
     def wait_for_job(self, job: str) -> tuple[str, str]:
@@ -85,7 +85,7 @@ def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 120) ->
     return found
 
 
-def furnish(hosts: Hosts, made_folder: Path) -> dict[str, str]:
+def furnish(hosts: Hosts, synthetic_folder: Path) -> dict[str, str]:
     """What the hosts have before `ray up`: Python with what is to be installed, and the way to an S3 server."""
     s3 = S3_KEYS | {"AWS_ENDPOINT_URL": f"http://{IPS['laptop']}:9000"}
     hosts.serve(
@@ -105,7 +105,7 @@ def furnish(hosts: Hosts, made_folder: Path) -> dict[str, str]:
             "PIP_NO_INDEX": "1",
         }
         (home / ".bashrc").write_text("".join(f"export {key}={value}\n" for key, value in variables.items()))
-    shutil.copytree(made_folder, hosts.folder / "laptop" / "slices")
+    shutil.copytree(synthetic_folder, hosts.folder / "laptop" / "slices")
     make_bucket = "import boto3, sys; boto3.client('s3', endpoint_url=sys.argv[1]).create_bucket(Bucket='bucket')"
     wait_for(lambda: tries(hosts, make_bucket, s3), "the S3 server", 60)
     return s3
@@ -130,8 +130,8 @@ def start_team_server(hosts: Hosts, postgres: Postgres, s3: dict[str, str]) -> d
     (home / "mlflow.env").write_text("\n".join([*variables, ""]))
     serve = f"{sys.executable} {ROOT}/mlflow_server/serve.py --auth --host {IPS['head']}"
     hosts.on("head", "bash", "-c", f"set -a; . ~/mlflow.env; nohup {serve} > ~/mlflow.out 2>&1 < /dev/null &")
-    told = home / "mlflow.out"
-    wait_for(lambda: told.exists() and "MLflow: http" in told.read_text(), "the team's server")
+    output = home / "mlflow.out"
+    wait_for(lambda: output.exists() and "MLflow: http" in output.read_text(), "the team's server")
     make_user = ("env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "mlflow_server.cli", "user", "ana")
     password = hosts.on("head", *make_user).split()[3]
     (home / ".mlflow").mkdir(mode=0o700)
@@ -166,12 +166,12 @@ except urllib.error.HTTPError as error:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_hosts_of_ones_own_from_ray_up_to_ray_down(
-    tmp_path: Path, made_folder: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, synthetic_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     needs.root("it makes network namespaces")
     monkeypatch.chdir(ROOT)  # the paths of clusters/local.yaml are those of the checkout
     with start_hosts(tmp_path) as hosts, start_postgres(5432, partial(hosts.on, "head")) as postgres:
-        s3 = furnish(hosts, made_folder)
+        s3 = furnish(hosts, synthetic_folder)
         mlflow = start_team_server(hosts, postgres, s3)
         laptop = Laptop(hosts)
         head_home = tmp_path / "head" / "home"
@@ -193,8 +193,8 @@ def test_hosts_of_ones_own_from_ray_up_to_ray_down(
         assert f"node {IPS['worker2']} is gone" in log and "goes on from its newest checkpoint" in log, log
         trials = read_trials(folder)
         assert [trial.state.name for trial in trials] == ["COMPLETE"] * NUM_TRIALS
-        told = hosts.call(sys.executable, "-W", "ignore", "-c", READ_RUNS, environ=laptop.environ | mlflow)
-        logged = json.loads(told.splitlines()[-1])
+        output = hosts.call(sys.executable, "-W", "ignore", "-c", READ_RUNS, environ=laptop.environ | mlflow)
+        logged = json.loads(output.splitlines()[-1])
         children = [run for run in logged["runs"] if "trial" in run["tags"]]
         assert [(run["status"], run["num_epochs"]) for run in children] == [("FINISHED", NUM_EPOCHS)] * NUM_TRIALS
         nodes = {run["tags"]["node"] for run in children}

@@ -25,7 +25,7 @@ print(json.dumps({found.metadata["Name"].lower().replace("_", "-"): found.versio
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_the_setup_commands_make_a_bare_root_a_head_that_searches(tmp_path: Path, made_folder: Path) -> None:
+def test_the_setup_commands_make_a_bare_root_a_head_that_searches(tmp_path: Path, synthetic_folder: Path) -> None:
     needs.root("it mounts a root of its own")
     config = yaml.safe_load((ROOT / "cluster.yaml").read_text())
     with make_bare_root(tmp_path / "root") as root:
@@ -62,7 +62,7 @@ def test_the_setup_commands_make_a_bare_root_a_head_that_searches(tmp_path: Path
         # The code as `ctsearch submit` ships it needs nothing else.
         (root.home / "job").mkdir()
         stage_code(root.home / "job")
-        shutil.copytree(made_folder, root.home / "slices")
+        shutil.copytree(synthetic_folder, root.home / "slices")
         options = "--data ~/slices --arch small_cnn --image-size 32 --num-trials 1 --max-epochs 1 --name first"
-        told = root.run(f"cd job && python search/run.py {options}")
-        assert "Champion" in told, told
+        output = root.run(f"cd job && python search/run.py {options}")
+        assert "Champion" in output, output

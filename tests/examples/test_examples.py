@@ -41,8 +41,8 @@ def test_every_example_is_run_here() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_first_search_shows_its_trials_its_champion_and_a_classified_image(tmp_path: Path) -> None:
-    told = run(str(EXAMPLES / "first_search.py"), "--quick", home=tmp_path)
-    assert "sealed test" in told and "probability_covid" in told and "learning_rate" in told
+    output = run(str(EXAMPLES / "first_search.py"), "--quick", home=tmp_path)
+    assert "sealed test" in output and "probability_covid" in output and "learning_rate" in output
 
 
 @pytest.mark.slow
@@ -68,14 +68,18 @@ Search = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 def search(
-    cluster: Cluster, made_folder: Path, mlflow_server: ServerHandle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster,
+    synthetic_folder: Path,
+    mlflow_server: ServerHandle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Search:
     """`ctsearch search` with these options, in this process; its `result.json`."""
     monkeypatch.chdir(ROOT)
 
     def run_search(*options: str) -> dict[str, Any]:
         small = ["--image-size", "32", "--max-epochs", "1", "--trial-cpus", "1", "--name", "own"]
-        where = ["--data", str(made_folder), "--home", str(tmp_path), "--tracking-uri", mlflow_server.uri]
+        where = ["--data", str(synthetic_folder), "--home", str(tmp_path), "--tracking-uri", mlflow_server.uri]
         assert main(["search", *where, *small, "--model-name", tmp_path.name.replace("_", "-"), *options]) == 0
         result: dict[str, Any] = json.loads((tmp_path / "searches" / "own" / "result.json").read_text())
         return result

@@ -11,7 +11,7 @@ from search.core.config import OPTIONS, SearchConfig
 from search.core.space import load_space
 from search.engine.space_probe import check_space
 from search.preparation.choices import check_choices
-from search.preparation.models import check_own_nets
+from search.preparation.models import check_own_models
 from tests.faults.damage import ends_well, few, may_last_long, sandbox
 
 SPACE = """import math
@@ -97,14 +97,14 @@ def test_spaces(text: str) -> None:
 @given(changed_code(MODEL))
 def test_models(text: str) -> None:
     with sandbox() as folder:
-        (folder / "my_net.py").write_text(text)
+        (folder / "my_model.py").write_text(text)
 
         def check() -> None:
-            config = SearchConfig(architectures=("my_net.py:build",))
+            config = SearchConfig(architectures=("my_model.py:build",))
             check_choices(config)
-            check_own_nets({"my_net.py:build": text}, num_classes=2, image_size=32)
+            check_own_models({"my_model.py:build": text}, num_classes=2, image_size=32)
 
-        ends_well(check, "my_net.py")
+        ends_well(check, "my_model.py")
 
 
 VALUES = st.sampled_from(

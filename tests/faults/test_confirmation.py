@@ -42,11 +42,11 @@ def read_folds(folder: Path) -> list[FrozenTrial]:
 
 @pytest.mark.timeout(1800)
 def test_a_killed_confirmation_goes_on_and_its_champion_has_a_value_on_patients_not_seen(
-    cluster: Cluster, made_folder: Path, mlflow_server: ServerHandle, tmp_path: Path
+    cluster: Cluster, synthetic_folder: Path, mlflow_server: ServerHandle, tmp_path: Path
 ) -> None:
     home = tmp_path / "home"
     folder = home / "searches" / "sure"
-    command = [sys.executable, "-c", SCRIPT, str(home), str(made_folder), mlflow_server.uri]
+    command = [sys.executable, "-c", SCRIPT, str(home), str(synthetic_folder), mlflow_server.uri]
     driver = subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     while not any(trial.state is TrialState.COMPLETE for trial in read_folds(folder)):
         assert driver.poll() is None, driver.communicate()[0]

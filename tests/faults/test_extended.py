@@ -104,10 +104,10 @@ def test_a_space_and_a_model_of_ones_own_that_have_changed_are_named_and_accepte
 
 @pytest.mark.timeout(1800)
 def test_a_search_that_has_ended_goes_on_with_more_trials_and_chooses_anew(
-    cluster: Cluster, made_folder: Path, mlflow_server: ServerHandle, tmp_path: Path
+    cluster: Cluster, synthetic_folder: Path, mlflow_server: ServerHandle, tmp_path: Path
 ) -> None:
     data = tmp_path / "slices"
-    shutil.copytree(made_folder, data)
+    shutil.copytree(synthetic_folder, data)
     asked: dict[str, Any] = {
         "data": data,
         "name": "grows",

@@ -86,7 +86,7 @@ def test_trials_that_wait_for_ever_or_are_stopped_fail_with_that_reason_and_the_
     for number in (1, 3):
         error = played.memory.errors[number]
         assert error is not None and "ran past its timeout of 20 s" in error
-        assert played.memory.heard[number] == [1, 2]
+        assert played.memory.reported[number] == [1, 2]
     assert played.started == [0, 1, 2, 3, 4], "neither was begun again"
     assert hung_time.now_s > 2 * (TIMEOUT_S + GRACE_S)
 

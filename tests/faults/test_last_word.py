@@ -45,10 +45,10 @@ def test_what_died_first_is_said_once_and_nothing_where_all_is_well(killed: str)
         finally:
             if killed == "the driver":
                 os.kill(part, signal.SIGKILL)
-    told = {
+    shown = {
         "the driver": f"ctsearch: the search on this machine (process {driver.pid}) has died",
         "a part, then the driver": f"ctsearch: Ray's raylet on this machine (process {part}) has died",
         "nothing": "",
     }[killed]
-    assert output.startswith(told) and output.count("\n") == bool(told), output
-    assert output.endswith("ctsearch search --resume first\n") or not told
+    assert output.startswith(shown) and output.count("\n") == bool(shown), output
+    assert output.endswith("ctsearch search --resume first\n") or not shown

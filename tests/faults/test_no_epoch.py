@@ -34,7 +34,7 @@ def pace_of(epoch_s: float) -> Pace:
 
 
 def look(tmp_path: Path, paces: dict[int, Pace | None], *, after_s: float = FIRST_LOOK_S, epochs: int = 0) -> str:
-    """What a search with this budget is told after so many seconds; nothing where it goes on."""
+    """What a search with this budget says after so many seconds; nothing where it goes on."""
     ledger, stop, now_s = Ledger(), StopRequest(), [0.0]
     for number in paces:
         ledger.begin(number, {"architecture": f"resnet{number}"})
@@ -53,9 +53,9 @@ def look(tmp_path: Path, paces: dict[int, Pace | None], *, after_s: float = FIRS
 
 def test_a_search_is_ended_only_where_no_running_trial_can_end_an_epoch(tmp_path: Path) -> None:
     slow, slower, fast = pace_of(3600.0), pace_of(7200.0), pace_of(600.0)
-    told = look(tmp_path, {50: slow, 152: slower})
-    assert told.startswith("no epoch can end within the budget: one of resnet50 takes about 1 h 00 min here")
-    assert "the time budget is 16 min 40 s" in told and "--time-budget" in told and "--arch" in told
+    output = look(tmp_path, {50: slow, 152: slower})
+    assert output.startswith("no epoch can end within the budget: one of resnet50 takes about 1 h 00 min here")
+    assert "the time budget is 16 min 40 s" in output and "--time-budget" in output and "--arch" in output
     assert look(tmp_path, {50: slow, 18: fast}) == "", "one is fast enough"
     assert look(tmp_path, {50: slow, 18: None}) == "", "nothing is known of one yet"
     assert look(tmp_path, {50: slow}, after_s=FIRST_LOOK_S - 1) == "", "it may be faster once it is warm"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from search.preparation.models import check_own_nets
+from search.preparation.models import check_own_models
 from trainable.model_check import check_own_model
 
 HEAD = """import torch
@@ -37,7 +37,7 @@ def write(forward: str = GOOD, build: str = "return Net(num_classes)") -> str:
 
 
 def check(source: str) -> list[str]:
-    return check_own_model("my_net.py:build", source, num_classes=3, image_size=SIZE)
+    return check_own_model("my_model.py:build", source, num_classes=3, image_size=SIZE)
 
 
 def test_a_sound_model_is_taken_without_a_word_and_draws_nothing() -> None:
@@ -47,9 +47,9 @@ def test_a_sound_model_is_taken_without_a_word_and_draws_nothing() -> None:
 
 
 FAULTS = {
-    "my_net.py, line 12: a step in training mode failed: RuntimeError": "return self.head(self.stem(x))",
-    "my_net.py, line 12: a step in training mode failed: AttributeError": "return self.hed(self.features(x))",
-    "my_net.py, line 12: a step in training mode failed: ZeroDivisionError": "return 1 / 0",
+    "my_model.py, line 12: a step in training mode failed: RuntimeError": "return self.head(self.stem(x))",
+    "my_model.py, line 12: a step in training mode failed: AttributeError": "return self.hed(self.features(x))",
+    "my_model.py, line 12: a step in training mode failed: ZeroDivisionError": "return 1 / 0",
     "in training mode the model answers 4 images with a tuple": (
         "y = self.head(self.features(x)); return (y, y) if self.training else y"
     ),
@@ -72,16 +72,16 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("told", FAULTS)
-def test_a_forward_that_a_trial_would_fail_on_is_told(told: str) -> None:
+@pytest.mark.parametrize("output", FAULTS)
+def test_a_forward_that_a_trial_would_fail_on_is_reported(output: str) -> None:
     with pytest.raises(ValueError) as caught:
-        check(write(FAULTS[told]))
-    assert told in str(caught.value) and "\n" not in str(caught.value)
+        check(write(FAULTS[output]))
+    assert output in str(caught.value) and "\n" not in str(caught.value)
 
 
 BUILDS = {
-    "my_net.py, line 19: building it by build(3) failed: TypeError": "return Net()",
-    "my_net.py, line 19: building it by build(3) failed: NameError": "return Nett(num_classes)",
+    "my_model.py, line 19: building it by build(3) failed: TypeError": "return Net()",
+    "my_model.py, line 19: building it by build(3) failed: NameError": "return Nett(num_classes)",
     "gave a int; it must return a torch.nn.Module": "return 3",
     "layer 1 is a LazyLinear": "return nn.Sequential(nn.Flatten(), nn.LazyLinear(num_classes))",
     "has no parameter that could be trained": "return nn.Flatten()",
@@ -93,29 +93,29 @@ BUILDS = {
 }
 
 
-@pytest.mark.parametrize("told", BUILDS)
-def test_a_builder_that_a_trial_would_fail_on_is_told(told: str) -> None:
+@pytest.mark.parametrize("output", BUILDS)
+def test_a_builder_that_a_trial_would_fail_on_is_reported(output: str) -> None:
     with pytest.raises(ValueError) as caught:
-        check(write(build=BUILDS[told]))
-    assert told in str(caught.value) and "\n" not in str(caught.value)
+        check(write(build=BUILDS[output]))
+    assert output in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("source", "told"),
+    ("source", "output"),
     [
-        ("def build(num_classes)\n    pass\n", "my_net.py, line 1"),
-        ("import torch\nimport no_such_library\n", "my_net.py, line 2: .*ModuleNotFoundError"),
+        ("def build(num_classes)\n    pass\n", "my_model.py, line 1"),
+        ("import torch\nimport no_such_library\n", "my_model.py, line 2: .*ModuleNotFoundError"),
         ("def built(num_classes):\n    pass\n", "has no function build"),
     ],
 )
-def test_a_file_that_cannot_be_run_is_told(source: str, told: str) -> None:
-    with pytest.raises(ValueError, match=told) as caught:
+def test_a_file_that_cannot_be_run_is_reported(source: str, output: str) -> None:
+    with pytest.raises(ValueError, match=output) as caught:
         check(source)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("forward", "told"),
+    ("forward", "output"),
     [
         ("return self.head(self.features(x)).softmax(1)", "end in a softmax"),
         ("return self.head(self.features(x)).sigmoid()", "end in a sigmoid"),
@@ -123,8 +123,8 @@ def test_a_file_that_cannot_be_run_is_told(source: str, told: str) -> None:
         ("return self.head(torch.zeros(len(x), 4))", "2 of 4 parameters of the model get no gradient"),
     ],
 )
-def test_what_trains_badly_is_a_warning(forward: str, told: str) -> None:
-    assert any(told in line for line in check(write(forward)))
+def test_what_trains_badly_is_a_warning(forward: str, output: str) -> None:
+    assert any(output in line for line in check(write(forward)))
 
 
 def test_a_log_softmax_at_the_end_is_harmless() -> None:
@@ -141,7 +141,7 @@ def test_a_lazy_layer_that_was_called_once_is_taken() -> None:
 
 def test_the_option_and_the_model_are_named() -> None:
     soft = write("return self.head(self.features(x)).softmax(1)")
-    told = check_own_nets({"my_net.py:build": soft}, num_classes=3, image_size=SIZE)
-    assert told and told[0].startswith("--arch my_net.py:build: the model seems to end in a softmax")
-    with pytest.raises(ValueError, match=r"--arch is 'my_net.py:build': my_net.py, line 12"):
-        check_own_nets({"my_net.py:build": write("return 1 / 0")}, num_classes=3, image_size=SIZE)
+    output = check_own_models({"my_model.py:build": soft}, num_classes=3, image_size=SIZE)
+    assert output and output[0].startswith("--arch my_model.py:build: the model seems to end in a softmax")
+    with pytest.raises(ValueError, match=r"--arch is 'my_model.py:build': my_model.py, line 12"):
+        check_own_models({"my_model.py:build": write("return 1 / 0")}, num_classes=3, image_size=SIZE)

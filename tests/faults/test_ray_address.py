@@ -141,7 +141,7 @@ def test_where_no_folder_can_be_used_the_variable_is_named(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "output"),
     [
         (
             Exception("The current node timed out during startup.\nThis could happen because"),
@@ -152,7 +152,7 @@ def test_where_no_folder_can_be_used_the_variable_is_named(monkeypatch: pytest.M
     ],
 )
 def test_whatever_ray_raises_as_it_starts_is_one_line(
-    error: Exception, told: str, monkeypatch: pytest.MonkeyPatch
+    error: Exception, output: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def init(**options: object) -> None:
         raise error
@@ -160,6 +160,6 @@ def test_whatever_ray_raises_as_it_starts_is_one_line(
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     monkeypatch.setattr("ray.init", init)
-    with pytest.raises(ConnectionError, match=f"Ray does not start on this machine: .*{told}.*busy") as caught:
+    with pytest.raises(ConnectionError, match=f"Ray does not start on this machine: .*{output}.*busy") as caught:
         connect(None)
     assert "\n" not in str(caught.value)

@@ -19,8 +19,17 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def command(tmp_path: Path, made_folder: Path, mlflow_server: ServerHandle) -> Callable[[str], list[str]]:
-    return lambda verb: [sys.executable, "-c", SCRIPT, str(tmp_path), str(made_folder), mlflow_server.uri, "ray", verb]
+def command(tmp_path: Path, synthetic_folder: Path, mlflow_server: ServerHandle) -> Callable[[str], list[str]]:
+    return lambda verb: [
+        sys.executable,
+        "-c",
+        SCRIPT,
+        str(tmp_path),
+        str(synthetic_folder),
+        mlflow_server.uri,
+        "ray",
+        verb,
+    ]
 
 
 def statuses(folder: Path, uri: str) -> set[str]:

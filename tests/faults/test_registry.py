@@ -97,9 +97,9 @@ def test_the_version_of_a_server_is_read(mlflow_server: ServerHandle) -> None:
 
 
 def test_a_server_without_logged_models_is_refused_with_the_version_that_is_needed() -> None:
-    told = r"is MLflow 2\.22\.1.*MLflow 3\.0.*upgrade the server"
+    output = r"is MLflow 2\.22\.1.*MLflow 3\.0.*upgrade the server"
     old = answering(lambda _, path: (200, "2.22.1") if path == "/version" else (404, ""))
-    with old as uri, pytest.raises(TrackingError, match=told):
+    with old as uri, pytest.raises(TrackingError, match=output):
         check_server_version(uri)
 
 

@@ -43,7 +43,7 @@ def test_a_resume_sends_the_spool_of_every_trial_and_keeps_those_of_trials_that_
 ) -> None:
     tracking = Driven.open(mlflow_server.uri, "spools", "first", metric="val_auc")
     runs = {number: tracking.open_trial(number, {"lr": 1}) for number in (0, 1)}
-    tracking.hear(0, 1, 1_700_000_000_001, {**METRICS, "val_auc": 0.6})
+    tracking.report(0, 1, 1_700_000_000_001, {**METRICS, "val_auc": 0.6})
     tracking.close_trial(0, "completed")
     assert tracking.flush()
     spool = tmp_path / "spool"

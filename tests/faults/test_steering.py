@@ -71,7 +71,7 @@ def slowly(trial: Any) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(600)
-def test_a_search_that_is_told_to_stop_keeps_what_it_has(play: Play, person: Callable[..., Person]) -> None:
+def test_a_search_that_is_reported_to_stop_keeps_what_it_has(play: Play, person: Callable[..., Person]) -> None:
     asks = person((4, "stop", {}))
     played = play(slowly, num_trials=50, observers=lambda ledger: [asks])
     assert played.reason is StopReason.REQUESTED and played.reason.concludes
@@ -89,7 +89,7 @@ def test_one_trial_is_stopped_after_its_epoch_and_the_others_are_not(play: Play,
     assert done.done and "after the epoch" in done.text
     assert not unknown.done and "there is no trial 99" in unknown.text
     assert not ended.done and "has ended already: stopped" in ended.text
-    assert [len(played.memory.heard[number]) for number in (1, 2)] == [9, 9]
+    assert [len(played.memory.reported[number]) for number in (1, 2)] == [9, 9]
     assert played.states() == [TrialState.PRUNED, TrialState.COMPLETE, TrialState.COMPLETE]
 
 
@@ -220,7 +220,7 @@ def test_hyperparameters_are_read_as_numbers_where_they_are() -> None:
             read_params([wrong])
 
 
-def test_a_search_that_does_not_run_cannot_be_steered_and_its_status_is_told(tmp_path: Path) -> None:
+def test_a_search_that_does_not_run_cannot_be_steered_and_its_status_is_reported(tmp_path: Path) -> None:
     folder = create_search(tmp_path, "still", {"config": {"home": str(tmp_path), "num_trials": 3}})
     with pytest.raises(ValueError, match="still preparing"):
         ctsearch.stop("still", home=tmp_path)
@@ -235,7 +235,7 @@ def test_a_search_that_does_not_run_cannot_be_steered_and_its_status_is_told(tmp
 
 @pytest.mark.timeout(1800)
 def test_a_real_search_is_seen_and_steered_from_another_shell_and_ends_with_its_champion(
-    cluster: Cluster, made_folder: Path, mlflow_server: ServerHandle, tmp_path: Path
+    cluster: Cluster, synthetic_folder: Path, mlflow_server: ServerHandle, tmp_path: Path
 ) -> None:
     home = tmp_path / "home"
 
@@ -264,7 +264,7 @@ def test_a_real_search_is_seen_and_steered_from_another_shell_and_ends_with_its_
 
     shell = Shell()
     result = ctsearch.search(
-        made_folder,
+        synthetic_folder,
         name="steered",
         home=home,
         tracking_uri=mlflow_server.uri,
@@ -291,5 +291,5 @@ def test_a_real_search_is_seen_and_steered_from_another_shell_and_ends_with_its_
     assert result.champion is not None and result.stop_reason == "asked to stop"
     assert set(result.champion.members) <= {trial.number for trial in result.trials if trial.best_value is not None}
     assert 0.5 < result.champion.validation <= 1
-    told = call("status", "steered")
-    assert "ended, not running" in told.stdout and "1000 trials" in told.stdout, told.stdout + told.stderr
+    output = call("status", "steered")
+    assert "ended, not running" in output.stdout and "1000 trials" in output.stdout, output.stdout + output.stderr

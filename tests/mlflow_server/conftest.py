@@ -81,7 +81,7 @@ def team_server(
                 process.wait(0.1)
             except subprocess.TimeoutExpired:
                 continue
-        told = [line for line in text.splitlines() if line.startswith("User admin, password ")]
+        shown = [line for line in text.splitlines() if line.startswith("User admin, password ")]
         kept = (home / "mlflow" / "admin_password").read_text().strip()
         yield TeamServer(
             uri=f"http://127.0.0.1:{port}",
@@ -89,7 +89,7 @@ def team_server(
             backend=backend,
             artifacts=artifacts,
             environment=environment,
-            admin_password=told[0].split()[-1] if told else kept,
+            admin_password=shown[0].split()[-1] if shown else kept,
             process=process,
             output=output,
         )

@@ -50,8 +50,8 @@ def make_older(stores: Stores) -> str:
 def test_a_running_embedded_server_is_backed_up_and_restored_elsewhere(
     finished_search: FinishedSearch, mlflow_server: ServerHandle, tmp_path: Path
 ) -> None:
-    told = back_up(local_stores(mlflow_server.folder), tmp_path / "backup")
-    assert "runs and" in told and str(tmp_path / "backup") in told
+    output = back_up(local_stores(mlflow_server.folder), tmp_path / "backup")
+    assert "runs and" in output and str(tmp_path / "backup") in output
     assert stat.S_IMODE((tmp_path / "backup").stat().st_mode) == 0o700
     copy = local_stores(tmp_path / "elsewhere of ü %20" / "mlflow")
     restore(copy, tmp_path / "backup")
@@ -77,15 +77,15 @@ def test_postgresql_and_s3_are_backed_up_and_a_server_on_the_restored_ones_has_e
     client.log_metric(run.info.run_id, "val_auc", 0.75)
     client.log_text(run.info.run_id, "from S3", "notes/deep/text of ü.txt")
 
-    told = server_command("backup", str(tmp_path / "b"), "--artifacts", team.artifacts, environment=team.environment)
-    assert told.startswith("Backup       ") and "MB, in" in told, told
+    output = server_command("backup", str(tmp_path / "b"), "--artifacts", team.artifacts, environment=team.environment)
+    assert output.startswith("Backup       ") and "MB, in" in output, output
     assert (tmp_path / "b/database.dump").exists()
     make_bucket("restored", s3)
     backend = postgres.make_database("restored")
     environment = s3 | {"MLFLOW_BACKEND_STORE_URI": postgres.with_password(backend)}
     places = ("--home", str(tmp_path / "new"), "--artifacts", "s3://restored/mlflow")
-    told = server_command("restore", str(tmp_path / "b"), *places, environment=environment)
-    assert told.startswith("Restored     "), told
+    output = server_command("restore", str(tmp_path / "b"), *places, environment=environment)
+    assert output.startswith("Restored     "), output
     again = server_command("restore", str(tmp_path / "b"), *places, environment=environment)
     assert "holds tables" in again and "(status 2)" in again
     with team_server(
@@ -140,11 +140,11 @@ def test_an_older_schema_is_upgraded_after_a_backup_of_it(
     if kind == "postgresql":
         engine = stores.connect()
         with engine.connect():
-            told = server_command("upgrade", "--home", str(tmp_path), environment=environment)
-            assert "1 other connections; end the server" in told
+            output = server_command("upgrade", "--home", str(tmp_path), environment=environment)
+            assert "1 other connections; end the server" in output
         engine.dispose()
-    told = server_command("upgrade", "--home", str(tmp_path), environment=environment)
-    assert told.startswith("Backup       the database alone") and f"the schema {older} is now" in told, told
+    output = server_command("upgrade", "--home", str(tmp_path), environment=environment)
+    assert output.startswith("Backup       the database alone") and f"the schema {older} is now" in output, output
     assert read_revision(stores) != older
     (saved,) = (tmp_path / "mlflow/backups").iterdir()
     record = check_backup(saved)

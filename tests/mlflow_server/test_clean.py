@@ -1,4 +1,4 @@
-"""Old searches are cleaned: what is told, what goes, and above all what stays."""
+"""Old searches are cleaned: what is listed, what goes, and above all what stays."""
 
 from __future__ import annotations
 
@@ -106,9 +106,9 @@ def test_old_searches_go_with_their_files_and_registered_models_stay_with_their_
     client.delete_experiment(needed_experiment)
     there = stores.list_files(logged.experiment_id)
 
-    told = server_command("clean", "--older-than", "90", *options, environment=environment)
-    assert "Nothing has been deleted: --yes does it." in told, told
-    lines = [line for line in told.splitlines() if line.startswith(("old ", "kept ", "young ", "running "))]
+    output = server_command("clean", "--older-than", "90", *options, environment=environment)
+    assert "Nothing has been deleted: --yes does it." in output, output
+    lines = [line for line in output.splitlines() if line.startswith(("old ", "kept ", "young ", "running "))]
     assert [line.split()[0] for line in lines] == ["old", "kept"]
     assert "3 runs, 0.0 MB: all" in lines[0]
     assert "1 runs" in lines[1] and "the trial of its registered model stay" in lines[1]
@@ -134,15 +134,15 @@ def test_old_searches_go_with_their_files_and_registered_models_stay_with_their_
     gone = {name for name in there if any(run_id in name for run_id in (*plan.run_ids, binned))}
     assert set(left) == set(there) - gone != set(there)
     client.delete_logged_model(registered)
-    told = server_command("clean", "--older-than", "90", "--yes", *options, environment=environment)
-    assert f"registered versions need the logged models {registered}" in told and "(status 2)" in told
+    output = server_command("clean", "--older-than", "90", "--yes", *options, environment=environment)
+    assert f"registered versions need the logged models {registered}" in output and "(status 2)" in output
     client.delete_model_version("kept-model", "1")
-    told = server_command("clean", "--older-than", "90", *options, environment=environment)
-    assert "deleted in MLflow before: 0 runs, 1 models, 0 experiments" in told, told
+    output = server_command("clean", "--older-than", "90", *options, environment=environment)
+    assert "deleted in MLflow before: 0 runs, 1 models, 0 experiments" in output, output
 
 
 def test_without_its_server_or_with_another_database_nothing_is_cleaned(team: TeamServer, tmp_path: Path) -> None:
-    told = server_command("clean", "--yes", "--home", str(tmp_path), environment={})
-    assert "no server of" in told and "(status 2)" in told
-    told = server_command("clean", "--yes", "--home", str(team.home), environment={})
-    assert "runs on postgresql+psycopg2://" in told and "(status 2)" in told
+    output = server_command("clean", "--yes", "--home", str(tmp_path), environment={})
+    assert "no server of" in output and "(status 2)" in output
+    output = server_command("clean", "--yes", "--home", str(team.home), environment={})
+    assert "runs on postgresql+psycopg2://" in output and "(status 2)" in output

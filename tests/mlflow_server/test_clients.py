@@ -75,14 +75,14 @@ def test_a_search_and_its_workers_log_in_and_the_password_is_in_no_file_no_run_a
     cluster: Cluster,
     team: TeamServer,
     ana: str,
-    made_folder: Path,
+    synthetic_folder: Path,
     tmp_path: Path,
     logged_in: None,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     import ray
 
-    assert run(small_search(tmp_path, made_folder, "with-login", model_name="team-model")) == 0
+    assert run(small_search(tmp_path, synthetic_folder, "with-login", model_name="team-model")) == 0
 
     client = MlflowClient(team.uri)
     record = json.loads((tmp_path / "searches/with-login/search.json").read_text())
@@ -172,13 +172,13 @@ def test_everybody_of_a_team_adds_to_the_same_experiment_and_model_and_only_its_
         (None, None, "wants a login; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"),
     ],
 )
-def test_a_wrong_password_is_told_at_once_and_leaves_no_search(
+def test_a_wrong_password_is_reported_at_once_and_leaves_no_search(
     name: str | None,
     password: str | None,
     words: str,
     cluster: Cluster,
     team: TeamServer,
-    made_folder: Path,
+    synthetic_folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -187,26 +187,28 @@ def test_a_wrong_password_is_told_at_once_and_leaves_no_search(
         if value is not None:
             monkeypatch.setenv(variable, value)
     with pytest.raises(TrackingError, match=words):
-        run(small_search(tmp_path, made_folder, "refused", tracking_uri=team.uri))
+        run(small_search(tmp_path, synthetic_folder, "refused", tracking_uri=team.uri))
     assert not (tmp_path / "searches/refused").exists()
 
 
-def test_an_address_that_the_server_does_not_know_is_told_with_the_way_out(team: TeamServer, logged_in: None) -> None:
+def test_an_address_that_the_server_does_not_know_is_reported_with_the_way_out(
+    team: TeamServer, logged_in: None
+) -> None:
     foreign = team.uri.replace("127.0.0.1", "127.1")  # the same machine by another name
     with pytest.raises(TrackingError, match=r"does not know this address.*--allowed-hosts"):
         Tracking.open(foreign, "team-tests", "foreign")
 
 
 def test_a_login_within_the_address_is_refused_before_it_is_written_anywhere(
-    team: TeamServer, made_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    team: TeamServer, synthetic_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address = team.uri.replace("://", "://ana:secret@")
     with pytest.raises(ValueError, match="MLFLOW_TRACKING_PASSWORD") as refusal:
-        small_search(tmp_path, made_folder, "leaking", tracking_uri=address)
+        small_search(tmp_path, synthetic_folder, "leaking", tracking_uri=address)
     assert "secret" not in str(refusal.value)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     with pytest.raises(ValueError, match="MLFLOW_TRACKING_PASSWORD"):
-        run(small_search(tmp_path, made_folder, "leaking"))
+        run(small_search(tmp_path, synthetic_folder, "leaking"))
     assert not (tmp_path / "searches/leaking").exists()
 
 

@@ -150,7 +150,7 @@ class Foreign(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def test_a_stale_server_json_is_mended_and_a_dead_server_started_again(tmp_path: Path) -> None:
+def test_a_stale_server_json_is_fixed_and_a_dead_server_started_again(tmp_path: Path) -> None:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Foreign) as foreign:
         thread = threading.Thread(target=foreign.serve_forever)
         thread.start()

@@ -62,7 +62,7 @@ def test_a_browser_may_change_things_from_the_servers_own_pages_only(team: TeamS
     assert ask(team.uri, SEARCH, login=right, Origin="https://evil.example.com")[0] == 403
 
 
-def test_passwords_are_told_once_and_kept_for_their_owner_alone(team: TeamServer) -> None:
+def test_passwords_are_reported_once_and_kept_for_their_owner_alone(team: TeamServer) -> None:
     assert stat.S_IMODE((team.folder / "admin_password").stat().st_mode) == 0o600
     assert team.output.read_text().count(team.admin_password) == 1
     config = (team.folder / "basic_auth.ini").read_text()
@@ -145,12 +145,12 @@ def test_stores_that_cannot_be_reached_are_named_before_anything_starts(
         (backend.replace("/reached", "/missing"), 'database "missing" does not exist'),
         (backend.replace("mlflow:", "mlflow:x"), "password authentication failed"),
     ):
-        told = server_command(*start, environment=s3 | {"MLFLOW_BACKEND_STORE_URI": uri})
-        assert words in told and "(status 2)" in told, told
-        assert DATABASE_PASSWORD not in told and "Traceback" not in told
+        shown = server_command(*start, environment=s3 | {"MLFLOW_BACKEND_STORE_URI": uri})
+        assert words in shown and "(status 2)" in shown, shown
+        assert DATABASE_PASSWORD not in shown and "Traceback" not in shown
     given = s3 | {"MLFLOW_BACKEND_STORE_URI": backend}
-    told = server_command(*start, "--artifacts", "s3://no-such-bucket/mlflow", environment=given)
-    assert "bucket does not exist" in told and "Traceback" not in told, told
+    shown = server_command(*start, "--artifacts", "s3://no-such-bucket/mlflow", environment=given)
+    assert "bucket does not exist" in shown and "Traceback" not in shown, shown
     assert not (tmp_path / "mlflow" / "admin_password").exists()
 
 
@@ -160,5 +160,5 @@ def test_passwords_work_on_sqlite_and_local_files_as_well(tmp_path: Path) -> Non
         assert ask(server.uri, EXPERIMENT)[0] == 401
         assert ask(server.uri, EXPERIMENT, login=f"admin:{server.admin_password}")[0] == 200
         assert stat.S_IMODE((server.folder / "mlflow.db").stat().st_mode) == 0o600
-        told = server_command("start", "--auth", "--home", str(server.home), environment={})
-        assert "an MLflow server runs in" in told and "(status 2)" in told
+        shown = server_command("start", "--auth", "--home", str(server.home), environment={})
+        assert "an MLflow server runs in" in shown and "(status 2)" in shown

@@ -23,7 +23,7 @@ class Driven(Tracking):
         assert entry.run_id is not None
         return entry.run_id
 
-    def hear(self, number: int, epoch: int, timestamp_ms: int, metrics: dict[str, float]) -> None:
+    def report(self, number: int, epoch: int, timestamp_ms: int, metrics: dict[str, float]) -> None:
         value, ended_at_s = metrics.get(self.metric, 0.0), timestamp_ms / 1000
         self.ledger.report(number, report(epoch, value, metrics=metrics, ended_at_s=ended_at_s))
 

@@ -19,14 +19,14 @@ from search.engine.study import Study
 from tests.search.reports import report
 from trainable.report import Direction, Outcome
 
-NETS = ("small_cnn", "resnet18", "densenet121")
+ARCHITECTURES = ("small_cnn", "resnet18", "densenet121")
 Value = Callable[[Mapping[str, Any], int], float]
 
 
 def worth(params: Mapping[str, Any], epoch: int) -> float:
     """An AUC that depends on learning rate, architecture and dropout, and rises with the epochs."""
     rate = abs(math.log10(params["learning_rate"] / (1e-2 if params["optimizer"] == "sgd" else 1e-3)))
-    limit = 0.88 - 0.08 * rate + 0.03 * NETS.index(params["architecture"]) - 0.1 * abs(params["dropout"] - 0.3)
+    limit = 0.88 - 0.08 * rate + 0.03 * ARCHITECTURES.index(params["architecture"]) - 0.1 * abs(params["dropout"] - 0.3)
     return 0.5 + (limit - 0.5) * (1 - math.exp(-epoch / 5))
 
 
@@ -45,7 +45,7 @@ def record_search(
     options = {"sampler": "random", "ensemble": 1, **options}
     config = SearchConfig(name=name, home=home, **options)
     folder = create_search(home, name, {"config": config.to_record()})
-    space = space or DefaultSpace(NETS)
+    space = space or DefaultSpace(ARCHITECTURES)
     direction = Direction.of(config.metric)
     study = Study(folder.journal_file, sampler=config.sampler, seed=config.seed, direction=direction)
     ledger = Ledger(direction, [study])
@@ -66,9 +66,9 @@ def record_search(
         while verdict is Verdict.CONTINUE:
             epoch = entry.num_epochs + 1
             seen = value(begun.params, epoch) + noise * generator.standard_normal()
-            told = report(epoch, seen, standard_error=0.03)
-            ledger.report(entry.number, told)
-            verdict = rule.report(entry.number, epoch, seen, told.standard_error, 1.0)
+            output = report(epoch, seen, standard_error=0.03)
+            ledger.report(entry.number, output)
+            verdict = rule.report(entry.number, epoch, seen, output.standard_error, 1.0)
         if verdict is Verdict.PAUSE:
             ledger.pause(entry.number)
         else:

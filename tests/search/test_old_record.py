@@ -55,10 +55,10 @@ def write_best(trial: Path) -> None:
 
 
 def test_a_search_that_began_before_records_had_versions_goes_on_to_its_end(
-    cluster: Cluster, made_folder: Path, mlflow_server: ServerHandle, tmp_path: Path
+    cluster: Cluster, synthetic_folder: Path, mlflow_server: ServerHandle, tmp_path: Path
 ) -> None:
     client = MlflowClient(mlflow_server.uri)
-    folder = furnish(tmp_path, made_folder, client)
+    folder = furnish(tmp_path, synthetic_folder, client)
     record = json.loads((folder / "search.json").read_text())
     assert "version" not in record and "phase" not in record
     assert view_search(tmp_path, "old").phase is Phase.SEARCHING, "read off its files"

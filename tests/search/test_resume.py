@@ -82,8 +82,8 @@ class Drive:
 
 
 @pytest.fixture
-def drive(tmp_path: Path, made_folder: Path, mlflow_server: ServerHandle) -> Drive:
-    return Drive(tmp_path, made_folder, mlflow_server.uri)
+def drive(tmp_path: Path, synthetic_folder: Path, mlflow_server: ServerHandle) -> Drive:
+    return Drive(tmp_path, synthetic_folder, mlflow_server.uri)
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:

@@ -106,14 +106,14 @@ Search = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
-def search(cluster: Cluster, made_folder: Path, mlflow_server: ServerHandle, tmp_path: Path) -> Search:
+def search(cluster: Cluster, synthetic_folder: Path, mlflow_server: ServerHandle, tmp_path: Path) -> Search:
     """Run a small search in this process and return its `result.json`."""
 
     def run_small(name: str, **options: Any) -> dict[str, Any]:
         config = SearchConfig(
             name=name,
             home=tmp_path / "home",
-            data=made_folder,
+            data=synthetic_folder,
             tracking_uri=mlflow_server.uri,
             model_name=f"{tmp_path.name.replace('_', '-')}",
             num_trials=2,
@@ -147,7 +147,7 @@ def test_one_seed_gives_the_same_numbers_twice_when_deterministic_and_an_equal_v
     assert str(client.get_model_version_by_alias(first["model_name"], "champion").version) == first["version"]
 
 
-OWN_NET = """
+OWN_MODEL = """
 from torch import nn
 
 def build(num_classes):
@@ -156,7 +156,7 @@ def build(num_classes):
 """
 
 
-def test_three_classes_in_a_zip_with_a_net_of_ones_own_and_a_bad_picture(
+def test_three_classes_in_a_zip_with_a_model_of_ones_own_and_a_bad_image(
     search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     generator = np.random.default_rng(0)
@@ -164,22 +164,22 @@ def test_three_classes_in_a_zip_with_a_net_of_ones_own_and_a_bad_picture(
         for label, level in (("dark", 60), ("grey", 120), ("bright", 200)):
             for patient in range(10):
                 for index in range(2):
-                    picture = np.clip(generator.normal(level, 30, (48, 48)), 0, 255).astype(np.uint8)
+                    image = np.clip(generator.normal(level, 30, (48, 48)), 0, 255).astype(np.uint8)
                     file = tmp_path / "slice.png"
-                    Image.fromarray(picture).save(file)
+                    Image.fromarray(image).save(file)
                     archive.write(file, f"{label}/p {patient}/slice % {index} é.png")
         archive.writestr("grey/p 3/broken.png", b"no picture")
-    (tmp_path / "my_net.py").write_text(OWN_NET)
+    (tmp_path / "my_model.py").write_text(OWN_MODEL)
     monkeypatch.chdir(tmp_path)
-    options = {"data": tmp_path / "three kinds.zip", "architectures": ("my_net.py:build",)}
+    options = {"data": tmp_path / "three kinds.zip", "architectures": ("my_model.py:build",)}
     with pytest.raises(ValueError, match=r"broken\.png"):
         search("bad", **options)
     result = search("good", **options, skip_bad_images=True, max_epochs=2)
-    assert result["params"]["architecture"] == "my_net.py:build"
+    assert result["params"]["architecture"] == "my_model.py:build"
     assert {"test_sensitivity_0", "test_specificity_2", "test_auc"} <= set(result)
     output = capsys.readouterr().out
     assert "skipped: 1 " in output
-    assert "Warning      --arch my_net.py:build: the model seems to end in a softmax" in output
+    assert "Warning      --arch my_model.py:build: the model seems to end in a softmax" in output
     assert not (tmp_path / "home/searches/bad").exists()
 
 
@@ -201,6 +201,7 @@ def test_weights_from_a_file_travel_to_the_trials(search: Search, shared_data: P
         search("other", weights={"squeezenet1_1": str(file)})
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_the_default_search_finds_a_champion_well_above_the_median(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "search/run.py"), "--home", str(tmp_path), "--name", "default"]
@@ -220,7 +221,7 @@ def test_the_default_search_finds_a_champion_well_above_the_median(tmp_path: Pat
     assert done.stderr == ""
 
 
-SMALL_MEMORY_NET = """
+SMALL_MEMORY_MODEL = """
 import torch
 from torch import nn
 
@@ -247,10 +248,10 @@ def test_a_trial_out_of_memory_goes_on_in_micro_batches_and_says_so(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    (tmp_path / "my_net.py").write_text(SMALL_MEMORY_NET)
+    (tmp_path / "my_model.py").write_text(SMALL_MEMORY_MODEL)
     monkeypatch.chdir(tmp_path)
     ranges = {"batch_size": "32"}
-    result = search("narrow", architectures=("my_net.py:build",), ranges=ranges, num_trials=1, timings=True)
+    result = search("narrow", architectures=("my_model.py:build",), ranges=ranges, num_trials=1, timings=True)
     client = MlflowClient(mlflow_server.uri)
     record = json.loads((tmp_path / "home/searches/narrow/search.json").read_text())
     parent = client.get_run(record["parent_run_id"])
@@ -278,10 +279,10 @@ sys.exit(run(SearchConfig(name="gpu", home=Path(home), data=Path(data), tracking
 
 
 def test_how_many_trials_share_a_gpu_is_measured_before_the_first(
-    made_folder: Path, mlflow_server: ServerHandle, tmp_path: Path
+    synthetic_folder: Path, mlflow_server: ServerHandle, tmp_path: Path
 ) -> None:
-    """Ray is told of a GPU that is not there: the measurement runs on the CPU, the rest is as it would be."""
-    arguments = [str(tmp_path / "home"), str(made_folder), mlflow_server.uri]
+    """Ray believes in a GPU that is not there: the measurement runs on the CPU, the rest is as it would be."""
+    arguments = [str(tmp_path / "home"), str(synthetic_folder), mlflow_server.uri]
     done = subprocess.run([sys.executable, "-c", GPU_SEARCH, *arguments], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     found = re.search(r"Sharing +(\d) trials? a GPU; images a second in all: \d+ by 1", done.stdout)

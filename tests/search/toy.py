@@ -91,9 +91,9 @@ class Toy(tune.Trainable):
 
 @dataclass
 class Memory(Observer):
-    """What an observer heard of a search: this file is about Tune and Optuna, so it stands for MLflow."""
+    """What an observer reported of a search: this file is about Tune and Optuna, so it stands for MLflow."""
 
-    heard: dict[int, list[int]] = field(default_factory=dict)
+    reported: dict[int, list[int]] = field(default_factory=dict)
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     errors: dict[int, str | None] = field(default_factory=dict)
     started: list[int] = field(default_factory=list)
@@ -105,7 +105,7 @@ class Memory(Observer):
         self.started.append(entry.number)
 
     def epoch_reported(self, entry: TrialEntry, report: TrialReport) -> None:
-        self.heard.setdefault(entry.number, []).append(report.epoch)
+        self.reported.setdefault(entry.number, []).append(report.epoch)
         self.processes.add(report.pid)
 
     def trial_ended(self, entry: TrialEntry) -> None:

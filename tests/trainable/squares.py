@@ -1,4 +1,4 @@
-"""A small set that nets learn in a few epochs, for tests of training: noise, with a bright square in one class."""
+"""A small set that models learn in a few epochs, for tests of training: noise, with a bright square in one class."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from trainable.images.prepare import TrainingData
 
 
 def make_squares(folder: Path, *, count: int, size: int) -> TrainingData:
-    """`count` pictures of two classes in turns; every third is for validation."""
+    """`count` images of two classes in turns; every third is for validation."""
     rng = np.random.default_rng(0)
     labels = np.arange(count) % 2
     pixels = rng.integers(0, 120, (count, size, size), dtype=np.uint8)

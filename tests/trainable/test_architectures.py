@@ -16,10 +16,10 @@ from trainable.architectures import (
     check_output,
     check_weights,
 )
-from trainable.config import TrialConfig, is_own_net
+from trainable.config import TrialConfig, is_own_model
 
 LARGE = {"resnet152", "vgg16", "vgg16_bn"}  # seconds to fill with fresh weights
-OWN_NET = """
+OWN_MODEL = """
 from __future__ import annotations
 from dataclasses import dataclass
 from torch import nn
@@ -34,7 +34,7 @@ def build(num_classes: int) -> nn.Module:
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_every_net_takes_grey_pictures_of_its_least_size(name: str) -> None:
+def test_every_model_takes_grey_images_of_its_least_size(name: str) -> None:
     config = TrialConfig(architecture=name)
     size = max(ARCHITECTURES[name].min_image_size, 8)
     with torch.device("meta" if name in LARGE else "cpu"):
@@ -43,7 +43,7 @@ def test_every_net_takes_grey_pictures_of_its_least_size(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(set(ARCHITECTURES) - LARGE))
-def test_every_net_has_the_dropout_of_its_configuration(name: str) -> None:
+def test_every_model_has_the_dropout_of_its_configuration(name: str) -> None:
     config = TrialConfig(architecture=name, dropout=0.9)
     model = build_model(config, 2).eval()
     images = torch.rand(2, 1, 64, 64)
@@ -61,7 +61,7 @@ def test_modules_keep_the_names_of_torchvision(name: str) -> None:
     assert list(ours.state_dict()) == list(theirs.state_dict())
 
 
-def test_a_grey_net_computes_what_the_rgb_net_does_on_three_equal_channels() -> None:
+def test_a_grey_model_computes_what_the_rgb_model_does_on_three_equal_channels() -> None:
     config = TrialConfig(architecture="mobilenet_v2")
     torch.manual_seed(3)
     ours = build_model(config, 5).eval()
@@ -82,7 +82,7 @@ def test_an_unknown_name_lists_the_known() -> None:
         build_model(TrialConfig(architecture="alexnet"), 2)
 
 
-def test_a_small_cnn_deeper_than_its_pictures_allow_is_refused() -> None:
+def test_a_small_cnn_deeper_than_its_images_allow_is_refused() -> None:
     config = TrialConfig(architecture="small_cnn", cnn_depth=6)
     check_image_size(config, 64)
     with pytest.raises(ValueError, match="64 px or more, got 63"):
@@ -101,35 +101,35 @@ def test_the_hyperparameters_shape_the_small_cnn(kernel: int) -> None:
     assert model(torch.zeros(1, 1, 32, 32)).shape == (1, 2)
 
 
-def test_the_same_seed_gives_the_same_net() -> None:
+def test_the_same_seed_gives_the_same_model() -> None:
     config = TrialConfig(architecture="small_cnn")
-    nets = []
+    models = []
     for _ in range(2):
         torch.manual_seed(7)
-        nets.append(build_model(config, 2).state_dict())
-    assert all(torch.equal(nets[0][name], nets[1][name]) for name in nets[0])
+        models.append(build_model(config, 2).state_dict())
+    assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
 
 
-def test_a_users_own_net_is_built_from_the_text_of_its_file() -> None:
-    config = TrialConfig(architecture="my_net.py:build")
-    assert is_own_net(config.architecture)
-    model = build_model(config, 3, source=OWN_NET)
+def test_a_users_own_model_is_built_from_the_text_of_its_file() -> None:
+    config = TrialConfig(architecture="my_model.py:build")
+    assert is_own_model(config.architecture)
+    model = build_model(config, 3, source=OWN_MODEL)
     check_output(model, 3, 16)
     check_image_size(config, 16)
 
 
-def test_what_is_wrong_with_a_users_own_net_is_said() -> None:
-    config = TrialConfig(architecture="my_net.py:build")
-    with pytest.raises(ValueError, match=r"pass the text of my_net\.py"):
+def test_what_is_wrong_with_a_users_own_model_is_said() -> None:
+    config = TrialConfig(architecture="my_model.py:build")
+    with pytest.raises(ValueError, match=r"pass the text of my_model\.py"):
         build_model(config, 2)
     with pytest.raises(ValueError, match="cannot be run: NameError"):
         build_model(config, 2, source="nonsense")
     with pytest.raises(ValueError, match="no function make"):
-        build_model(replace(config, architecture="my_net.py:make"), 2, source=OWN_NET)
+        build_model(replace(config, architecture="my_model.py:make"), 2, source=OWN_MODEL)
     with pytest.raises(ValueError, match="gave a int"):
         build_model(config, 2, source="def build(num_classes):\n    return 1")
     with pytest.raises(ValueError, match=r"\(2, 3\); it must give logits of shape \(2, 2\)"):
-        check_output(build_model(config, 3, source=OWN_NET), 2, 16)
+        check_output(build_model(config, 3, source=OWN_MODEL), 2, 16)
     with pytest.raises(ValueError, match="does not take"):
         check_output(nn.Conv2d(3, 2, 3), 2, 16)
 
@@ -172,8 +172,8 @@ def test_no_two_channels_of_fresh_weights_begin_alike() -> None:
         assert not any(torch.equal(kernel[:, first], kernel[:, other]) for other in range(first))
 
 
-def test_a_users_own_net_may_take_the_number_of_channels() -> None:
-    config = TrialConfig(architecture="my_net.py:build")
+def test_a_users_own_model_may_take_the_number_of_channels() -> None:
+    config = TrialConfig(architecture="my_model.py:build")
     source = """
 from torch import nn
 

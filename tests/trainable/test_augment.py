@@ -25,7 +25,7 @@ def test_the_generator_alone_decides() -> None:
     assert not torch.equal(first, augment(images, 0.5, seeded(2)))
 
 
-def test_pictures_of_a_batch_move_apart_and_the_input_stays() -> None:
+def test_images_of_a_batch_move_apart_and_the_input_stays() -> None:
     images = torch.rand(1, 1, 24, 24).repeat(3, 1, 1, 1)
     before = images.clone()
     moved = augment(images, 1.0, seeded())
@@ -48,7 +48,7 @@ def test_maps_stay_within_their_limits(strength: float) -> None:
     assert 1 - 0.15 * strength - 1e-5 <= zoom.min() < 1 < zoom.max() <= 1 + 0.15 * strength + 1e-5
 
 
-def test_a_mirrored_picture_is_the_picture_from_right_to_left() -> None:
+def test_a_mirrored_image_is_the_image_from_right_to_left() -> None:
     images = torch.rand(64, 1, 32, 32)
     strength = 1e-6  # too little to see, but for the mirror
     moved = augment(images, strength, seeded())
@@ -56,9 +56,9 @@ def test_a_mirrored_picture_is_the_picture_from_right_to_left() -> None:
 
     maps = draw_affine_maps(200, 0.5, seeded())
     is_mirrored = (maps[:, :, :2].det() < 0).nonzero()[0, 0]
-    pictures = torch.zeros(200, 1, 32, 32)
-    pictures[:, :, :, :16] = 1
-    left = augment(pictures, 0.5, seeded())[is_mirrored, 0, :, :8].mean()
+    images = torch.zeros(200, 1, 32, 32)
+    images[:, :, :, :16] = 1
+    left = augment(images, 0.5, seeded())[is_mirrored, 0, :, :8].mean()
     assert left < 0.1
 
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 from sklearn.isotonic import IsotonicRegression
@@ -11,7 +9,6 @@ from trainable.calibration import (
     UNCALIBRATED,
     IsotonicCalibration,
     TemperatureScaling,
-    calibration_from_dict,
     cross_fit,
     fit_calibration,
     fit_isotonic,
@@ -62,14 +59,7 @@ def test_isotonic_calibration_of_three_classes_sums_to_one() -> None:
         fit_isotonic(labels, probabilities).apply(probabilities[:, :2])
 
 
-def test_calibration_survives_a_file() -> None:
-    labels, probabilities, _ = draw(60, 0.5)
-    for calibration in (TemperatureScaling(temperature=1.7), fit_isotonic(labels, probabilities)):
-        again = calibration_from_dict(json.loads(json.dumps(calibration.to_dict())))
-        assert again == calibration
-        assert np.array_equal(again.apply(probabilities), calibration.apply(probabilities))
-    with pytest.raises(ValueError, match="'platt'; it must be temperature or isotonic"):
-        calibration_from_dict({"kind": "platt"})
+def test_what_is_no_calibration_is_refused() -> None:
     with pytest.raises(ValueError, match="must be above 0"):
         TemperatureScaling(temperature=0)
     with pytest.raises(ValueError, match="must be pairs"):

@@ -29,7 +29,7 @@ from trainable.images.pixel_format import PixelFormat
 from trainable.images.prepare import TrainingData
 from trainable.model_facts import summarise_layers
 from trainable.served_model import ServedModel, check_exportable, rebuild_model, score_validation
-from trainable.slice_pictures import draw_training_slices
+from trainable.slice_figures import draw_training_slices
 from trainable.step_plan import measure_step_plan, name_step
 from trainable.to_onnx import write_onnx
 from trainable.train import train
@@ -97,10 +97,10 @@ def test_data_and_settings_of_other_formats_are_refused(tmp_path: Path) -> None:
 def test_every_door_of_a_model_takes_its_channels(form: PixelFormat, tmp_path: Path) -> None:
     """Served, registered, explained and as ONNX: one answer from the same pixels."""
     torch.manual_seed(0)
-    net = build_model(replace(CONFIG, architecture="squeezenet1_1"), 2, num_channels=form.num_channels)
+    model = build_model(replace(CONFIG, architecture="squeezenet1_1"), 2, num_channels=form.num_channels)
     pixels = torch.randint(0, 256, (5, 64, 64, form.num_channels), dtype=torch.uint8)
-    check_exportable(net, image_size=64, num_channels=form.num_channels)
-    served = ServedModel(net)
+    check_exportable(model, image_size=64, num_channels=form.num_channels)
+    served = ServedModel(model)
     with torch.inference_mode():
         expected = served(pixels)
     facts = ModelFacts(
@@ -116,7 +116,7 @@ def test_every_door_of_a_model_takes_its_channels(form: PixelFormat, tmp_path: P
         form=form,
     )
     assert PixelFormat.from_dict(json.loads(facts.to_tags()["form"])) == form
-    save_pixel_model(net, facts, tmp_path / "model")
+    save_pixel_model(model, facts, tmp_path / "model")
     loaded = mlflow.pytorch.load_model(str(tmp_path / "model"))
     with torch.inference_mode():
         torch.testing.assert_close(loaded(pixels), expected, rtol=0, atol=1e-6)
@@ -137,10 +137,10 @@ def test_an_image_file_is_classified_by_its_colours(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(tmp_path / "a.png")
     content = (tmp_path / "a.png").read_bytes()
-    net = ServedModel(build_model(CONFIG, 2, num_channels=3))
-    table = classify_cells([content], predict=net, classes=SETTINGS.classes, image_size=SIZE, form=COLOUR)
+    model = ServedModel(build_model(CONFIG, 2, num_channels=3))
+    table = classify_cells([content], predict=model, classes=SETTINGS.classes, image_size=SIZE, form=COLOUR)
     with torch.inference_mode():
-        expected = net(torch.from_numpy(decode_slice(content, SIZE, colour=True))[None])
+        expected = model(torch.from_numpy(decode_slice(content, SIZE, colour=True))[None])
     assert table["probability_square"][0] == pytest.approx(float(expected[0, 1]))
 
 

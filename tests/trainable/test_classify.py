@@ -24,13 +24,13 @@ if TYPE_CHECKING:
         (3.5, "row 1: a float came"),
     ],
 )
-def test_what_is_no_picture_is_refused_by_its_row(cell: object, message: str) -> None:
+def test_what_is_no_image_is_refused_by_its_row(cell: object, message: str) -> None:
     good = draw_files(1)[0]
     with pytest.raises(ValueError, match=message):
         decode_cells([good, cell], SIZE)
 
 
-def test_bytes_and_text_of_a_file_are_one_picture() -> None:
+def test_bytes_and_text_of_a_file_are_one_image() -> None:
     (file,) = draw_files(1)
     text = base64.encodebytes(file).decode()  # with line breaks
     pixels, colours = decode_cells([file, bytearray(file), memoryview(file), text], SIZE)
@@ -38,13 +38,13 @@ def test_bytes_and_text_of_a_file_are_one_picture() -> None:
     assert (pixels == decode_slice(file, SIZE)).all()
 
 
-def test_no_pictures_give_an_empty_table_with_all_columns() -> None:
+def test_no_images_give_an_empty_table_with_all_columns() -> None:
     table = classify_cells([], predict=lambda pixels: pixels, classes=("a", "class"), image_size=SIZE)
     assert list(table) == ["class", "probability", "doubt", "probability_a", "probability_class"]
     assert len(table) == 0
 
 
-def test_a_doubted_picture_has_a_word_instead_of_a_class_and_every_share_is_kept() -> None:
+def test_a_doubted_image_has_a_word_instead_of_a_class_and_every_share_is_kept() -> None:
     shares = np.array([[0.2, 0.8], [0.9, 0.1]], np.float32)
     table = tabulate(shares, ("healthy", "ill"), ("", "83% of it is coloured"))
     assert list(table["class"]) == ["ill", "not a chest CT?"]

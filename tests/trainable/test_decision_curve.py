@@ -8,8 +8,8 @@ from PIL import Image
 
 from tests.trainable.patient_sets import draw_set, to_probabilities
 from trainable.decision_curve import decision_curve
-from trainable.pictures import save_picture
-from trainable.probability_pictures import draw_decision_curve, draw_reliability
+from trainable.figures import save_figure
+from trainable.probability_figures import draw_decision_curve, draw_reliability
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +29,7 @@ def test_treating_all_is_worth_nothing_at_the_share_of_positives() -> None:
 
 def test_a_good_model_is_worth_more_than_treating_all_or_none() -> None:
     curve = decision_curve(*draw(), (0.2, 0.5, 0.7), num_resamples=200)
-    assert curve.is_useful.all()
+    assert (curve.model > np.maximum(curve.treat_all, 0)).all()
     assert (curve.low < curve.model).all()
     assert (curve.model < curve.high).all()
 
@@ -38,7 +38,6 @@ def test_a_model_that_calls_everybody_is_worth_what_treating_all_is() -> None:
     is_positive, _, patients = draw()
     curve = decision_curve(is_positive, np.ones(len(patients)), patients, (0.1, 0.4), num_resamples=20)
     assert curve.model == pytest.approx(curve.treat_all)
-    assert not curve.is_useful.any()
 
 
 @pytest.mark.parametrize("thresholds", [(), (0.0, 0.5), (0.5, 1.0)])
@@ -47,7 +46,7 @@ def test_thresholds_out_of_range_are_refused(thresholds: tuple[float, ...]) -> N
         decision_curve(*draw(10), thresholds)
 
 
-def test_both_pictures_are_drawn(tmp_path: Path) -> None:
+def test_both_figures_are_drawn(tmp_path: Path) -> None:
     is_positive, probabilities, patients = draw()
     curve = draw_decision_curve(decision_curve(is_positive, probabilities, patients, num_resamples=30))
     legend = curve.axes[0].get_legend()
@@ -59,5 +58,5 @@ def test_both_pictures_are_drawn(tmp_path: Path) -> None:
     assert legend is not None
     assert [text.get_text().split(",")[0] for text in legend.get_texts()] == ["before", "after"]
     for name, figure in (("curve", curve), ("reliability", reliability)):
-        with Image.open(save_picture(figure, tmp_path / f"{name}.png")) as image:
+        with Image.open(save_figure(figure, tmp_path / f"{name}.png")) as image:
             assert min(image.size) > 200

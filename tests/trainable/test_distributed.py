@@ -36,7 +36,7 @@ from trainable.train import train
 from trainable.trial import Trial
 
 TWO = replace(SETTINGS, max_epochs=3, num_ranks=2)
-OWN_NET = """
+OWN_MODEL = """
 import torch.distributed as dist
 from torch import nn
 
@@ -62,7 +62,7 @@ class DirectTrial(Trial):
         return ray.get([actor.__ray_call__.remote(question) for actor in self.others.actors])
 
 
-def tell_process(rank: Rank) -> tuple[int, str]:
+def describe_process(rank: Rank) -> tuple[int, str]:
     return os.getpid(), ray.get_runtime_context().get_placement_group_id()
 
 
@@ -83,7 +83,7 @@ def worker(cluster: Cluster, data: TrainingData, tmp_path: Path) -> Iterator[Any
         data=data,
         trials_uri=str(tmp_path / "trials"),
         node_dir=str(tmp_path / "node"),
-        sources={f"own{rank}.py:build": f"RANK = {rank}\n{OWN_NET}" for rank in range(2)},
+        sources={f"own{rank}.py:build": f"RANK = {rank}\n{OWN_MODEL}" for rank in range(2)},
     )
     group = placement_group([{"CPU": 1}] * 2, strategy="STRICT_PACK")
     place = PlacementGroupSchedulingStrategy(group, 0)
@@ -109,13 +109,13 @@ def test_a_worker_and_its_ranks_serve_trial_after_trial_with_the_numbers_of_one_
 ) -> None:
     def begin(number: int, config: TrialConfig = CONFIG) -> list[tuple[int, str]]:
         assert ray.get(worker.reset.remote(describe(number, config)))
-        return ray.get(worker.ask_ranks.remote(tell_process))
+        return ray.get(worker.ask_ranks.remote(describe_process))
 
     expected = [report.value for report in train(CONFIG, replace(TWO, num_ranks=1), data)]
     first = train_to_end(worker)
     assert [report.value for report in first] == pytest.approx(expected, rel=1e-3)
     assert first[0].device.startswith("2 x ")
-    ((pid, group),) = ray.get(worker.ask_ranks.remote(tell_process))
+    ((pid, group),) = ray.get(worker.ask_ranks.remote(describe_process))
     assert group == ray.get(worker.__ray_call__.remote(lambda _: ray.get_runtime_context().get_placement_group_id()))
 
     # They stay warm from trial to trial.
@@ -139,7 +139,7 @@ def test_a_worker_and_its_ranks_serve_trial_after_trial_with_the_numbers_of_one_
     ray.get(worker.ask_ranks.remote(forget_first_size))
     assert begin(4, replace(CONFIG, architecture="own0.py:build")) == []
     fail(0)
-    assert ray.get(worker.ask_ranks.remote(tell_process)) == []
+    assert ray.get(worker.ask_ranks.remote(describe_process)) == []
 
 
 def test_a_rank_that_died_is_the_cause_and_not_those_that_noticed(cluster: Cluster) -> None:
@@ -162,7 +162,7 @@ def test_a_rank_that_died_is_the_cause_and_not_those_that_noticed(cluster: Clust
 @pytest.mark.slow
 def test_a_search_of_two_processes_a_trial_stops_trials_and_outlives_a_killed_process(
     cluster: Cluster,
-    made_folder: Path,
+    synthetic_folder: Path,
     mlflow_server: ServerHandle,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -170,24 +170,24 @@ def test_a_search_of_two_processes_a_trial_stops_trials_and_outlives_a_killed_pr
 ) -> None:
     pairs = replace(cluster, trial_cpus=2, num_slots=1, num_ranks=2)
     monkeypatch.setattr("search.runtime.connect", lambda *_, **__: pairs)
-    heard: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
     original = Scheduler.on_trial_result
 
-    def hear(self: Scheduler, controller: Any, trial: Any, result: dict[str, Any]) -> str:
+    def note(self: Scheduler, controller: Any, trial: Any, result: dict[str, Any]) -> str:
         report = TrialReport.from_result(result)
         assert isinstance(report, TrialReport)
-        heard.append((trial.config["number"], report.epoch))
-        if heard == [(0, 1), (0, 2)]:
+        reported.append((trial.config["number"], report.epoch))
+        if reported == [(0, 1), (0, 2)]:
             ranks = [p for p in psutil.Process().children(recursive=True) if p.name().startswith("ray::Rank")]
             assert len(ranks) == 1
             ranks[0].send_signal(signal.SIGKILL)
         return original(self, controller, trial, result)
 
-    monkeypatch.setattr(Scheduler, "on_trial_result", hear)
+    monkeypatch.setattr(Scheduler, "on_trial_result", note)
     config = SearchConfig(
         name="pairs",
         home=tmp_path,
-        data=made_folder,
+        data=synthetic_folder,
         tracking_uri=mlflow_server.uri,
         model_name="pairs-model",
         architectures=("small_cnn",),
@@ -200,7 +200,7 @@ def test_a_search_of_two_processes_a_trial_stops_trials_and_outlives_a_killed_pr
     )
     assert run(config) == 0
     assert "lost its worker and goes on from its newest checkpoint" in capsys.readouterr().out
-    epochs = [epoch for number, epoch in heard if number == 0]
+    epochs = [epoch for number, epoch in reported if number == 0]
     assert epochs == [1, 2, 2, 3, 4], "what waited to be written was written when the other rank had gone"
 
     client = MlflowClient(mlflow_server.uri)

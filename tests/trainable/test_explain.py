@@ -22,8 +22,8 @@ def draw_pixels(count: int) -> Tensor:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_architecture_has_a_feature_map_to_explain_by(architecture: str) -> None:
-    net = build_model(TrialConfig(architecture=architecture), 2)
-    explainer = Explainer(export(ServedModel(net), SIZE))
+    model = build_model(TrialConfig(architecture=architecture), 2)
+    explainer = Explainer(export(ServedModel(model), SIZE))
     _, channels, *cells = explainer.feature_map.meta["val"].shape
     assert channels > 2
     assert min(cells) >= MIN_CELLS
@@ -35,14 +35,14 @@ def test_every_architecture_has_a_feature_map_to_explain_by(architecture: str) -
 
 
 def test_heat_is_grad_cam_as_its_paper_defines_it() -> None:
-    """Against hooks on the eager net: the last ReLU's output weighted by the mean gradient of the winning logit."""
+    """Against hooks on the eager model: the last ReLU's output weighted by the mean gradient of the winning logit."""
     torch.manual_seed(0)
-    net = build_model(TrialConfig(architecture="small_cnn"), 2).eval()
+    model = build_model(TrialConfig(architecture="small_cnn"), 2).eval()
     pixels = draw_pixels(3)
     kept: list[Tensor] = []
-    last = [module for module in net.modules() if isinstance(module, nn.ReLU)][-1]
+    last = [module for module in model.modules() if isinstance(module, nn.ReLU)][-1]
     handle = last.register_forward_hook(lambda module, given, result: kept.append(result))
-    logits = net(to_input(pixels))
+    logits = model(to_input(pixels))
     handle.remove()
     best = logits.argmax(dim=1)
     score = (logits.gather(1, best[:, None]) - logits.gather(1, 1 - best[:, None])).sum()
@@ -50,12 +50,12 @@ def test_heat_is_grad_cam_as_its_paper_defines_it() -> None:
     expected = F.relu((gradient.mean(dim=(2, 3), keepdim=True) * kept[0]).sum(dim=1, keepdim=True))
     expected = F.interpolate(expected, size=(SIZE, SIZE), mode="bilinear", align_corners=False)[:, 0]
     expected = expected / expected.amax(dim=(1, 2), keepdim=True)
-    found = Explainer(export(ServedModel(net), SIZE)).explain(pixels)
+    found = Explainer(export(ServedModel(model), SIZE)).explain(pixels)
     np.testing.assert_allclose(found, expected.detach().numpy(), atol=1e-5)
 
 
 class BrightSpot(nn.Module):
-    """A user's own net: class 1 for whatever holds something bright."""
+    """A user's own model: class 1 for whatever holds something bright."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ def test_heat_lies_where_the_answer_comes_from() -> None:
     heat = Explainer(model).explain(pixels)
     assert heat[0, 12:20, 42:50].min() > 0.9
     assert heat[0, 30:, :30].max() == 0
-    assert heat[1].max() == 0, "nothing speaks for the class of a black picture"
+    assert heat[1].max() == 0, "nothing speaks for the class of a black image"
 
 
 def test_the_answers_stay_what_they_were() -> None:
@@ -92,7 +92,7 @@ def test_the_answers_stay_what_they_were() -> None:
     torch.testing.assert_close(model(pixels), before, rtol=0, atol=0)
 
 
-def test_a_net_without_a_feature_map_is_refused_with_the_reason() -> None:
+def test_a_model_without_a_feature_map_is_refused_with_the_reason() -> None:
     flat = nn.Sequential(nn.Flatten(), nn.Linear(SIZE * SIZE, 2))
     with pytest.raises(ValueError, match="no convolution that leaves 4 x 4 cells"):
         Explainer(export(ServedModel(flat), SIZE))
@@ -100,7 +100,7 @@ def test_a_net_without_a_feature_map_is_refused_with_the_reason() -> None:
         Explainer(export(nn.Flatten(), SIZE))
 
 
-def test_an_overlay_shows_the_picture_beside_itself_at_its_own_shape() -> None:
+def test_an_overlay_shows_the_image_beside_itself_at_its_own_shape() -> None:
     heat = np.zeros((SIZE, SIZE), np.float32)
     heat[:8] = 1
     sheet = np.asarray(draw_overlay(Image.new("L", (300, 200), 128), heat, "covid 0.93"))

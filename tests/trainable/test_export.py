@@ -50,26 +50,26 @@ FACTS = ModelFacts(
 )
 
 
-def build_net(architecture: str, num_classes: int) -> nn.Module:
+def draw_model(architecture: str, num_classes: int) -> nn.Module:
     torch.manual_seed(0)
-    net = build_model(TrialConfig(architecture=architecture), num_classes)
-    with torch.no_grad():  # a random net says nearly the same of every picture: let this one exaggerate
-        for _ in range(20):  # its norms see some pictures
-            net.train()(to_input(torch.randint(0, 256, (8, SIZE, SIZE), dtype=torch.uint8)))
-        *_, last_weight, _ = net.parameters()
+    model = build_model(TrialConfig(architecture=architecture), num_classes)
+    with torch.no_grad():  # a random model says nearly the same of every image: let this one exaggerate
+        for _ in range(20):  # its norms see some images
+            model.train()(to_input(torch.randint(0, 256, (8, SIZE, SIZE), dtype=torch.uint8)))
+        *_, last_weight, _ = model.parameters()
         last_weight.mul_(EXAGGERATION[architecture])
-    return net.eval()
+    return model.eval()
 
 
 def draw_files(count: int) -> list[bytes]:
-    """Picture files of several sizes, formats and modes."""
+    """Image files of several sizes, formats and modes."""
     rng = np.random.default_rng(0)
     files = []
     for index in range(count):
         noise = rng.integers(0, 100 + 25 * index, (50 + 9 * index, 70, 3), dtype=np.uint8)
-        picture = Image.fromarray(noise)
+        image = Image.fromarray(noise)
         buffer = io.BytesIO()
-        picture.convert(("RGB", "L")[index % 2]).save(buffer, ("PNG", "JPEG")[index % 3 == 0])
+        image.convert(("RGB", "L")[index % 2]).save(buffer, ("PNG", "JPEG")[index % 3 == 0])
         files.append(buffer.getvalue())
     return files
 
@@ -135,12 +135,12 @@ def test_registered_models_give_what_the_trial_evaluates_in_a_fresh_process(
     pixels = np.stack([decode_slice(file, SIZE) for file in files])
     expected = {}
     for architecture, num_classes in (("small_cnn", 2), ("resnet18", 3)):
-        net = build_net(architecture, num_classes)
+        model = draw_model(architecture, num_classes)
         name = f"fresh-{architecture}"
-        _, expected[name] = predict(net, pixels, np.zeros(7, np.int64))
-        assert np.ptp(expected[name], axis=0).max() > 1e-4  # the pictures are told apart
+        _, expected[name] = predict(model, pixels, np.zeros(7, np.int64))
+        assert np.ptp(expected[name], axis=0).max() > 1e-4  # the images are told apart
         facts = replace(FACTS, name=name, classes=CLASSES[num_classes])
-        logged = log_models(net, facts, client=client, run_id=run_id)
+        logged = log_models(model, facts, client=client, run_id=run_id)
         client.set_registered_model_alias(name, "champion", logged.version)
         client.set_registered_model_alias(images_name(name), "champion", logged.images_version)
 
@@ -166,7 +166,7 @@ def test_registered_models_give_what_the_trial_evaluates_in_a_fresh_process(
 
 def test_a_version_says_what_it_was_trained_on_and_how_good_it_is(client: MlflowClient, run_id: str) -> None:
     facts = replace(FACTS, name="facts-test")
-    logged = log_models(build_net("small_cnn", 2), facts, client=client, run_id=run_id)
+    logged = log_models(draw_model("small_cnn", 2), facts, client=client, run_id=run_id)
     for name, number in (("facts-test", logged.version), ("facts-test-images", logged.images_version)):
         version = client.get_model_version(name, number)
         assert version.run_id == run_id
@@ -184,10 +184,10 @@ def test_a_version_says_what_it_was_trained_on_and_how_good_it_is(client: Mlflow
 
 
 def test_logging_leaves_the_run_as_it_ended_and_registers_once(client: MlflowClient, run_id: str) -> None:
-    net = build_net("small_cnn", 2)
+    model = draw_model("small_cnn", 2)
     client.update_run(run_id, status="KILLED")
-    first = log_models(net, replace(FACTS, name="once-test"), client=client, run_id=run_id)
-    again = log_models(net, replace(FACTS, name="once-test"), client=client, run_id=run_id)
+    first = log_models(model, replace(FACTS, name="once-test"), client=client, run_id=run_id)
+    again = log_models(model, replace(FACTS, name="once-test"), client=client, run_id=run_id)
     assert first == again
     assert len(client.search_model_versions("name = 'once-test'")) == 1
     run = client.get_run(run_id)
@@ -199,7 +199,7 @@ def test_logging_leaves_the_run_as_it_ended_and_registers_once(client: MlflowCli
 def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("saved")
     pixels, images = folder / "pixels", folder / "images"
-    save_pixel_model(build_net("small_cnn", 2), FACTS, pixels)
+    save_pixel_model(draw_model("small_cnn", 2), FACTS, pixels)
     save_image_model(pixels, FACTS, images)
     return pixels, images
 
@@ -227,21 +227,21 @@ def test_a_saved_model_knows_its_classes_and_shows_a_request(saved: tuple[Path, 
     assert (blank.shape, colours) == ((1, SIZE, SIZE), [0.0])
 
 
-def test_a_net_is_rebuilt_from_its_checkpoint() -> None:
-    net = build_net("small_cnn", 3)
+def test_a_model_is_rebuilt_from_its_checkpoint() -> None:
+    model = draw_model("small_cnn", 3)
     settings = TrialSettings(classes=CLASSES[3], positive=0, image_size=SIZE, max_epochs=1)
-    rebuilt = rebuild_model({"architecture": "small_cnn"}, settings, {"model": net.state_dict()})
+    rebuilt = rebuild_model({"architecture": "small_cnn"}, settings, {"model": model.state_dict()})
     pixels = np.random.default_rng(0).integers(0, 256, (5, SIZE, SIZE), dtype=np.uint8)
     labels = np.zeros(5, np.int64)
-    np.testing.assert_array_equal(predict(rebuilt, pixels, labels)[1], predict(net, pixels, labels)[1])
+    np.testing.assert_array_equal(predict(rebuilt, pixels, labels)[1], predict(model, pixels, labels)[1])
 
 
-def test_a_served_model_takes_over_a_net_in_any_layout() -> None:
+def test_a_served_model_takes_over_a_model_in_any_layout() -> None:
     pixels = torch.randint(0, 256, (3, SIZE, SIZE), dtype=torch.uint8)
-    net = build_net("small_cnn", 2)
-    expected = ServedModel(net)(pixels)
-    served = ServedModel(net.to(memory_format=torch.channels_last).train())
-    assert not served.net.training
+    model = draw_model("small_cnn", 2)
+    expected = ServedModel(model)(pixels)
+    served = ServedModel(model.to(memory_format=torch.channels_last).train())
+    assert not served.model.training
     torch.testing.assert_close(served(pixels), expected, rtol=0, atol=0)
     torch.testing.assert_close(expected.sum(dim=1), torch.ones(3))
 
@@ -256,8 +256,8 @@ class TwoAtATime(nn.Module):
         return images.reshape(2, -1)[:, :2]
 
 
-def test_a_net_that_cannot_be_served_is_refused_before_it_trains() -> None:
-    check_exportable(build_net("small_cnn", 2), image_size=SIZE)
-    for net in (Branching(), TwoAtATime()):
-        with pytest.raises(ValueError, match="the net cannot be exported"):
-            check_exportable(net, image_size=SIZE)
+def test_a_model_that_cannot_be_served_is_refused_before_it_trains() -> None:
+    check_exportable(draw_model("small_cnn", 2), image_size=SIZE)
+    for model in (Branching(), TwoAtATime()):
+        with pytest.raises(ValueError, match="the model cannot be exported"):
+            check_exportable(model, image_size=SIZE)

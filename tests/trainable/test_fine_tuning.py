@@ -18,7 +18,7 @@ SMALL = TrialConfig(architecture="small_cnn", batch_size=8, cnn_filters=4)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_every_net_has_a_backbone_and_a_head_that_ends_it(name: str) -> None:
+def test_every_model_has_a_backbone_and_a_head_that_ends_it(name: str) -> None:
     with torch.device("meta"):
         model = build_model(TrialConfig(architecture=name), 2)
     backbone, head = split_head(model)
@@ -89,13 +89,13 @@ def test_a_decayed_learning_rate_reaches_the_layers() -> None:
     rates = {}
     for whole in (1.0, 0.01):
         torch.manual_seed(0)
-        net = build_model(config, 2)
-        start = net.state_dict()["features.0.weight"].clone()
-        train_once(replace(config, layer_lr_decay=whole, learning_rate=1e-4), 1, net)
-        rates[whole] = float((net.state_dict()["features.0.weight"] - start).norm())
+        model = build_model(config, 2)
+        start = model.state_dict()["features.0.weight"].clone()
+        train_once(replace(config, layer_lr_decay=whole, learning_rate=1e-4), 1, model)
+        rates[whole] = float((model.state_dict()["features.0.weight"] - start).norm())
     assert rates[0.01] == pytest.approx(0.01 * rates[1.0], rel=0.05)
 
 
-def test_a_net_of_one_layer_is_all_head() -> None:
+def test_a_model_of_one_layer_is_all_head() -> None:
     backbone, head = split_head(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)))
     assert (len(backbone), len(head)) == (0, 1)

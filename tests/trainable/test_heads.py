@@ -22,7 +22,7 @@ def test_poolings_are_the_mean_the_maximum_and_the_mean_of_both() -> None:
 
 
 @pytest.mark.parametrize("name", GLOBALLY_POOLED)
-def test_every_globally_pooled_net_takes_every_pooling(name: str) -> None:
+def test_every_globally_pooled_model_takes_every_pooling(name: str) -> None:
     images = torch.rand(2, 1, 64, 64)
     logits = {}
     for kind in ("avg", "max", "avg_max"):
@@ -34,7 +34,7 @@ def test_every_globally_pooled_net_takes_every_pooling(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["densenet121", "mobilenet_v2"])
-def test_a_net_that_pools_in_its_forward_sees_the_maximum(name: str) -> None:
+def test_a_model_that_pools_in_its_forward_sees_the_maximum(name: str) -> None:
     torch.manual_seed(0)
     stock = build_model(TrialConfig(architecture=name), 2).eval()
     torch.manual_seed(0)
@@ -53,14 +53,14 @@ def test_a_deeper_head_lies_before_the_logits(name: str) -> None:
     assert model(torch.rand(2, 1, 64, 64)).shape == (2, 3)
 
 
-def test_what_a_net_cannot_have_is_an_error_that_says_what_to_give() -> None:
+def test_what_a_model_cannot_have_is_an_error_that_says_what_to_give() -> None:
     with pytest.raises(ValueError, match="vgg16 has no global pooling: give 'avg'"):
         build_model(TrialConfig(architecture="vgg16", pooling="max"), 2)
     with pytest.raises(ValueError, match="squeezenet1_1 ends in no linear layer: give 0"):
         build_model(TrialConfig(architecture="squeezenet1_1", head_depth=1), 2)
 
 
-def test_weights_of_the_stock_net_fit_below_a_deeper_head(tmp_path: Path) -> None:
+def test_weights_of_the_stock_model_fit_below_a_deeper_head(tmp_path: Path) -> None:
     stock = build_model(TrialConfig(architecture="resnet18"), 1000)
     torch.save(stock.state_dict(), tmp_path / "weights.pth")
     deeper = build_model(TrialConfig(architecture="resnet18", head_depth=1, pooling="max"), 2)

@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 CONFIG = TrialConfig(architecture="small_cnn", batch_size=8, cnn_filters=4, dropout=0.2)
 
 
-def draw_pictures(num: int = 33, size: int = 24) -> tuple[Tensor, Tensor]:
+def draw_images(num: int = 33, size: int = 24) -> tuple[Tensor, Tensor]:
     """Noise, with a bright square in those of class 1."""
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 120, (num, size, size), dtype=torch.uint8, generator=generator)
@@ -43,7 +43,7 @@ def train_once(
     trainer.lr_at = lr_at or trainer.lr_at
     trainer.micro_batch = micro_batch
     for epoch in range(1, num_epochs + 1):
-        result = trainer.train_epoch(*draw_pictures(), epoch, check_time=check_time)
+        result = trainer.train_epoch(*draw_images(), epoch, check_time=check_time)
     return trainer.model, result
 
 
@@ -75,7 +75,7 @@ def test_every_plan_learns_the_same_task(precision: str, memory_format: str, opt
     config = TrialConfig(architecture="small_cnn", optimizer=optimizer, learning_rate=learning_rate, batch_size=8)
     plan = StepPlan(precision=precision, memory_format=memory_format)
     model, _ = train_once(config, num_epochs=8, plan=plan)
-    loss, probabilities = evaluate(model, *draw_pictures(), device=CPU)
+    loss, probabilities = evaluate(model, *draw_images(), device=CPU)
     assert loss < 0.4
     assert (probabilities.argmax(1) == np.arange(33) % 2).mean() > 0.9
 
@@ -101,8 +101,8 @@ def test_a_seed_is_not_the_neighbour_of_another() -> None:
     assert len(seeds) == 75
 
 
-def test_a_last_batch_of_one_picture_is_left_out() -> None:
-    _, result = train_once()  # 33 pictures in batches of 8
+def test_a_last_batch_of_one_image_is_left_out() -> None:
+    _, result = train_once()  # 33 images in batches of 8
     assert result.num_images == len(result.labels) == len(result.probabilities) == 32
 
 
@@ -131,7 +131,7 @@ def test_class_weights_shift_what_is_called() -> None:
     config = TrialConfig(architecture="small_cnn", optimizer="sgd", learning_rate=0.05, batch_size=8)
     plain, _ = train_once(config, num_epochs=2)
     tilted, _ = train_once(config, num_epochs=2, class_weights=torch.tensor([0.1, 10.0]))
-    pixels, labels = draw_pictures()
+    pixels, labels = draw_images()
     shares = [evaluate(model, pixels, labels, device=CPU)[1][:, 1].mean() for model in (plain, tilted)]
     assert shares[1] > shares[0]
 
@@ -180,7 +180,7 @@ def test_running_statistics_begin_as_the_plain_mean_of_the_first_batches() -> No
 
 def test_evaluation_is_in_fp32_whatever_the_plan_and_the_batches() -> None:
     model, _ = train_once(plan=StepPlan(precision="bf16", memory_format="channels_last"))
-    pixels, labels = draw_pictures()
+    pixels, labels = draw_images()
     loss, probabilities = evaluate(model, pixels, labels, device=CPU)
     assert probabilities.dtype == np.float32
     assert all(parameter.is_contiguous() for parameter in model.parameters())

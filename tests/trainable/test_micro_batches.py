@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.trainable.test_loop import CPU, draw_pictures, states_are_equal, train_once
+from tests.trainable.test_loop import CPU, draw_images, states_are_equal, train_once
 from trainable.config import TrialConfig
 from trainable.loop import evaluate
 from trainable.micro_batches import sum_gradients
@@ -14,20 +14,20 @@ CLASS_WEIGHTS = torch.tensor([1.5, 0.5])
 
 
 class SmallMemory(nn.Module):
-    """A net on a device that holds so many pictures and no more: fails on purpose."""
+    """A model on a device that holds so many images and no more: fails on purpose."""
 
-    def __init__(self, num_pictures: int) -> None:
+    def __init__(self, num_images: int) -> None:
         super().__init__()
         torch.manual_seed(1)
         self.layers = nn.Sequential(nn.Conv2d(1, 4, 5, stride=4), nn.ReLU(), nn.Flatten(), nn.LazyLinear(2))
         self.layers(torch.zeros(2, 1, 24, 24))
-        self.num_pictures = num_pictures
+        self.num_images = num_images
         self.seen: list[int] = []
 
     def forward(self, images: Tensor) -> Tensor:
         self.seen.append(len(images))
-        if len(images) > self.num_pictures:
-            raise torch.OutOfMemoryError(f"Tried to allocate {len(images)} pictures\nand much more")
+        if len(images) > self.num_images:
+            raise torch.OutOfMemoryError(f"Tried to allocate {len(images)} images\nand much more")
         return self.layers(images)
 
 
@@ -53,7 +53,7 @@ def test_the_size_that_fits_is_kept_for_the_steps_that_follow() -> None:
     assert max(narrow.seen) == 4, "a resumed trial begins with what fitted before"
 
 
-def test_parts_are_nearly_equal_so_that_none_is_a_single_picture() -> None:
+def test_parts_are_nearly_equal_so_that_none_is_a_single_image() -> None:
     sizes: list[int] = []
 
     def compute(images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,15 +67,15 @@ def test_parts_are_nearly_equal_so_that_none_is_a_single_picture() -> None:
     assert (float(loss), logits.tolist(), micro_batch) == (9, list(range(9)), 4)
 
 
-def test_a_device_too_small_for_two_pictures_is_an_error_that_says_what_to_do() -> None:
-    with pytest.raises(MemoryError, match=r"on 2 pictures does not fit.*--image-size.*Tried to allocate 2 pictures"):
+def test_a_device_too_small_for_two_images_is_an_error_that_says_what_to_do() -> None:
+    with pytest.raises(MemoryError, match=r"on 2 images does not fit.*--image-size.*Tried to allocate 2 images"):
         train_once(NO_NORM, 1, SmallMemory(1))
 
 
 def test_evaluation_out_of_memory_takes_smaller_batches_and_gives_the_same() -> None:
-    pixels, labels = draw_pictures()
+    pixels, labels = draw_images()
     roomy, narrow = SmallMemory(99), SmallMemory(5)
     assert states_are_equal(roomy, narrow)
-    expected, found = (evaluate(net, pixels, labels, device=CPU) for net in (roomy, narrow))
+    expected, found = (evaluate(model, pixels, labels, device=CPU) for model in (roomy, narrow))
     assert found[0] == pytest.approx(expected[0])
     assert found[1] == pytest.approx(expected[1])

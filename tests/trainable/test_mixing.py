@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.trainable.test_loop import CONFIG, CPU, draw_pictures, states_are_equal, train_once
+from tests.trainable.test_loop import CONFIG, CPU, draw_images, states_are_equal, train_once
 from trainable.augment import Augmentation
 from trainable.config import TrialConfig
 from trainable.mixing import mix_batch
@@ -66,7 +66,7 @@ def test_seed_and_epoch_alone_decide_what_an_epoch_mixes_and_a_model_learns_from
 
 def test_what_is_off_draws_nothing_and_leaves_targets_alone() -> None:
     config = replace(CONFIG, augmentation=0.0)
-    pixels, labels = draw_pictures()
+    pixels, labels = draw_images()
     images = to_input(pixels)
     augmentation = Augmentation(config, num_classes=2, seed=0, epoch=1, device=CPU)
     found, targets = augmentation(images, labels, slice(0, 33))

@@ -23,7 +23,7 @@ def test_layers_have_their_shapes_and_parameters() -> None:
     assert f"[1, 64, 47, 47] 640 {first:,}" in " ".join(str(summary).split())
 
 
-def test_a_net_is_measured_by_training_it() -> None:
+def test_a_model_is_measured_by_training_it() -> None:
     facts = measure_model("small_cnn", image_size=32, batch_size=4, num_threads=1)
     assert facts.images_per_s > 0
     assert facts.num_mult_adds > facts.num_parameters > 0
@@ -33,18 +33,18 @@ def test_a_net_is_measured_by_training_it() -> None:
     assert twice.step_bytes > facts.step_bytes
 
 
-def test_pictures_too_small_for_a_net_are_refused() -> None:
+def test_images_too_small_for_a_model_are_refused() -> None:
     assert ARCHITECTURES["resnet18"].min_image_size > 16
-    with pytest.raises(ValueError, match="resnet18 needs pictures of 32 px or more, got 16"):
+    with pytest.raises(ValueError, match="resnet18 needs images of 32 px or more, got 16"):
         summarise_layers("resnet18", image_size=16)
 
 
-def test_what_a_machine_cannot_train_is_told_before_it_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_machine_cannot_train_is_reported_before_it_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     assert model_facts.find_obstacle(CNN, image_size=32) == ""
-    assert "needs pictures of 27 px" in model_facts.find_obstacle(CNN, image_size=16)
+    assert "needs images of 27 px" in model_facts.find_obstacle(CNN, image_size=16)
     too_large = replace(CNN, batch_size=65536, cnn_filters=1024)
-    told = model_facts.find_obstacle(too_large, image_size=32)
-    assert re.fullmatch(r"a training step of 65536 pictures of 32 px needs [\d.]+ GB, and [\d.]+ GB are free .*", told)
+    output = model_facts.find_obstacle(too_large, image_size=32)
+    assert re.fullmatch(r"a training step of 65536 images of 32 px needs [\d.]+ GB, and [\d.]+ GB are free .*", output)
 
     def fail(*_: object, **__: object) -> tuple[float, int]:
         raise MemoryError("fails on purpose")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.trainable.squares import make_squares
-from tests.trainable.test_loop import draw_pictures
+from tests.trainable.test_loop import draw_images
 from tests.trainable.test_train import SETTINGS as SMALLER
 from tests.trainable.test_train import curve
 from trainable.architectures import build_model
@@ -89,7 +89,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> TrainingData:
-    """Of 32 pictures for training the last batch is smaller."""
+    """Of 32 images for training the last batch is smaller."""
     return make_squares(tmp_path_factory.mktemp("pixels"), count=49, size=32)
 
 
@@ -136,7 +136,7 @@ def test_dropout_differs_from_rank_to_rank_and_the_result_stays_within_noise(
 
 
 @pytest.mark.parametrize("architecture", ["squeezenet1_1", "mobilenet_v3_small"])
-def test_known_nets_in_bf16_and_channels_last_train_in_two_processes(
+def test_known_models_in_bf16_and_channels_last_train_in_two_processes(
     pair: Pair, data: TrainingData, tmp_path: Path, architecture: str
 ) -> None:
     config = TrialConfig(architecture=architecture, batch_size=16)
@@ -162,7 +162,7 @@ def train_in_memory(config: TrialConfig, *, uses_ddp: bool) -> dict[str, Tensor]
     assert not trainer.uses_ddp, "on CPUs ours does it"
     trainer.uses_ddp = uses_ddp
     for epoch in (1, 2):
-        trainer.train_epoch(*draw_pictures(), epoch)
+        trainer.train_epoch(*draw_images(), epoch)
     return {name: tensor.clone() for name, tensor in trainer.average.model.state_dict().items()}
 
 
@@ -174,7 +174,7 @@ def test_parts_of_a_batch_are_nearly_equal_and_leave_nothing_out() -> None:
             assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
-def test_a_last_batch_with_fewer_pictures_than_ranks_is_left_out() -> None:
+def test_a_last_batch_with_fewer_images_than_ranks_is_left_out() -> None:
     def sizes(num: int, **options: int) -> list[int]:
         return [len(batch) for batch in draw_batches(num, 8, torch.Generator().manual_seed(0), **options)]
 
@@ -184,7 +184,7 @@ def test_a_last_batch_with_fewer_pictures_than_ranks_is_left_out() -> None:
 
 
 def test_what_cannot_be_divided_is_said_before_training(data: TrainingData) -> None:
-    with pytest.raises(ValueError, match=r"batches of 1 and 17 validation pictures.*among 2 GPUs"):
+    with pytest.raises(ValueError, match=r"batches of 1 and 17 validation images.*among 2 GPUs"):
         next(train(replace(CONFIG, batch_size=1), SETTINGS, data, process_group=ProcessGroup(rank=0, size=2)))
 
 
@@ -192,7 +192,7 @@ def test_memory_that_does_not_hold_a_part_is_an_error_where_ranks_normalise_toge
     def compute(images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         raise torch.OutOfMemoryError("no room")
 
-    with pytest.raises(MemoryError, match=r"on 8 pictures does not fit.*--trial-gpus"):
+    with pytest.raises(MemoryError, match=r"on 8 images does not fit.*--trial-gpus"):
         sum_gradients(
             compute, torch.ones(8, 1), torch.arange(8), micro_batch=None, forget=lambda: None, may_split=False
         )

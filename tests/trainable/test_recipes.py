@@ -21,7 +21,7 @@ def test_the_recipes_are_those_of_the_five_projects() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_recipe_builds_its_net(name: str) -> None:
+def test_every_recipe_builds_its_model(name: str) -> None:
     recipe = find_recipe(name)
     check_image_size(recipe.config, recipe.image_size)
     with torch.device("meta"):

@@ -167,8 +167,8 @@ def test_a_torn_last_line_is_set_aside_wherever_it_tears(journal: Path) -> None:
     begin = content[:-1].rfind(b"\n") + 1
     for cut in range(begin + 1, len(content)):
         journal.write_bytes(content[:cut])
-        told = repair_journal(journal)
-        assert told is not None and "set aside" in told and "\n" not in told
+        output = repair_journal(journal)
+        assert output is not None and "set aside" in output and "\n" not in output
         assert journal.read_bytes() == content[:begin]
     study = open_study(journal)
     assert len(study.trials) == 3
@@ -188,8 +188,8 @@ def test_a_damaged_first_line_is_restored(journal: Path) -> None:
     content = journal.read_bytes()
     repair_journal(journal)
     journal.write_bytes(b"\0" + content[1:])
-    told = repair_journal(journal)
-    assert told is not None and "first line" in told
+    output = repair_journal(journal)
+    assert output is not None and "first line" in output
     assert journal.read_bytes() == content
 
 

@@ -6,7 +6,7 @@ import pickle
 import pytest
 
 from tests.search.reports import report
-from trainable.report import Direction, Outcome, TrialFailure, TrialReport, has_report
+from trainable.report import Direction, Outcome, TrialFailure, TrialReport
 
 NAN = math.nan
 
@@ -50,7 +50,6 @@ def test_only_an_interrupted_trial_goes_on() -> None:
 def test_a_report_comes_back_from_tunes_result_with_its_worker() -> None:
     sent = report(2, 0.5, tags={"device": "cpu"})
     result = pickle.loads(pickle.dumps({**sent.to_result(), "hostname": "node-1", "pid": 7, "time_this_iter_s": 1.5}))
-    assert has_report(result)
     found = TrialReport.from_result(result)
     assert isinstance(found, TrialReport)
     assert (found.hostname, found.pid, found.step_s) == ("node-1", 7, 1.5)
@@ -65,7 +64,5 @@ def test_a_failure_comes_back_as_one() -> None:
 
 
 def test_a_result_of_anybody_else_is_not_taken_for_a_report() -> None:
-    assert not has_report({"loss": 1.0})
-    assert not has_report(None)
     with pytest.raises(KeyError):
         TrialReport.from_result({"loss": 1.0})

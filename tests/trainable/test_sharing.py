@@ -19,13 +19,13 @@ def test_more_trials_are_taken_while_the_device_gains_by_them() -> None:
     assert choose_count({1: [100.0], 2: [190.0], 4: [300.0]}) == 4
 
 
-def test_every_net_counts_and_one_that_does_not_fit_decides() -> None:
+def test_every_model_counts_and_one_that_does_not_fit_decides() -> None:
     assert choose_count({1: [100.0, 10.0], 2: [160.0, 10.0]}) == 2
     assert choose_count({1: [100.0, 10.0], 2: [110.0, 11.0]}) == 1
     assert choose_count({1: [100.0, 10.0], 2: [199.0, 0.0]}) == 1
 
 
-def test_the_smallest_and_the_largest_net_are_measured() -> None:
+def test_the_smallest_and_the_largest_model_are_measured() -> None:
     configs = [TrialConfig(architecture=name) for name in ("resnet18", "vgg16", "small_cnn", "squeezenet1_1")]
     assert [config.architecture for config in pick_extremes(configs)] == ["small_cnn", "vgg16"]
     assert pick_extremes(configs[:1]) == configs[:1]

@@ -17,7 +17,7 @@ def test_a_value_is_the_mean_of_the_latter_half_of_its_epochs_and_of_three_at_mo
     assert smoothed == pytest.approx([0.9, 0.6, 0.65, 0.75, 0.6, 0.5])
     assert smoothed_value(values) == smoothed[-1]
     assert smoothed_value(values, window=2) == pytest.approx(0.35)
-    assert smoothed_value({4: 0.5, 6: 0.7}) == pytest.approx(0.6), "an epoch that nobody heard of is passed over"
+    assert smoothed_value({4: 0.5, 6: 0.7}) == pytest.approx(0.6), "an epoch that was not reported is passed over"
 
 
 def test_nan_stays_nan_and_no_value_is_an_error() -> None:

@@ -70,7 +70,7 @@ def test_a_step_is_named_by_all_that_its_speed_hangs_on() -> None:
     assert torch.__version__ in key()
 
 
-def test_a_plan_that_a_users_own_net_cannot_take_is_passed_over() -> None:
+def test_a_plan_that_a_users_own_model_cannot_take_is_passed_over() -> None:
     source = """
 import torch
 from torch import nn
@@ -85,12 +85,12 @@ class Net(nn.Module):
 def build(num_classes):
     return Net()
 """
-    config = TrialConfig(architecture="my_net.py:build")
+    config = TrialConfig(architecture="my_model.py:build")
     plan = measure_step_plan(config, image_size=32, device=CPU, num_threads=1, source=source)
     assert plan.precision == "fp32"
 
 
-def test_pictures_too_small_for_the_net_are_refused() -> None:
+def test_images_too_small_for_the_model_are_refused() -> None:
     with pytest.raises(ValueError, match="8 px or more"):
         measure(image_size=4)
 

@@ -22,8 +22,8 @@ SIZE = 64
 
 def build_classifier(architecture: str, *, exported: bool) -> Classifier:
     torch.manual_seed(0)
-    net = build_model(TrialConfig(architecture=architecture), 2)
-    model = ServedModel(net)
+    model = build_model(TrialConfig(architecture=architecture), 2)
+    model = ServedModel(model)
     return Classifier(
         label=f"a {architecture}",
         classes=("healthy", "ill"),

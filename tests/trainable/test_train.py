@@ -95,7 +95,7 @@ def test_a_lower_loss_is_better(data: TrainingData) -> None:
 
 
 @pytest.mark.slow
-def test_a_compiled_net_trains_as_the_plain_one_does(data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiled_model_trains_as_the_plain_one_does(data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
     needs.program("g++")
     calls = 0
     original = torch.compile
@@ -111,7 +111,7 @@ def test_a_compiled_net_trains_as_the_plain_one_does(data: TrainingData, monkeyp
         return call
 
     monkeypatch.setattr(torch, "compile", count)
-    config = replace(CONFIG, dropout=0.0)  # a compiled net draws its dropout otherwise
+    config = replace(CONFIG, dropout=0.0)  # a compiled model draws its dropout otherwise
     compiled = run(data, config=config, settings=replace(SETTINGS, compile=True))
     plain = run(data, config=config)
     assert calls == 6 * 4 - 9, "all steps of whole batches once batch norm has warmed up"
@@ -144,16 +144,16 @@ def test_what_does_not_fit_is_said_before_training(data: TrainingData) -> None:
         run(data, settings=replace(SETTINGS, image_size=32))
     with pytest.raises(ValueError, match="smaller cnn_depth"):
         run(data, config=replace(CONFIG, cnn_depth=5))
-    with pytest.raises(ValueError, match="split val has no picture of square"):
+    with pytest.raises(ValueError, match="split val has no image of square"):
         run(replace(data, is_val=np.arange(48) == 0))
     own = "from torch import nn\ndef build(n):\n    return nn.Sequential(nn.Flatten(), nn.Linear(576, n + 1))"
     with pytest.raises(ValueError, match=r"must give logits of shape \(2, 2\)"):
-        run(data, config=replace(CONFIG, architecture="my_net.py:build"), source=own)
+        run(data, config=replace(CONFIG, architecture="my_model.py:build"), source=own)
 
 
-def test_a_users_own_net_and_class_weights_train(data: TrainingData) -> None:
+def test_a_users_own_model_and_class_weights_train(data: TrainingData) -> None:
     own = "from torch import nn\ndef build(n):\n    return nn.Sequential(nn.Flatten(), nn.Linear(576, n))"
-    config = replace(CONFIG, architecture="my_net.py:build", class_weighting=True)
+    config = replace(CONFIG, architecture="my_model.py:build", class_weighting=True)
     assert run(data, config=config, source=own)[-1].best_value > 0.9
 
 
@@ -205,7 +205,7 @@ def test_rows_side_by_side_are_a_view_and_others_a_copy() -> None:
 
 
 @pytest.mark.parametrize(("num", "size", "sizes"), [(10, 4, [4, 4, 2]), (9, 4, [4, 4]), (1, 4, [1]), (3, 1, [1] * 3)])
-def test_batches_take_every_picture_once(num: int, size: int, sizes: list[int]) -> None:
+def test_batches_take_every_image_once(num: int, size: int, sizes: list[int]) -> None:
     batches = draw_batches(num, size, torch.Generator().manual_seed(0))
     assert [len(batch) for batch in batches] == sizes
     assert len(set(torch.cat(batches).tolist())) == sum(sizes)

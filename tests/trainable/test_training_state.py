@@ -62,7 +62,7 @@ def test_facts_and_states_of_checkpoints_say_where_the_trial_is(data: TrainingDa
     assert set(best[0]) == {"model"}
 
 
-def test_the_best_epoch_is_durable_before_the_next_is_told_and_the_last_before_its_own(
+def test_the_best_epoch_is_durable_before_the_next_is_reported_and_the_last_before_its_own(
     data: TrainingData, tmp_path: Path
 ) -> None:
     store = CheckpointStore(tmp_path / "trial")
@@ -109,7 +109,7 @@ def test_a_best_epoch_newer_than_the_newest_checkpoint_is_not_forgotten(data: Tr
     }
 
 
-def test_a_trial_found_finished_tells_its_last_epoch_again(data: TrainingData, tmp_path: Path) -> None:
+def test_a_trial_found_finished_reports_its_last_epoch_again(data: TrainingData, tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path / "trial")
     settings = replace(SETTINGS, max_epochs=2)
     with CheckpointWriter(store, 0.0) as writer:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from tests.trainable.squares import make_squares
-from tests.trainable.test_loop import CONFIG, draw_pictures, start_training, states_are_equal
+from tests.trainable.test_loop import CONFIG, draw_images, start_training, states_are_equal
 from tests.trainable.test_train import CONFIG as SQUARES
 from tests.trainable.test_train import SETTINGS, run
 from trainable.architectures import build_model
@@ -37,7 +37,7 @@ def train_step_by_step(trainer: Trainer) -> list[dict[str, torch.Tensor]]:
             if steps_begun > 1:
                 states.append(floats(trainer.model))
 
-        trainer.train_epoch(*draw_pictures(), epoch, check_time=look)
+        trainer.train_epoch(*draw_images(), epoch, check_time=look)
         states.append(floats(trainer.model))
     return states
 
@@ -78,9 +78,9 @@ def test_layers_that_thaw_in_stages_are_averaged_from_then_on() -> None:
     stages = replace(CONFIG, unfreezing="staged", unfrozen_layers=100, unfreeze_at=0.1)  # after one of ten epochs
     trainer = start_training(stages)
     first = trainer.average.model.state_dict()["features.0.weight"].clone()
-    trainer.train_epoch(*draw_pictures(), 1)
+    trainer.train_epoch(*draw_images(), 1)
     assert torch.equal(trainer.average.model.state_dict()["features.0.weight"], first)
-    trainer.train_epoch(*draw_pictures(), 2)
+    trainer.train_epoch(*draw_images(), 2)
     assert not torch.equal(trainer.average.model.state_dict()["features.0.weight"], first)
 
 
@@ -88,7 +88,7 @@ def test_new_statistics_are_those_of_training_images_and_frozen_layers_keep_thei
     config = replace(CONFIG, unfreezing="last", unfrozen_layers=2)
     averaged, renewed = start_training(config), start_training(config, renews_statistics=True)
     for trainer in (averaged, renewed):
-        trainer.train_epoch(*draw_pictures(), 1)
+        trainer.train_epoch(*draw_images(), 1)
         assert not any(module.training for module in trainer.average.model.modules())
     states = floats(averaged.average.model), floats(renewed.average.model)
     changed = {name for name, tensor in states[0].items() if not torch.equal(tensor, states[1][name])}
@@ -97,7 +97,7 @@ def test_new_statistics_are_those_of_training_images_and_frozen_layers_keep_thei
     momenta = [module.momentum for module in norms]
     inputs: list[torch.Tensor] = []
     norms[2].register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
-    images = to_input(draw_pictures()[0])
+    images = to_input(draw_images()[0])
     renewed.model.train()
     renewed.average.renew_statistics(renewed.model, images)
     assert norms[2].running_mean is not None
@@ -127,7 +127,7 @@ def test_the_average_takes_no_gradient_and_trains_nothing() -> None:
     plain.average.update = lambda decay: None  # type: ignore[method-assign]
     plain.average.copy_counters = lambda: None  # type: ignore[method-assign]
     for each in (trainer, plain):
-        each.train_epoch(*draw_pictures(), 1)
+        each.train_epoch(*draw_images(), 1)
     assert states_are_equal(trainer.model, plain.model)
     assert not any(parameter.requires_grad for parameter in trainer.average.model.parameters())
 

@@ -63,7 +63,7 @@ def test_every_form_of_a_state_dict_is_read(given: str, tmp_path: Path) -> None:
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
 
 
-def test_summing_over_rgb_is_exact_for_grey_pictures() -> None:
+def test_summing_over_rgb_is_exact_for_grey_images() -> None:
     kernel, grey = torch.randn(4, 3, 3, 3), torch.randn(2, 1, 8, 8)
     expected = nn.functional.conv2d(grey.expand(-1, 3, -1, -1), kernel)
     torch.testing.assert_close(nn.functional.conv2d(grey, sum_over_rgb(kernel)), expected)
@@ -116,7 +116,7 @@ def test_a_downloaded_state_dict_is_handed_on_as_bytes(monkeypatch: pytest.Monke
     assert load_weights(build("mobilenet_v2"), download_imagenet("mobilenet_v2"), "mobilenet_v2") == len(state) - 2
 
 
-def test_a_net_unknown_to_torchvision_has_no_imagenet_weights() -> None:
+def test_a_model_unknown_to_torchvision_has_no_imagenet_weights() -> None:
     with pytest.raises(ValueError, match="--weights small_cnn=FILE"):
         download_imagenet("small_cnn")
 

@@ -171,8 +171,8 @@ def test_a_champion_lies_in_the_searchs_folder_where_mlflow_stays_away_and_is_re
     assert len(client.search_model_versions("name = 'away-test'")) == 1
 
 
-def test_the_rebuilt_champion_is_the_trained_net(trained: TrainedSearch) -> None:
+def test_the_rebuilt_champion_is_the_trained_model(trained: TrainedSearch) -> None:
     loaded = CheckpointStore(trained.home / "trials/0003").load("best")
     assert loaded is not None
-    net = rebuild_model(trained.params, trained.settings, loaded[0])
-    assert not net.training
+    model = rebuild_model(trained.params, trained.settings, loaded[0])
+    assert not model.training

@@ -48,7 +48,7 @@ SCORE = SealedScore(
     figures=FIGURES,
     of_patients=replace(FIGURES, estimates={"auc": Estimate(value=0.95, interval=AUC.interval)}),
     without_duplicates=replace(FIGURES, num_slices=201, num_groups=89, estimates={"auc": AUC, "f1": SHARE}),
-    pictures=(),
+    figure_files=(),
     warnings=(),
 )
 CHAMPION = Champion(
@@ -97,7 +97,7 @@ def test_the_leaderboard_holds_every_trial_and_hyperparameter_in_full(tmp_path: 
     assert (rows[4]["auc"], rows[4]["best_epoch"], rows[4]["epochs"]) == ("", "", "0")
 
 
-def test_the_page_holds_champion_data_budget_and_pictures(tmp_path: Path) -> None:
+def test_the_page_holds_champion_data_budget_and_figures(tmp_path: Path) -> None:
     parts = ReportParts(
         search="first",
         metric="auc",
@@ -128,8 +128,8 @@ def test_the_page_holds_champion_data_budget_and_pictures(tmp_path: Path) -> Non
         "my\\|net.py:build",
     ):
         assert text in page
-    for picture in re.findall(r"\]\((.+?)\)", page):
-        assert (tmp_path / picture).is_file()
+    for image in re.findall(r"\]\((.+?)\)", page):
+        assert (tmp_path / image).is_file()
 
 
 def test_every_table_of_the_page_has_as_many_cells_in_each_row(tmp_path: Path) -> None:

@@ -37,14 +37,14 @@ def classify(search: FinishedSearch, *arguments: str) -> int:
 
 def test_the_champion_and_its_checkpoint_say_the_same_of_every_file(
     finished_search: FinishedSearch,
-    made_folder: Path,
+    synthetic_folder: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (aside := tmp_path / "aside").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(aside))
-    folder = str(next(made_folder.glob("covid/*")))
+    folder = str(next(synthetic_folder.glob("covid/*")))
     table, lines = tmp_path / "found.csv", tmp_path / "found.json"
     assert (
         classify(finished_search, folder, "--model", "finished-model", "--csv", str(table), "--json", str(lines)) == 0
@@ -76,10 +76,10 @@ def test_without_a_model_the_champion_crowned_last_is_taken(finished_search: Fin
 
 
 def test_a_file_that_cannot_be_used_is_named_and_the_others_are_classified(
-    finished_search: FinishedSearch, made_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    finished_search: FinishedSearch, synthetic_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "notes.png").write_text("no picture")
-    good = str(next(made_folder.glob("normal/*/*.png")))
+    good = str(next(synthetic_folder.glob("normal/*/*.png")))
     assert classify(finished_search, str(tmp_path), good, "--model", "finished-model") == 1
     captured = capsys.readouterr()
     assert good in captured.out
@@ -104,8 +104,8 @@ def test_bad_input_is_an_error_that_says_what_to_give(
     assert message in capsys.readouterr().err
 
 
-def test_ten_thousand_files_are_never_all_in_memory(made_folder: Path) -> None:
-    file, num_asked = list_files([made_folder])[0], 0
+def test_ten_thousand_files_are_never_all_in_memory(synthetic_folder: Path) -> None:
+    file, num_asked = list_files([synthetic_folder])[0], 0
 
     def ask() -> Iterator[Path]:
         nonlocal num_asked
@@ -124,12 +124,12 @@ def test_ten_thousand_files_are_never_all_in_memory(made_folder: Path) -> None:
     assert num_asked <= 64
 
 
-def test_a_picture_that_is_no_slice_gets_a_word_and_the_reason(
-    finished_search: FinishedSearch, made_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_an_image_that_is_no_slice_gets_a_word_and_the_reason(
+    finished_search: FinishedSearch, synthetic_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for kind in ("photos", "noise", "pages"):
         next(iter(draw_kind(kind, 1))).save(tmp_path / f"{kind}.png")
-    slices = next(made_folder.glob("covid/*"))
+    slices = next(synthetic_folder.glob("covid/*"))
     table, lines = tmp_path / "found.csv", tmp_path / "found.json"
     arguments = [*map(str, sorted(tmp_path.glob("*.png"))), str(slices), "--model", "finished-model"]
     assert classify(finished_search, *arguments, "--csv", str(table), "--json", str(lines)) == 0
@@ -145,10 +145,10 @@ def test_a_picture_that_is_no_slice_gets_a_word_and_the_reason(
 
 
 def test_explanations_lie_beside_the_table_as_the_files_lie_to_each_other(
-    finished_search: FinishedSearch, made_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    finished_search: FinishedSearch, synthetic_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = tmp_path / "found.csv"
-    folders = [str(path) for path in sorted(made_folder.glob("covid/*"))[:2]]
+    folders = [str(path) for path in sorted(synthetic_folder.glob("covid/*"))[:2]]
     assert classify(finished_search, *folders, "--model", "finished-model", "--csv", str(table), "--explain") == 0
     assert f"Explained    {tmp_path / 'found-explained'}/" in capsys.readouterr().out
     rows = list(csv.DictReader(table.read_text().splitlines()))
@@ -169,7 +169,7 @@ def test_explanations_lie_beside_the_table_as_the_files_lie_to_each_other(
 
 
 def test_the_champion_is_exported_to_onnx(
-    finished_search: FinishedSearch, made_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    finished_search: FinishedSearch, synthetic_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "champion.onnx"
     place = ["--tracking-uri", finished_search.uri, "--home", str(finished_search.home)]
@@ -177,7 +177,7 @@ def test_the_champion_is_exported_to_onnx(
     shown = capsys.readouterr().out
     assert "Input        pixels, uint8 (N, 64, 64)" in shown
     assert "Output       probabilities, float32 (N, 2): covid, normal" in shown
-    files = list_files([made_folder])[::10]
+    files = list_files([synthetic_folder])[::10]
     table = tmp_path / "found.csv"
     assert classify(finished_search, *map(str, files), "--model", "finished-model", "--csv", str(table)) == 0
     pixels = np.stack([decode_slice(path, 64) for path in files])
@@ -193,15 +193,15 @@ def small_checkpoint(tmp_path: Path) -> Path:
     folder = tmp_path / "searches" / "small" / "trials" / "0000"
     config = {"architecture": "small_cnn"}
     facts = {"config": config, "classes": ["covid", "normal"], "image_size": 32, "epoch": 3}
-    net = build_model(TrialConfig(architecture="small_cnn"), 2)
-    CheckpointStore(folder).save("best", {"model": net.state_dict()}, facts)
+    model = build_model(TrialConfig(architecture="small_cnn"), 2)
+    CheckpointStore(folder).save("best", {"model": model.state_dict()}, facts)
     return folder
 
 
 def test_every_file_gets_a_row_and_none_ends_the_run(
-    small_checkpoint: Path, made_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    small_checkpoint: Path, synthetic_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    content = next(made_folder.glob("covid/*/*.png")).read_bytes()
+    content = next(synthetic_folder.glob("covid/*/*.png")).read_bytes()
     (folder := tmp_path / "slices").mkdir()
     long, odd = "y" * 246 + ".png", os.fsdecode(b"odd \xff\n.png")
     good = ["a.png", "Übersicht 肺.png", odd, long, "z.png"]
@@ -264,12 +264,12 @@ def test_large_images_are_not_kept_while_others_wait(tmp_path: Path) -> None:
         label="even", classes=("a", "b"), image_size=32, predict=lambda pixels: torch.full((len(pixels), 2), 0.5)
     )
     (_, answer), *_ = classify_files([file] * 2, classifier)
-    assert isinstance(answer, Answer) and answer.picture is None
+    assert isinstance(answer, Answer) and answer.image is None
 
     class Even:
         def explain(self, pixels: torch.Tensor) -> np.ndarray:
             return np.zeros(pixels.shape, np.float32)
 
     (_, answer), *_ = classify_files([file] * 2, classifier, explainer=Even())  # type: ignore[arg-type]
-    assert isinstance(answer, Answer) and answer.picture is not None
-    assert max(answer.picture.size) <= 2048
+    assert isinstance(answer, Answer) and answer.image is not None
+    assert max(answer.image.size) <= 2048

@@ -17,7 +17,7 @@ from trainable.classifier import build_explainer, load_checkpoint
 from trainable.config import TrialConfig
 from trainable.images.decode import decode_slice
 
-OWN_NET = """
+OWN_MODEL = """
 from torch import nn
 
 def build(num_classes):
@@ -25,18 +25,18 @@ def build(num_classes):
 """
 
 
-def test_a_checkpoint_of_an_own_net_is_rebuilt_from_its_search(made_folder: Path, tmp_path: Path) -> None:
-    net = build_model(TrialConfig(architecture="net.py:build"), 2, source=OWN_NET)
+def test_a_checkpoint_of_an_own_model_is_rebuilt_from_its_search(synthetic_folder: Path, tmp_path: Path) -> None:
+    model = build_model(TrialConfig(architecture="model.py:build"), 2, source=OWN_MODEL)
     folder = tmp_path / "searches" / "own" / "trials" / "0000"
-    facts = {"config": {"architecture": "net.py:build"}, "classes": ["a", "b"], "image_size": 32, "epoch": 3}
-    CheckpointStore(folder).save("best", {"model": net.state_dict()}, facts)
+    facts = {"config": {"architecture": "model.py:build"}, "classes": ["a", "b"], "image_size": 32, "epoch": 3}
+    CheckpointStore(folder).save("best", {"model": model.state_dict()}, facts)
     with pytest.raises(ValueError, match="whose code is not in"):
         load_checkpoint(folder)
-    record = {"nets": {"sources": {"net.py:build": OWN_NET}}}
+    record = {"nets": {"sources": {"model.py:build": OWN_MODEL}}}
     (tmp_path / "searches" / "own" / "search.json").write_text(json.dumps(record))
     classifier = load_checkpoint(folder)
     assert classifier.likeness is None
-    pixels = torch.from_numpy(decode_slice(list_files([made_folder])[0], 32))[None]
+    pixels = torch.from_numpy(decode_slice(list_files([synthetic_folder])[0], 32))[None]
     torch.testing.assert_close(classifier.predict(pixels).sum(), torch.tensor(1.0))
     with pytest.raises(ValueError, match="there is no feature map"):
         build_explainer(classifier)

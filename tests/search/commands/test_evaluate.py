@@ -17,9 +17,9 @@ from tests.conftest import FinishedSearch
 def test_the_champion_is_scored_on_another_set_with_intervals_over_its_patients(
     finished_search: FinishedSearch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from trainable.images.made import make_set
+    from trainable.images.synthetic import write_synthetic_set
 
-    other = make_set(tmp_path / "other", num_patients=12, slices_per_patient=2, image_size=48)
+    other = write_synthetic_set(tmp_path / "other", num_patients=12, slices_per_patient=2, image_size=48)
     (next((other / "covid").iterdir()) / "broken.png").write_bytes(b"not an image")
     given = ["evaluate", "finished-model", "--data", str(other), "--home", str(finished_search.home)]
     given += ["--tracking-uri", finished_search.uri]
@@ -36,15 +36,15 @@ def test_the_champion_is_scored_on_another_set_with_intervals_over_its_patients(
 
 
 def test_a_set_of_other_classes_is_refused_and_passed_over_at_the_end_of_a_search(
-    finished_search: FinishedSearch, made_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    finished_search: FinishedSearch, synthetic_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    shutil.copytree(made_folder / "covid", tmp_path / "other" / "pneumonia")
-    shutil.copytree(made_folder / "normal", tmp_path / "other" / "normal")
+    shutil.copytree(synthetic_folder / "covid", tmp_path / "other" / "pneumonia")
+    shutil.copytree(synthetic_folder / "normal", tmp_path / "other" / "normal")
     with pytest.raises(ValueError, match="has the classes normal, pneumonia, the model knows covid, normal"):
         ctsearch.evaluate(
             tmp_path / "other", "finished-model", home=finished_search.home, tracking_uri=finished_search.uri
         )
-    sets = {"other": str(tmp_path / "other"), "same": str(made_folder)}
+    sets = {"other": str(tmp_path / "other"), "same": str(synthetic_folder)}
     (score,) = score_all(sets, finished_search.folder / "models", cache_dir=tmp_path / "cache", num_workers=1)
     assert score.name == "same" and score.to_metrics("external_same")["external_same_num_slices"] == 90
     assert "not scored on --external other" in caplog.text

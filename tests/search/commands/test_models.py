@@ -5,23 +5,23 @@ import pytest
 from search.cli import main
 
 
-def test_nets_are_listed_with_what_they_cost(capsys: pytest.CaptureFixture[str]) -> None:
+def test_models_are_listed_with_what_they_cost(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "--arch", "small_cnn,squeezenet1_1", "--image-size", "32", "--batch-size", "4"]) == 0
     shown = capsys.readouterr().out
     assert "parameters" in shown
     assert "0.72 M" in next(line for line in shown.splitlines() if line.startswith("squeezenet1_1"))
-    assert "Pictures of 32 px; training steps of 4" in shown
+    assert "Images of 32 px; training steps of 4" in shown
     assert max(map(len, shown.splitlines())) <= 80
 
 
-def test_one_net_is_shown_layer_by_layer(capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_model_is_shown_layer_by_layer(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "mobilenet_v3_small", "--image-size", "64"]) == 0
     shown = capsys.readouterr().out
     assert "[1, 16, 32, 32]" in shown
     assert "Total params: 1,519,618" in shown
 
 
-def test_an_unknown_net_names_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_model_names_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "--arch", "resnet19"]) == 2
     shown = capsys.readouterr().err
     assert "unknown architecture 'resnet19'; did you mean 'resnet18' or " in shown

@@ -84,9 +84,9 @@ def served(finished_search: FinishedSearch, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture(scope="module")
-def expected(finished_search: FinishedSearch, made_folder: Path) -> tuple[list[Path], np.ndarray]:
+def expected(finished_search: FinishedSearch, synthetic_folder: Path) -> tuple[list[Path], np.ndarray]:
     """Some slices, and what the champion's checkpoint says of them."""
-    files = sorted(made_folder.rglob("*.png"))[::15]
+    files = sorted(synthetic_folder.rglob("*.png"))[::15]
     champion = load_checkpoint(finished_search.folder / "trials" / f"{finished_search.record['champion']:04d}")
     answers = [answer for _, answer in classify_files(files, champion)]
     return files, np.stack([answer.probabilities for answer in answers if not isinstance(answer, Exception)])
@@ -120,7 +120,7 @@ def test_a_photo_is_answered_by_a_word_over_http(served: dict[str, str]) -> None
     assert "of it is coloured" in row["doubt"]
 
 
-def test_what_is_no_picture_is_refused_over_http(served: dict[str, str]) -> None:
+def test_what_is_no_image_is_refused_over_http(served: dict[str, str]) -> None:
     with pytest.raises(urllib.error.HTTPError) as caught:
         ask(f"{served['images']}/invocations", {"dataframe_records": [{"image": "/data/slice.png"}]})
     assert caught.value.code == 400

@@ -46,19 +46,19 @@ def test_options_reach_the_search_as_they_were_typed(tmp_path: Path) -> None:
     assert "--no-wait" in words and words[words.index("--") + 1 :][:2] == ["python", "search/run.py"]
 
 
-def test_what_to_type_next_is_told() -> None:
-    told = describe_job(Path("cluster.yaml"), "first", "first-1")
+def test_what_to_type_next_is_reported() -> None:
+    output = describe_job(Path("cluster.yaml"), "first", "first-1")
     for command in (
         "ray job status first-1",
         "ray job logs --follow first-1",
         "ray job stop first-1",
         "--resume first",
     ):
-        assert command in told
-    assert "--port-forward 5000" in told
+        assert command in output
+    assert "--port-forward 5000" in output
 
 
-def test_a_cluster_file_or_a_name_that_cannot_be_is_told_at_once(
+def test_a_cluster_file_or_a_name_that_cannot_be_is_reported_at_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(ValueError, match="give the file that `ray up` was given"):

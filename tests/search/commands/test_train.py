@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from mlflow_server.serve import ServerHandle
 from search.cli import main
 
-PICTURES = {
+FIGURES = {
     *("counts.png", "samples.png", "augmentation.png", "champion_training.png", "learning_curves.png"),
     *("confusion_matrix.png", "roc_curve.png", "precision_recall.png", "mistakes.png"),
     *("reliability.png", "decision_curve.png"),
@@ -24,9 +24,9 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_a_recipe_is_trained_logged_scored_once_and_registered(
-    made_folder: Path, mlflow_server: ServerHandle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    synthetic_folder: Path, mlflow_server: ServerHandle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["--recipe", "cnn-rmsprop", "--data", str(made_folder), "--home", str(tmp_path), "--name", "alone"]
+    options = ["--recipe", "cnn-rmsprop", "--data", str(synthetic_folder), "--home", str(tmp_path), "--name", "alone"]
     options += ["--image-size", "32", "--max-epochs", "2", "--model-name", "alone-model"]
     assert main(["train", *options, "--tracking-uri", mlflow_server.uri]) == 0
     shown = capsys.readouterr().out
@@ -49,10 +49,10 @@ def test_a_recipe_is_trained_logged_scored_once_and_registered(
     assert [point.step for point in client.get_metric_history(str(version.run_id), "val_auc")] == [1, 2]
 
     page = (folder / "report.md").read_text()
-    shown_pictures = set(re.findall(r"\]\((.+?)\)", page))
-    assert shown_pictures == PICTURES
+    shown_images = set(re.findall(r"\]\((.+?)\)", page))
+    assert shown_images == FIGURES
     parent = run.data.tags["mlflow.parentRunId"]
-    assert {artifact.path for artifact in client.list_artifacts(parent)} >= PICTURES
+    assert {artifact.path for artifact in client.list_artifacts(parent)} >= FIGURES
     assert "patient-0" not in page, "patients are counted, not named"
 
     assert main(["train", *options, "--tracking-uri", mlflow_server.uri]) == 2, "the name is taken"
@@ -61,11 +61,11 @@ def test_a_recipe_is_trained_logged_scored_once_and_registered(
 
 
 def test_staged_fine_tuning_from_given_weights(
-    shared_data: Path, made_folder: Path, mlflow_server: ServerHandle, tmp_path: Path
+    shared_data: Path, synthetic_folder: Path, mlflow_server: ServerHandle, tmp_path: Path
 ) -> None:
     weights = shared_data / "weights/mobilenet_v2-fp16.pth"
     options = ["--recipe", "resnet50-finetune", "--arch", "mobilenet_v2", "--weights", f"mobilenet_v2={weights}"]
-    options += ["--data", str(made_folder), "--home", str(tmp_path), "--name", "staged", "--image-size", "32"]
+    options += ["--data", str(synthetic_folder), "--home", str(tmp_path), "--name", "staged", "--image-size", "32"]
     options += ["--max-epochs", "4", "--model-name", "staged-model", "--tracking-uri", mlflow_server.uri]
     assert main(["train", *options]) == 0
     result = json.loads((tmp_path / "searches/staged/result.json").read_text())
@@ -74,20 +74,20 @@ def test_staged_fine_tuning_from_given_weights(
 
 
 def test_what_cannot_be_trained_is_said_and_leaves_no_folder(
-    made_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    synthetic_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["train", "--recipe", "resnet"]) == 2
     assert "unknown recipe 'resnet'; it must be one of resnet152-pretrained" in capsys.readouterr().err
-    options = ["--data", str(made_folder), "--home", str(tmp_path), "--name", "bad"]
+    options = ["--data", str(synthetic_folder), "--home", str(tmp_path), "--name", "bad"]
     assert main(["train", "--recipe", "cnn-rmsprop", "--weights", "resnet18=none.pth", *options]) == 2
     assert "--weights names 'resnet18'" in capsys.readouterr().err
     assert not (tmp_path / "searches" / "bad").exists()
 
 
 def test_ctrl_c_ends_a_training_with_its_best_epoch(
-    made_folder: Path, mlflow_server: ServerHandle, tmp_path: Path
+    synthetic_folder: Path, mlflow_server: ServerHandle, tmp_path: Path
 ) -> None:
-    options = ["--recipe", "cnn-rmsprop", "--data", str(made_folder), "--home", str(tmp_path), "--name", "ended"]
+    options = ["--recipe", "cnn-rmsprop", "--data", str(synthetic_folder), "--home", str(tmp_path), "--name", "ended"]
     options += ["--image-size", "32", "--max-epochs", "5000", "--model-name", "ended-model"]
     command = [sys.executable, "-m", "search.cli", "train", *options, "--tracking-uri", mlflow_server.uri]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)

@@ -237,7 +237,7 @@ def test_a_bad_file_is_named_in_one_line(
     assert line in shown
 
 
-def test_the_command_line_tells_errors_in_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_the_command_line_reports_errors_in_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["search", "--home", str(tmp_path), "--data", "/nowhere"]) == 2
     assert main(["search", "--home", str(tmp_path), "--resume", "lost"]) == 2
     assert main(["search", "--home", str(tmp_path), "--resume", "lost", "--seed", "1"]) == 2

@@ -30,9 +30,9 @@ def test_integers_take_the_middle_of_their_share() -> None:
 
 
 def test_two_categories_are_at_distance_one_and_an_unknown_one_is_near_none() -> None:
-    encode = Encoder([{"net": name} for name in ("a", "b", "c")])
-    assert distance(encode, {"net": "a"}, {"net": "c"}) == pytest.approx(1.0)
-    assert distance(encode, {"net": "a"}, {"net": "z"}) == pytest.approx(0.5**0.5)
+    encode = Encoder([{"architecture": name} for name in ("a", "b", "c")])
+    assert distance(encode, {"architecture": "a"}, {"architecture": "c"}) == pytest.approx(1.0)
+    assert distance(encode, {"architecture": "a"}, {"architecture": "z"}) == pytest.approx(0.5**0.5)
 
 
 def test_true_and_1_are_not_the_same_category() -> None:
@@ -53,10 +53,10 @@ def test_those_without_a_hyperparameter_are_alike_and_equally_far_from_all_that_
 
 
 def test_every_column_knows_its_hyperparameter() -> None:
-    encode = Encoder([{"net": "a", "depth": 1}, {"net": "b", "depth": 2, "width": 3}])
-    assert encode.names == ("net", "depth", "width")
+    encode = Encoder([{"architecture": "a", "depth": 1}, {"architecture": "b", "depth": 2, "width": 3}])
+    assert encode.names == ("architecture", "depth", "width")
     assert encode.owners.tolist() == [0, 0, 1, 2, 2]
-    assert encode.num_columns == encode([{"net": "a"}]).shape[1] == 5
+    assert encode.num_columns == encode([{"architecture": "a"}]).shape[1] == 5
 
 
 def test_no_draws_are_refused() -> None:

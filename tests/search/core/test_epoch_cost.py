@@ -12,12 +12,12 @@ from search.core.epoch_cost import EpochCost
 def test_the_cost_of_an_architecture_is_learnt() -> None:
     generator = np.random.default_rng(0)
     seconds = {"small": 1.0, "large": 30.0}
-    draws = [{"net": name, "rate": float(generator.random())} for name in list(seconds) * 20]
+    draws = [{"architecture": name, "rate": float(generator.random())} for name in list(seconds) * 20]
     encode = Encoder(draws)
     cost = EpochCost(encode.num_columns)
     for params in draws:
-        cost.note(encode([params])[0], seconds[str(params["net"])] * float(generator.uniform(0.9, 1.1)))
-    known = cost.predict(encode([{"net": "small", "rate": 0.5}, {"net": "large", "rate": 0.5}]))
+        cost.note(encode([params])[0], seconds[str(params["architecture"])] * float(generator.uniform(0.9, 1.1)))
+    known = cost.predict(encode([{"architecture": "small", "rate": 0.5}, {"architecture": "large", "rate": 0.5}]))
     assert known == pytest.approx([1.0, 30.0], rel=0.5)
 
 

@@ -1,4 +1,4 @@
-"""The ledger: every rule about the values of trials, and who hears of what."""
+"""The ledger: every rule about the values of trials, and which observers are called."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_lower_loss_leads_and_a_trial_is_known_by_the_mean_of_its_last_epochs(
     assert second.best_value == pytest.approx(0.4), "one lucky epoch is not what a trial is worth"
 
 
-def test_the_first_value_of_an_epoch_stays_and_nobody_hears_of_the_second() -> None:
+def test_the_first_value_of_an_epoch_stays_and_no_observer_gets_the_second() -> None:
     class Listener(Observer):
         def __init__(self) -> None:
             self.values: list[float] = []
@@ -85,28 +85,28 @@ def test_the_first_outcome_of_a_session_stays_and_an_interrupted_trial_may_begin
     assert ledger.ended() == {0: Outcome.COMPLETED}
 
 
-def test_observers_hear_every_event_in_the_order_of_the_tuple() -> None:
-    heard: list[str] = []
+def test_observers_get_every_event_in_the_order_of_the_tuple() -> None:
+    reported: list[str] = []
 
     class Listener(Observer):
         def __init__(self, name: str) -> None:
             self.name = name
 
         def trial_began(self, entry: TrialEntry) -> None:
-            heard.append(f"{self.name} began {entry.number}")
+            reported.append(f"{self.name} began {entry.number}")
 
         def epoch_reported(self, entry: TrialEntry, report: TrialReport) -> None:
             assert entry.values[report.epoch] == report.value
-            heard.append(f"{self.name} epoch {report.epoch}")
+            reported.append(f"{self.name} epoch {report.epoch}")
 
         def trial_recovered(self, entry: TrialEntry) -> None:
-            heard.append(f"{self.name} recovered")
+            reported.append(f"{self.name} recovered")
 
         def trial_ended(self, entry: TrialEntry) -> None:
-            heard.append(f"{self.name} {entry.outcome}: {entry.error}, {len(entry.reports)} reports")
+            reported.append(f"{self.name} {entry.outcome}: {entry.error}, {len(entry.reports)} reports")
 
         def search_ended(self, reason: StopReason) -> None:
-            heard.append(f"{self.name} {reason.name}")
+            reported.append(f"{self.name} {reason.name}")
 
     ledger = Ledger(observers=[Listener("a"), Listener("b")])
     ledger.begin(3, {})
@@ -116,5 +116,5 @@ def test_observers_hear_every_event_in_the_order_of_the_tuple() -> None:
     ledger.end(3, Outcome.FAILED)
     ledger.close(StopReason.ALL_FAILED)
     expected = ["began 3", "epoch 1", "recovered", "failed: no, 1 reports", "ALL_FAILED"]
-    assert heard == [f"{name} {event}" for event in expected for name in ("a", "b")]
+    assert reported == [f"{name} {event}" for event in expected for name in ("a", "b")]
     assert not ledger.entries[3].reports, "they are needed no more"

@@ -66,10 +66,10 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("told", FAULTS)
+@pytest.mark.parametrize("output", FAULTS)
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_a_fault_is_one_line_with_file_and_line(told: str, tmp_path: Path) -> None:
-    assert f"my_space.py, {told}" in refusal(HEAD + FAULTS[told] + "\n", tmp_path)
+def test_a_fault_is_one_line_with_file_and_line(output: str, tmp_path: Path) -> None:
+    assert f"my_space.py, {output}" in refusal(HEAD + FAULTS[output] + "\n", tmp_path)
 
 
 def test_what_is_surely_meant_is_cast() -> None:
@@ -97,14 +97,14 @@ def test_what_nobody_knows_is_left_as_it_is() -> None:
 def test_an_error_in_one_rare_branch_is_found(tmp_path: Path) -> None:
     """At random it would be met once in a hundred and fifty draws."""
     text = HEAD + (
-        "    net = trial.suggest_categorical('architecture', ['resnet18', 'vgg16', 'small_cnn', 'densenet121'])\n"
+        "    name = trial.suggest_categorical('architecture', ['resnet18', 'vgg16', 'small_cnn', 'densenet121'])\n"
         "    optimizer = trial.suggest_categorical('optimizer', ['adam', 'adamw', 'sgd', 'rmsprop'])\n"
         "    depth = trial.suggest_int('head_depth', 0, 4)\n"
-        "    if net == 'small_cnn':\n"
+        "    if name == 'small_cnn':\n"
         "        kernel = trial.suggest_int('cnn_kernel', 1, 15)\n"
         "        if kernel == 15:\n"
-        "            return {'architecture': net, 'pooling': 'none'}\n"
-        "    return {'architecture': net, 'optimizer': optimizer, 'head_depth': depth}\n"
+        "            return {'architecture': name, 'pooling': 'none'}\n"
+        "    return {'architecture': name, 'optimizer': optimizer, 'head_depth': depth}\n"
     )
     assert "line 11: pooling is 'none'" in refusal(text, tmp_path)
 
@@ -112,9 +112,9 @@ def test_an_error_in_one_rare_branch_is_found(tmp_path: Path) -> None:
 def test_every_choice_and_both_ends_of_every_range_are_drawn(tmp_path: Path) -> None:
     text = HEAD + (
         "    drawn.append(trial)\n"
-        "    net = trial.suggest_categorical('architecture', ['resnet18', 'small_cnn'])\n"
-        "    config = {'architecture': net, 'dropout': trial.suggest_float('dropout', 0, 0.5)}\n"
-        "    if net == 'small_cnn':\n"
+        "    architecture = trial.suggest_categorical('architecture', ['resnet18', 'small_cnn'])\n"
+        "    config = {'architecture': architecture, 'dropout': trial.suggest_float('dropout', 0, 0.5)}\n"
+        "    if architecture == 'small_cnn':\n"
         "        config['cnn_depth'] = trial.suggest_int('cnn_depth', 2, 4)\n"
         "        config['pooling'] = trial.suggest_categorical('pooling', ['avg', 'max', 'grid'])\n"
         "    return config\n"
@@ -139,7 +139,7 @@ def test_every_choice_and_both_ends_of_every_range_are_drawn(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "output"),
     [
         ("import helper\n\n\ndef space(trial):\n    return helper.space(trial)\n", "line 1: ModuleNotFoundError"),
         ("from helper import x\n\n\ndef space(trial):\n    return {}\n", "helper lies beside my_space.py"),
@@ -148,9 +148,9 @@ def test_every_choice_and_both_ends_of_every_range_are_drawn(tmp_path: Path) -> 
         ("space = 3\n", "its `space` is a int"),
     ],
 )
-def test_a_file_that_cannot_be_run_is_one_line(text: str, told: str, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_run_is_one_line(text: str, output: str, tmp_path: Path) -> None:
     (tmp_path / "helper.py").write_text("x = 1\n")
-    assert told in refusal(text, tmp_path)
+    assert output in refusal(text, tmp_path)
 
 
 def test_the_users_own_path_is_shown_where_a_copy_is_loaded(tmp_path: Path) -> None:

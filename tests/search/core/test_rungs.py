@@ -94,11 +94,6 @@ def test_rungs_rebuilt_from_history_are_those_of_the_first_session() -> None:
     assert build((1, 3, 9), reports).records == live.records
 
 
-def test_the_rung_of_a_trial_is_the_highest_it_reached() -> None:
-    rungs = build((1, 3, 9), [(0, 1, 0.1), (0, 3, 0.1), (1, 1, 0.2)])
-    assert [rungs.rung_of(number) for number in (0, 1, 2)] == [3, 1, 0]
-
-
 def test_a_value_that_is_no_number_is_never_kept_once_others_are_known() -> None:
     rungs = build((1,), [(0, 1, 0.5), (1, 1, 0.4)])
     assert not rungs.goes_on(2, 1, {1: float("nan")})

@@ -29,7 +29,7 @@ def test_every_draw_is_a_valid_configuration() -> None:
     assert {config.optimizer for config in drawn} == {"adam", "adamw", "sgd", "rmsprop"}
 
 
-def test_every_way_of_fine_tuning_is_drawn_for_nets_with_weights_and_builds() -> None:
+def test_every_way_of_fine_tuning_is_drawn_for_models_with_weights_and_builds() -> None:
     space = DefaultSpace(ALL, fine_tuned=ALL)
     drawn = [TrialConfig.from_params(draw(space, seed)) for seed in range(110)]
     to_build: dict[object, TrialConfig] = {}  # every architecture, and every way of fine-tuning one
@@ -47,7 +47,7 @@ def test_every_way_of_fine_tuning_is_drawn_for_nets_with_weights_and_builds() ->
     assert all(config.unfreeze_at <= config.unfreeze_more_at for config in drawn)
 
 
-def test_a_net_without_weights_is_trained_whole_unless_the_user_says_otherwise() -> None:
+def test_a_model_without_weights_is_trained_whole_unless_the_user_says_otherwise() -> None:
     fine_tuning = {"unfreezing", "unfrozen_layers", "unfreeze_at", "unfreeze_more_at", "layer_lr_decay", "pooling"}
     space = DefaultSpace(("resnet18", "resnet50"), fine_tuned=("resnet50",))
     for seed in range(30):
@@ -61,10 +61,10 @@ def test_a_net_without_weights_is_trained_whole_unless_the_user_says_otherwise()
 @pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.parametrize("has_weights", [True, False])
 def test_the_space_contains_every_recipe(name: str, has_weights: bool) -> None:
-    """Without weights the nets that a recipe of the search freezes count as fine-tuned (first_points.py)."""
+    """Without weights the architectures that a recipe of the search freezes count as fine-tuned (first_points.py)."""
     config = RECIPES[name].config
-    nets = [net for net in ALL if net != "small_cnn"]
-    space = DefaultSpace(ALL, fine_tuned=nets if has_weights else fine_tuned_by([RECIPES[name]]))
+    architectures = [architecture for architecture in ALL if architecture != "small_cnn"]
+    space = DefaultSpace(ALL, fine_tuned=architectures if has_weights else fine_tuned_by([RECIPES[name]]))
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     point = find_point(space, config)
     study.enqueue_trial(point)
@@ -107,7 +107,7 @@ def test_a_single_value_fixes_a_hyperparameter() -> None:
 @pytest.mark.parametrize(
     "ranges", [{}, {"optimizer": "sgd,rmsprop", "learning_rate": "1e-5:1e-4"}, {"optimizer": "sgd"}]
 )
-def test_a_search_begins_with_a_sound_point_of_every_net(ranges: dict[str, str]) -> None:
+def test_a_search_begins_with_a_sound_point_of_every_model(ranges: dict[str, str]) -> None:
     narrowed = {name: parse_range(name, text) for name, text in ranges.items()}
     space = DefaultSpace(("small_cnn", "resnet18", "vgg16"), narrowed)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
@@ -121,7 +121,7 @@ def test_a_search_begins_with_a_sound_point_of_every_net(ranges: dict[str, str])
     assert [trial.params for trial in study.trials] == space.first_points(pretrained={"vgg16"})
 
 
-def test_a_pretrained_net_begins_with_all_of_its_layers_at_one_rate() -> None:
+def test_a_pretrained_model_begins_with_all_of_its_layers_at_one_rate() -> None:
     space = DefaultSpace(("mobilenet_v2",), fine_tuned=("mobilenet_v2",))
     (point,) = space.first_points(pretrained={"mobilenet_v2"})
     fine_tuning = {"unfreezing": "all", "layer_lr_decay": 1.0, "pooling": "avg", "head_depth": 0}

@@ -58,9 +58,16 @@ def running_cluster(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 @pytest.mark.timeout(400)
 def test_a_search_joins_a_cluster_and_a_tracking_server_named_by_the_environment(
-    running_cluster: dict[str, str], made_folder: Path, mlflow_server: ServerHandle, tmp_path: Path
+    running_cluster: dict[str, str], synthetic_folder: Path, mlflow_server: ServerHandle, tmp_path: Path
 ) -> None:
-    command = [sys.executable, str(ROOT / "search/run.py"), "--data", str(made_folder), "--home", str(tmp_path / "h")]
+    command = [
+        sys.executable,
+        str(ROOT / "search/run.py"),
+        "--data",
+        str(synthetic_folder),
+        "--home",
+        str(tmp_path / "h"),
+    ]
     command += [
         "--name",
         "joined",

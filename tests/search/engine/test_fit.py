@@ -24,7 +24,7 @@ def test_every_trial_ends_as_completed_or_stopped_and_optuna_knows(play: Play) -
         assert trial.state == {"completed": TrialState.COMPLETE, "stopped": TrialState.PRUNED}[outcome]
         last = max(trial.intermediate_values)
         assert last in ((9,) if outcome == "completed" else (1, 3))
-        assert sorted(trial.intermediate_values) == list(range(1, last + 1)) == played.memory.heard[trial.number]
+        assert sorted(trial.intermediate_values) == list(range(1, last + 1)) == played.memory.reported[trial.number]
         if outcome == "completed":
             assert trial.value == pytest.approx(trial.params["height"] * (7 / 8 + 8 / 9 + 9 / 10) / 3)
 
@@ -39,13 +39,13 @@ def test_every_slot_works_where_trials_are_shorter_than_the_start_of_a_worker(pl
 
 
 def test_trials_that_come_or_lose_their_worker_later_keep_off_nodes_that_are_left_out_by_then(play: Play) -> None:
-    left_out = {"f" * 56}
+    skipped = {"f" * 56}
     places: list[dict[str, str]] = []
 
     def place_trial() -> tune.PlacementGroupFactory:
         if len(places) > 8:
-            left_out.add("e" * 56)
-        elsewhere = {"ray.io/node-id": f"!in({','.join(sorted(left_out))})"}
+            skipped.add("e" * 56)
+        elsewhere = {"ray.io/node-id": f"!in({','.join(sorted(skipped))})"}
         places.append(elsewhere)
         return tune.PlacementGroupFactory([{"CPU": 1}], strategy="STRICT_PACK", bundle_label_selector=[elsewhere])
 
@@ -54,7 +54,7 @@ def test_trials_that_come_or_lose_their_worker_later_keep_off_nodes_that_are_lef
         return {"height": 100 if is_third else 1 + trial.number, "dies_at": 5 if is_third else None}
 
     played = play(space, num_trials=8, place_trial=place_trial)
-    assert len(left_out) == 2
+    assert len(skipped) == 2
     assert [outcome == "failed" for _, outcome in sorted(played.memory.outcomes.items())] == [n == 3 for n in range(8)]
 
 
@@ -148,7 +148,7 @@ def test_an_epoch_that_ends_while_the_search_does_is_not_lost(play: Play, tmp_pa
     assert best is not None
     assert entry.best_epoch == best["epoch"] == 3, "the champion may be this epoch"
     assert entry.values[3] == best["value"]
-    assert played.memory.heard[0] == [1, 2, 3]
+    assert played.memory.reported[0] == [1, 2, 3]
 
 
 def test_device_hours_end_the_search(play: Play) -> None:

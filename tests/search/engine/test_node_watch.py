@@ -31,7 +31,7 @@ def test_slots_follow_the_nodes_and_only_a_dead_node_acquits_its_trial(monkeypat
         num_nodes=3,
         description="",
         is_joined=True,
-        left_out={"bad"},
+        skipped={"bad"},
     )
     watch = NodeWatch(cluster, searcher, said.extend)
     trials: list[Any] = [
@@ -76,7 +76,7 @@ def test_nodes_that_join_late_and_fail_are_left_out_and_three_of_them_end_a_sear
         watch.on_trial_result(0, [], trial, {"node_id": "a", "pid": 17})
         watch.on_step_end(0, [])
         until_s = time.monotonic() + 10
-        while name not in cluster.left_out:
+        while name not in cluster.skipped:
             assert time.monotonic() < until_s
             watch.on_step_end(0, [])
     assert ended == [("a", 17)]  # once
@@ -85,7 +85,7 @@ def test_nodes_that_join_late_and_fail_are_left_out_and_three_of_them_end_a_sear
     watch.on_trial_recover(0, [], unlucky)
     watch.on_step_end(0, [])
     assert unlucky.run_metadata.num_failures == 0
-    assert "node a is left out; trials that fit at once: 4" in said and "preflight: a: torch is 1.0.0" in said
+    assert "node a is skipped; trials that fit at once: 4" in said and "preflight: a: torch is 1.0.0" in said
     assert reasons == ["the first 3 nodes that joined all failed the preflight"]
     assert "!in(a,b,c)" in str(cluster.place_trial())
 

@@ -1,4 +1,4 @@
-"""What the preflight says of a node: every fault with its mend."""
+"""What the preflight says of a node: every fault with what fixes it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from search.core.config import SearchConfig
 from search.core.folder import create_search
 from search.engine.cluster import Cluster
 from search.engine.node_facts import Demand, NodeFacts, inspect_node, try_tracking
-from search.engine.preflight import NodeReport, check_cluster, judge, tell_faults
+from search.engine.preflight import NodeReport, check_cluster, judge, list_faults
 
 OWN = Cluster(trial_cpus=1, trial_gpus=0, num_slots=2, num_nodes=1, description="")
 DEMAND = Demand(storage="s3://b/f", token="t", node_dir="/tmp", tracking_uri="http://head:5000")
@@ -30,7 +30,7 @@ def facts(tmp_path: Path) -> NodeFacts:
 def faults_of(facts: NodeFacts, own: NodeFacts, *, clock_s: float = 0.0, num_gpus: float = 0) -> list[str]:
     report = NodeReport(node_id="a", address="10.0.0.7", facts=facts, clock_s=clock_s)
     judge(report, own, DEMAND, num_gpus=num_gpus)
-    return tell_faults([report])
+    return list_faults([report])
 
 
 def test_a_node_like_the_head_has_no_fault(facts: NodeFacts) -> None:
@@ -48,7 +48,7 @@ def test_a_node_like_the_head_has_no_fault(facts: NodeFacts) -> None:
         ({"cuda": "driver too old"}, "torch cannot use its GPUs (driver too old)"),
     ],
 )
-def test_each_fault_is_named_with_its_mend(facts: NodeFacts, change: dict[str, Any], words: str) -> None:
+def test_each_fault_is_named_with_its_fix(facts: NodeFacts, change: dict[str, Any], words: str) -> None:
     sound = replace(facts, free_bytes=10**12, shm_bytes=10**10)
     (fault,) = faults_of(replace(sound, **change), sound)
     assert fault.startswith(f"10.0.0.7 {facts.host}: ") and words in fault

@@ -51,7 +51,7 @@ def test_trials_that_an_earlier_session_left_are_paused_and_go_on_with_their_val
     assert list(again.live) == [0]
 
 
-def told(number: int, value: float, *, is_warm: bool = False) -> optuna.trial.FrozenTrial:
+def output(number: int, value: float, *, is_warm: bool = False) -> optuna.trial.FrozenTrial:
     trial = optuna.trial.create_trial(
         state=optuna.trial.TrialState.PRUNED,
         intermediate_values={1: value, 3: value + 1},
@@ -62,8 +62,8 @@ def told(number: int, value: float, *, is_warm: bool = False) -> optuna.trial.Fr
 
 
 def test_points_of_earlier_searches_count_for_the_sampler_once_they_hold_here() -> None:
-    warm = [told(0, 0.9, is_warm=True), told(1, 0.1, is_warm=True), told(2, math.nan, is_warm=True)]
-    others = [told(3 + number, number / 10) for number in range(10)]
+    warm = [output(0, 0.9, is_warm=True), output(1, 0.1, is_warm=True), output(2, math.nan, is_warm=True)]
+    others = [output(3 + number, number / 10) for number in range(10)]
     assert find_doubted(others, higher_is_better=True) == set()
     assert find_doubted([*warm, *others[:4]], higher_is_better=True) == {0, 1, 2}, "too few others to tell"
     assert find_doubted([*warm, *others], higher_is_better=True) == {1, 2}

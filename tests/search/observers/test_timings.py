@@ -33,13 +33,13 @@ class Search:
         self.ledger.end(number, Outcome.COMPLETED)
 
 
-def test_the_start_is_told_in_parts_that_add_up() -> None:
+def test_the_start_is_reported_in_parts_that_add_up() -> None:
     timings = Timings(began_at_s=time.time() - 2)
     search = Search(timings)
     with timings.part("images"):
         time.sleep(0.01)
-    told: list[list[str]] = []
-    timings.started = told.append
+    output: list[list[str]] = []
+    timings.started = output.append
     search.note(0, timings.began_at_s + 9, timings_s={"step plan": 1.5})
     assert timings.start_s == pytest.approx(9)
     assert timings.parts_s["imports"] == pytest.approx(2, abs=0.1)
@@ -49,7 +49,7 @@ def test_the_start_is_told_in_parts_that_add_up() -> None:
     assert timings.lines()[0].startswith("Timings ")
     assert len(timings.lines()) == 1 + len(timings.parts_s)
     search.note(0, 50.0)
-    assert told == [timings.lines()], "only the first report of a search tells its start"
+    assert output == [timings.lines()], "only the first report of a search says how it started"
 
 
 def test_a_turn_round_is_from_a_processs_end_to_its_next_first_step() -> None:

@@ -40,9 +40,9 @@ def tracking(mlflow_server: ServerHandle, name: str) -> Driven:
     return Driven.open(mlflow_server.uri, "tracking-tests", name, tags={"seed": "0"}, description="A test.")
 
 
-def hear_epochs(tracking: Driven, number: int, aucs: dict[int, float]) -> None:
+def report_epochs(tracking: Driven, number: int, aucs: dict[int, float]) -> None:
     for epoch, auc in aucs.items():
-        tracking.hear(number, epoch, 1000 * epoch, {"val_auc": auc, "train_loss": 1.0 / epoch})
+        tracking.report(number, epoch, 1000 * epoch, {"val_auc": auc, "train_loss": 1.0 / epoch})
 
 
 def steps(client: MlflowClient, run_id: str, key: str = "val_auc") -> list[int]:
@@ -71,7 +71,7 @@ def test_each_outcome_has_its_status_and_its_tag(
     tracking: Driven, client: MlflowClient, outcome: str, status: str
 ) -> None:
     run_id = tracking.open_trial(0, PARAMS)
-    hear_epochs(tracking, 0, {1: 0.6})
+    report_epochs(tracking, 0, {1: 0.6})
     tracking.close_trial(0, outcome, tags={"rung": "1"}, error="x" * 9000 + "ValueError: last")
     assert tracking.flush()
     run = client.get_run(run_id)
@@ -98,7 +98,7 @@ def test_the_first_outcome_stays(tracking: Driven, client: MlflowClient) -> None
 
 def test_the_driver_fills_the_gaps_of_a_trials_own_log(tracking: Driven, client: MlflowClient, tmp_path: Path) -> None:
     run_id = tracking.open_trial(0, PARAMS)
-    hear_epochs(tracking, 0, {1: 0.6, 2: 0.9, 3: 0.9, 4: 0.7})
+    report_epochs(tracking, 0, {1: 0.6, 2: 0.9, 3: 0.9, 4: 0.7})
     own = RunLog(tracking.uri, run_id, tmp_path / "spool")
     own.log_epoch(1, {"val_auc": 0.6, "train_loss": 1.0}, 1000)
     own.log_epoch(3, {"val_auc": 0.9, "train_loss": 1 / 3}, 3000)
@@ -116,7 +116,7 @@ def test_the_best_of_a_loss_is_the_lowest_and_nan_is_never_best(
     tracking = Driven.open(mlflow_server.uri, "tracking-tests", name, metric="val_loss")
     run_id = tracking.open_trial(0, PARAMS)
     for epoch, loss in {1: 0.5, 2: float("nan"), 3: 0.4, 4: 0.6}.items():
-        tracking.hear(0, epoch, 1000 * epoch, {"val_loss": loss})
+        tracking.report(0, epoch, 1000 * epoch, {"val_loss": loss})
     tracking.close_trial(0, "completed")
     assert tracking.flush()
     metrics = client.get_run(run_id).data.metrics
@@ -142,7 +142,7 @@ def test_a_resumed_search_goes_on_in_its_runs(
     tracking: Driven, client: MlflowClient, mlflow_server: ServerHandle, name: str
 ) -> None:
     first, second = tracking.open_trial(0, PARAMS), tracking.open_trial(1, PARAMS)
-    hear_epochs(tracking, 0, {1: 0.6, 2: 0.8})
+    report_epochs(tracking, 0, {1: 0.6, 2: 0.8})
     tracking.close_trial(0, "interrupted")
     tracking.close_search(Outcome.INTERRUPTED)
     resumed = Driven.open(mlflow_server.uri, "tracking-tests", name, parent_run_id=tracking.parent_run_id)
@@ -154,7 +154,7 @@ def test_a_resumed_search_goes_on_in_its_runs(
     assert "outcome" not in run.data.tags
     assert resumed.open_trial(1, PARAMS | {"learning_rate": 9.0}) == second, "one run a trial number"
     assert client.get_run(second).data.params["learning_rate"] == "0.001"
-    hear_epochs(resumed, 0, {2: 0.7, 3: 0.9})
+    report_epochs(resumed, 0, {2: 0.7, 3: 0.9})
     resumed.close_trial(0, "completed")
     assert resumed.flush()
     assert steps(client, first) == [1, 2, 3]
@@ -179,7 +179,7 @@ def test_what_a_killed_driver_left_running_is_fixed(
     assert after.fix({}) == []
 
 
-def test_a_search_goes_on_while_the_server_is_away_and_tells_it_later(
+def test_a_search_goes_on_while_the_server_is_away_and_reports_it_later(
     tracking: Driven,
     client: MlflowClient,
     mlflow_server: ServerHandle,
@@ -187,18 +187,18 @@ def test_a_search_goes_on_while_the_server_is_away_and_tells_it_later(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     first, second = tracking.open_trial(0, PARAMS), tracking.open_trial(1, PARAMS)
-    hear_epochs(tracking, 0, {1: 0.6})
+    report_epochs(tracking, 0, {1: 0.6})
     with outage(mlflow_server), caplog.at_level(logging.WARNING):
-        hear_epochs(tracking, 0, {2: 0.7})
+        report_epochs(tracking, 0, {2: 0.7})
         tracking.close_trial(0, "stopped")
         tracking.log_text("notes.txt", "while away")
         tracking.close_trial(1, "failed", error="out of memory")
         third = tracking.ledger.begin(2, PARAMS)
         assert third.run_id is None, "it trains without its run"
-        hear_epochs(tracking, 2, {1: 0.5, 2: 0.6})
+        report_epochs(tracking, 2, {1: 0.5, 2: 0.6})
         assert not tracking.flush(5)
     assert caplog.text.count("is away") == 1
-    hear_epochs(tracking, 2, {3: 0.7})
+    report_epochs(tracking, 2, {3: 0.7})
     assert tracking.flush(120)
     assert third.run_id is not None, "it was opened when the server was back"
     assert tracking.close_search(Outcome.COMPLETED, timeout_s=120)
@@ -236,14 +236,14 @@ def test_what_cannot_be_delivered_at_the_end_is_named(
     monkeypatch.setattr(tracking.runs, "client", MlflowClient(NOWHERE))
     tracking.log_dict("space.json", {"a": 1})
     assert not tracking.close_search(Outcome.COMPLETED, timeout_s=0)
-    assert "was not told: space.json; the end of the search" in caplog.text
+    assert "did not get: space.json; the end of the search" in caplog.text
 
 
 def test_what_the_server_refuses_is_dropped_and_the_rest_delivered(
     tracking: Driven, client: MlflowClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     run_id = tracking.open_trial(0, PARAMS)
-    tracking.hear(0, 1, 1000, {"no \t such / name?": 1.0})
+    tracking.report(0, 1, 1000, {"no \t such / name?": 1.0})
     tracking.close_trial(0, "completed")
     assert tracking.flush()
     assert "MLflow refused epochs of trial 0" in caplog.text
@@ -263,11 +263,11 @@ def test_artifacts_and_figures_of_the_search_hang_on_its_parent_run(
     tracking: Driven, client: MlflowClient, tmp_path: Path
 ) -> None:
     content: dict[str, Any] = {"slices": 3}
-    picture = tmp_path / "curve ü.png"
-    picture.write_bytes(b"png")
+    image = tmp_path / "curve ü.png"
+    image.write_bytes(b"png")
     tracking.log_text("report/leaderboard.md", "| trial |")
     tracking.log_dict("audit.json", content)
-    tracking.log_file(picture, "report")
+    tracking.log_file(image, "report")
     tracking.log_metrics({"other_auc": 0.75})
     assert tracking.flush()
     parent = tracking.parent_run_id

@@ -20,7 +20,7 @@ from search.preparation.epochs import (
     settle_epochs,
     settle_first_rung,
 )
-from search.preparation.models import Nets
+from search.preparation.models import SearchedModels
 from trainable.images.prepare import TrainingData
 
 DATA = TrainingData(
@@ -34,7 +34,7 @@ DATA = TrainingData(
     is_val=np.arange(400) < 100,
     groups=np.arange(400),
 )
-MODELS = Nets(architectures=("small_cnn",), left_out=(), weights={}, sources={})
+MODELS = SearchedModels(architectures=("small_cnn",), skipped=(), weights={}, sources={})
 
 
 def test_a_budget_holds_ten_full_trainings_where_it_can() -> None:

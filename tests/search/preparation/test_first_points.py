@@ -16,7 +16,7 @@ from search.core.ledger import Ledger
 from search.core.space import DefaultSpace
 from search.engine.cluster import Cluster
 from search.preparation.first_points import ChosenRecipes, describe_standing, find_points
-from search.preparation.models import choose_nets
+from search.preparation.models import choose_models
 from tests.search.reports import report
 from trainable.recipes import RECIPES, Recipe, name_recipe
 from trainable.report import Outcome, TrialFailure
@@ -28,18 +28,20 @@ TOO_LARGE = Recipe(
     params={**CNN.params, "batch_size": 65536, "cnn_filters": 1024},
     max_epochs=5,
 )
-OUT_OF_MEMORY = "a training step of 65536 pictures of 32 px needs"
+OUT_OF_MEMORY = "a training step of 65536 images of 32 px needs"
 
 
 @pytest.fixture
-def search(cluster: Cluster, made_folder: Path, mlflow_server: ServerHandle, tmp_path: Path) -> Callable[..., Path]:
+def search(
+    cluster: Cluster, synthetic_folder: Path, mlflow_server: ServerHandle, tmp_path: Path
+) -> Callable[..., Path]:
     """Run a small search in this process and return its folder."""
 
     def run_small(**options: Any) -> Path:
         config = SearchConfig(
             name="small",
             home=tmp_path,
-            data=made_folder,
+            data=synthetic_folder,
             tracking_uri=mlflow_server.uri,
             model_name="recipes",
             architectures=("squeezenet1_1", "mobilenet_v3_small"),
@@ -64,8 +66,8 @@ def test_a_search_begins_with_its_recipes_and_says_where_its_champion_stands(
     folder = search(recipes=("cnn-rmsprop", "too-large"))
     shown = capsys.readouterr().out
     assert "Recipes      first points: cnn-rmsprop\n" in shown
-    assert f"Recipes      too-large left out: {OUT_OF_MEMORY}" in shown
-    assert "Recipes      nets that join the search with them: small_cnn\n" in shown
+    assert f"Recipes      too-large skipped: {OUT_OF_MEMORY}" in shown
+    assert "Recipes      models that join the search with them: small_cnn\n" in shown
     assert "3 epochs here, stages being fractions of them, and not: cnn-rmsprop 15" in shown
 
     result = json.loads((folder / "result.json").read_text())
@@ -75,7 +77,7 @@ def test_a_search_begins_with_its_recipes_and_says_where_its_champion_stands(
     section = (folder / "report.md").read_text().split("## Baselines")[1].split("##")[0]
     assert "- the champion" in section
     assert "- cnn-rmsprop: trial 0, 0." in section
-    assert f"- too-large: left out, {OUT_OF_MEMORY}" in section
+    assert f"- too-large: skipped, {OUT_OF_MEMORY}" in section
     assert "- trial 1, squeezenet1_1 as one would train it without a search: validation auc 0." in section
     assert all(f" {line[2:]}\n" in shown for line in section.strip().splitlines())
     assert "Baseline     trial 1, as one would train it without a search: to the end" in shown
@@ -104,7 +106,7 @@ def test_a_configuration_is_known_by_its_recipes_name() -> None:
     assert name_recipe({"height": 3.0}) is None
 
 
-def test_what_became_of_each_recipe_is_told() -> None:
+def test_what_became_of_each_recipe_is_reported() -> None:
     recipes = tuple(RECIPES.values())
     ledger = Ledger()
     for number, outcome in enumerate((Outcome.STOPPED, Outcome.FAILED, Outcome.COMPLETED, Outcome.INTERRUPTED)):
@@ -116,7 +118,7 @@ def test_what_became_of_each_recipe_is_told() -> None:
         ledger.end(number, outcome)
     ledger.begin(4, {**CNN.params, "cnn_depth": 4})
     ledger.report(4, report(1, 0.9))
-    chosen = ChosenRecipes(recipes=recipes[:5], left_out={CNN.name: "no room"})
+    chosen = ChosenRecipes(recipes=recipes[:5], skipped={CNN.name: "no room"})
     assert describe_standing(ledger, chosen, metric="auc", champion=4) == [
         "the champion, trial 4, has validation auc 0.9000; the best recipe, resnet50-split-702010, 0.5550",
         "resnet152-pretrained: trial 0, 0.5250 at epoch 3; stopped by ASHA after epoch 3: how far it would have come "
@@ -125,28 +127,28 @@ def test_what_became_of_each_recipe_is_told() -> None:
         "resnet50-finetune: trial 2, 0.5450 at epoch 3; completed 3 of its 80 epochs",
         "resnet50-split-702010: trial 3, 0.5550 at epoch 3; interrupted after epoch 3",
         "vgg16-covidct: not tried, the budget ended before it",
-        "cnn-rmsprop: left out, no room",
+        "cnn-rmsprop: skipped, no room",
     ]
     assert describe_standing(ledger, chosen, metric="auc", champion=3)[0] == "the champion is resnet50-split-702010"
 
 
-def test_nets_of_recipes_join_those_asked_for_and_have_no_sound_point_of_their_own() -> None:
-    chosen = ChosenRecipes(recipes=(VGG, CNN), left_out={"resnet152-pretrained": "no room"})
-    nets = choose_nets(
+def test_models_of_recipes_join_those_asked_for_and_have_no_sound_point_of_their_own() -> None:
+    chosen = ChosenRecipes(recipes=(VGG, CNN), skipped={"resnet152-pretrained": "no room"})
+    models = choose_models(
         ("resnet18", "small_cnn"),
         {"resnet152": "never/read.pth"},
         has_gpu=False,
-        of_recipes=chosen.nets,
-        forgone=chosen.forgone_nets,
+        of_recipes=chosen.architectures,
+        forgone=chosen.forgone_architectures,
     )
-    assert (nets.architectures, nets.joined) == (("resnet18", "small_cnn", "vgg16"), ("vgg16",))
-    space = DefaultSpace(nets.architectures)
-    points = find_points(chosen.recipes, space) + space.first_points(nets.own)
+    assert (models.architectures, models.joined) == (("resnet18", "small_cnn", "vgg16"), ("vgg16",))
+    space = DefaultSpace(models.architectures)
+    points = find_points(chosen.recipes, space) + space.first_points(models.own)
     assert [point["architecture"] for point in points] == ["vgg16", "small_cnn", "resnet18", "small_cnn"]
-    lines = chosen.lines(joined=nets.joined, pretrained=(), max_epochs=20)
+    lines = chosen.lines(joined=models.joined, pretrained=(), max_epochs=20)
     assert lines[1:] == [
-        "resnet152-pretrained left out: no room",
-        "nets that join the search with them: vgg16",
+        "resnet152-pretrained skipped: no room",
+        "models that join the search with them: vgg16",
         "from scratch, for want of --weights: vgg16",
         "20 epochs here, stages being fractions of them, and not: cnn-rmsprop 15",
     ]

@@ -16,10 +16,10 @@ from search.core.ranges import parse_range
 from search.core.space import DefaultSpace, Wish, configuration_of
 from search.engine.study import Study
 from search.preparation.warm_start import NUM_POINTS, WarmStart, warm_start
-from tests.search.recorded import NETS, record_search
+from tests.search.recorded import ARCHITECTURES, record_search
 from trainable.report import Direction
 
-SPACE = DefaultSpace(NETS)
+SPACE = DefaultSpace(ARCHITECTURES)
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +94,10 @@ def test_a_search_that_is_not_there_is_refused_with_the_nearest_name(home: Path)
 
 def test_what_the_space_lacks_is_left_out_and_said(home: Path) -> None:
     config, folder = open_new(home, "narrow", warm_start="auto")
-    space = DefaultSpace(NETS, {"dropout": parse_range("dropout", "0.55:0.6")})
+    space = DefaultSpace(ARCHITECTURES, {"dropout": parse_range("dropout", "0.55:0.6")})
     known = warm_start(config, folder, space, data_hash="aaa", task="lungs")
     assert len(known.points) < NUM_POINTS
-    assert known.left_out
+    assert known.skipped
     assert known.lines()[-1].endswith("are not in the space of this search")
     folder.discard()
     config, folder = open_new(home, "nothing", warm_start="first")

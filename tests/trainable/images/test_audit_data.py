@@ -13,12 +13,14 @@ from PIL import Image, ImageOps
 from trainable.images.audit_data import DataAudit, audit_data
 from trainable.images.audit_page import write_audit
 from trainable.images.findings import Severity
-from trainable.images.made import make_set
+from trainable.images.synthetic import write_synthetic_set
 
 
 @pytest.fixture(scope="module")
 def clean_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_set(tmp_path_factory.mktemp("clean") / "set", num_patients=80, slices_per_patient=1, image_size=64)
+    return write_synthetic_set(
+        tmp_path_factory.mktemp("clean") / "set", num_patients=80, slices_per_patient=1, image_size=64
+    )
 
 
 @pytest.fixture(scope="module")

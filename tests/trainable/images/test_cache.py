@@ -43,8 +43,8 @@ print(num_decoded)
 
 
 @pytest.fixture
-def paths(made_folder: Path) -> list[Path]:
-    return sorted(made_folder.glob("*/*/*.png"))[:40]
+def paths(synthetic_folder: Path) -> list[Path]:
+    return sorted(synthetic_folder.glob("*/*/*.png"))[:40]
 
 
 def hash_all(paths: list[Path]) -> list[str]:

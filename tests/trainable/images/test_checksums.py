@@ -16,8 +16,8 @@ from trainable.images.checksums import is_whole, sums_file, write_sums
 
 
 @pytest.fixture
-def build(made_folder: Path, tmp_path: Path) -> Callable[[], Path]:
-    paths = sorted(made_folder.glob("*/*/*.png"))[:12]
+def build(synthetic_folder: Path, tmp_path: Path) -> Callable[[], Path]:
+    paths = sorted(synthetic_folder.glob("*/*/*.png"))[:12]
     hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
     return lambda: build_cache(paths, hashes=hashes, size=32, folder=tmp_path, num_workers=2)
 

@@ -18,26 +18,28 @@ SIZE = 64
 
 
 @pytest.fixture(scope="module")
-def made(made_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainingData, dict[str, list[Path]]]:
-    """The made set's training data, and its files by split."""
+def synthetic(
+    synthetic_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[TrainingData, dict[str, list[Path]]]:
+    """The synthetic set's training data, and its files by split."""
     folder = tmp_path_factory.mktemp("likeness")
     splits = folder / "splits.csv"
-    prepared = prepare_data(made_folder, cache_dir=folder / "cache", splits_file=splits, image_size=SIZE, seed=0)
+    prepared = prepare_data(synthetic_folder, cache_dir=folder / "cache", splits_file=splits, image_size=SIZE, seed=0)
     rows = read_splits(splits)
     files = {split: [row.path for row in rows if row.split == split and row.kept] for split in ("train", "val", "test")}
     return prepared.training, files
 
 
 @pytest.fixture(scope="module")
-def learnt(made: tuple[TrainingData, dict[str, list[Path]]]) -> Likeness:
-    data, files = made
+def learnt(synthetic: tuple[TrainingData, dict[str, list[Path]]]) -> Likeness:
+    data, files = synthetic
     return fit_likeness(data, [*files["train"], *files["val"]])
 
 
 def test_slices_of_other_patients_are_not_doubted(
-    learnt: Likeness, made: tuple[TrainingData, dict[str, list[Path]]]
+    learnt: Likeness, synthetic: tuple[TrainingData, dict[str, list[Path]]]
 ) -> None:
-    assert count_flagged(learnt, made[1]["test"], SIZE) <= 0.05
+    assert count_flagged(learnt, synthetic[1]["test"], SIZE) <= 0.05
 
 
 @pytest.mark.parametrize("kind", ["photos", "grey photos", "noise", "pages", "digits", "blank"])
@@ -83,9 +85,9 @@ def test_a_reason_names_what_is_unlike_and_the_limit(learnt: Likeness) -> None:
 
 @pytest.mark.parametrize("num_groups", [1, 2])
 def test_few_patients_slices_that_are_all_alike_and_files_that_are_gone_can_be_learnt_from(
-    num_groups: int, made: tuple[TrainingData, dict[str, list[Path]]], tmp_path: Path
+    num_groups: int, synthetic: tuple[TrainingData, dict[str, list[Path]]], tmp_path: Path
 ) -> None:
-    data = made[0]
+    data = synthetic[0]
     few = replace(data, groups=np.arange(len(data.groups)) % num_groups)
     assert fit_likeness(few, [Path("gone.png")]).limits["colour"] == LEAST_COLOUR_LIMIT
     np.save(tmp_path / "alike.npy", np.full((len(data.groups), SIZE, SIZE), 7, np.uint8))

@@ -125,14 +125,14 @@ def test_of_25_changed_copies_of_real_slices_23_are_found_and_no_other_slice_is_
     assert {pair for pair in found - right if chosen[pair[1] - len(paths)] not in printed_twice} == set()
 
 
-def test_made_slices_of_different_patients_are_no_near_duplicates(made_folder: Path) -> None:
-    paths = sorted(made_folder.glob("*/*/*.png"))
+def test_made_slices_of_different_patients_are_no_near_duplicates(synthetic_folder: Path) -> None:
+    paths = sorted(synthetic_folder.glob("*/*/*.png"))
     pairs = find_near_duplicates(np.stack([decode_slice(path, PICTURE_SIZE) for path in paths]))
     assert all(paths[i].parent == paths[j].parent for i, j, _ in pairs)
 
 
-def test_pairs_are_the_same_in_blocks_and_sorted(made_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    slices = np.stack([decode_slice(path, PICTURE_SIZE) for path in sorted(made_folder.glob("*/*/*.png"))[:12]])
+def test_pairs_are_the_same_in_blocks_and_sorted(synthetic_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slices = np.stack([decode_slice(path, PICTURE_SIZE) for path in sorted(synthetic_folder.glob("*/*/*.png"))[:12]])
     pictures = np.concatenate([slices, np.rot90(slices, axes=(1, 2)), 255 - slices])
     whole = find_near_duplicates(pictures)
     monkeypatch.setattr("trainable.images.spectra._BLOCK", 5)

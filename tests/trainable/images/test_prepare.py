@@ -109,8 +109,8 @@ def test_the_test_split_of_covid_ct_is_kept_whole_and_sealed(covid_ct: tuple[Pat
     assert not {row.group for row in test} & set(prepared.training.groups.tolist())
 
 
-def test_the_sealed_test_of_the_made_set_holds_all_of_it(made_folder: Path, tmp_path: Path) -> None:
-    prepared = prepare(made_folder, tmp_path)
+def test_the_sealed_test_of_the_made_set_holds_all_of_it(synthetic_folder: Path, tmp_path: Path) -> None:
+    prepared = prepare(synthetic_folder, tmp_path)
     test = [row for row in read_splits(tmp_path / "splits.csv") if row.split == "test"]
     sealed = open_sealed_test(tmp_path / "splits.csv", cache_dir=tmp_path / "cache", image_size=32)
     assert test

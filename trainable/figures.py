@@ -138,7 +138,7 @@ def draw_precision_recall_curve(
     *,
     title: str = "Precision and recall",
 ) -> Figure:
-    """As `draw_roc_curve`, of precision by recall; a broken line is what calling every picture positive gives."""
+    """As `draw_roc_curve`, of precision by recall; a broken line is what calling every image positive gives."""
     figure, axes = new_axes(title, "recall (sensitivity)", "precision", width=4.9, height=4.5)
     for index, is_class, is_called, hue in _list_classes(labels, probabilities, classes, positive):
         precision, recall, _ = precision_recall_curve(is_class, probabilities[:, index])
@@ -249,7 +249,7 @@ def draw_importances(importances: Mapping[str, float]) -> Figure:
     return figure
 
 
-def save_picture(figure: Figure, path: Path) -> Path:
+def save_figure(figure: Figure, path: Path) -> Path:
     """Write `figure` as PNG. A letter that matplotlib's font lacks becomes a box, without a warning."""
     with warnings.catch_warnings():
         # class names are the user's; a Chinese one is no reason to end a search at its last step

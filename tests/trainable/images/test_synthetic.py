@@ -1,4 +1,4 @@
-"""The made set: learnable by a good configuration, and by nothing that takes a short cut."""
+"""The synthetic set: learnable by a good configuration, and by nothing that takes a short cut."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from trainable.images.decode import decode_slice, read_slice
-from trainable.images.made import make_set
 from trainable.images.splits import assign_splits
+from trainable.images.synthetic import write_synthetic_set
 
 SMALL = {"num_patients": 4, "slices_per_patient": 2, "image_size": 64}
 
@@ -27,7 +27,7 @@ def files_of(folder: Path) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def default_set(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return files_of(make_set(tmp_path_factory.mktemp("made") / "ctsearch-demo"))
+    return files_of(write_synthetic_set(tmp_path_factory.mktemp("synthetic") / "ctsearch-demo"))
 
 
 @pytest.fixture(scope="module")
@@ -44,17 +44,17 @@ def arrays(default_set: list[Path]) -> dict[str, np.ndarray]:
 
 
 def test_the_same_arguments_give_the_same_bytes(tmp_path: Path) -> None:
-    one, two = (files_of(make_set(tmp_path / name, **SMALL)) for name in ("one", "two"))
+    one, two = (files_of(write_synthetic_set(tmp_path / name, **SMALL)) for name in ("one", "two"))
     assert [path.read_bytes() for path in one] == [path.read_bytes() for path in two]
 
 
 def test_another_seed_gives_other_pictures(tmp_path: Path) -> None:
-    one, two = (files_of(make_set(tmp_path / str(seed), seed=seed, **SMALL)) for seed in (0, 1))
+    one, two = (files_of(write_synthetic_set(tmp_path / str(seed), seed=seed, **SMALL)) for seed in (0, 1))
     assert not {path.read_bytes() for path in one} & {path.read_bytes() for path in two}
 
 
 def test_patients_have_folders_in_their_class_and_numbers_of_their_own(tmp_path: Path) -> None:
-    folder = make_set(tmp_path / "set", **SMALL)
+    folder = write_synthetic_set(tmp_path / "set", **SMALL)
     assert [str(path.relative_to(folder)) for path in files_of(folder)][:3] == [
         "covid/patient-002/slice-1.png",
         "covid/patient-002/slice-2.png",
@@ -64,21 +64,21 @@ def test_patients_have_folders_in_their_class_and_numbers_of_their_own(tmp_path:
 
 
 def test_a_complete_set_is_reused_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
-    folder = make_set(tmp_path / "set", **SMALL)
+    folder = write_synthetic_set(tmp_path / "set", **SMALL)
     written = [path.stat().st_mtime_ns for path in files_of(folder)]
-    assert make_set(folder, **SMALL) == folder
+    assert write_synthetic_set(folder, **SMALL) == folder
     assert [path.stat().st_mtime_ns for path in files_of(folder)] == written
     assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_a_folder_with_anything_else_is_refused(tmp_path: Path) -> None:
-    folder = make_set(tmp_path / "set", **SMALL)
-    with pytest.raises(ValueError, match="something other than the made set"):
-        make_set(folder, seed=1, **SMALL)
+    folder = write_synthetic_set(tmp_path / "set", **SMALL)
+    with pytest.raises(ValueError, match="something other than the synthetic set"):
+        write_synthetic_set(folder, seed=1, **SMALL)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("mine")
-    with pytest.raises(ValueError, match="something other than the made set"):
-        make_set(tmp_path / "mine", **SMALL)
+    with pytest.raises(ValueError, match="something other than the synthetic set"):
+        write_synthetic_set(tmp_path / "mine", **SMALL)
 
 
 def test_a_forest_on_file_metadata_learns_nothing(default_set: list[Path], arrays: dict[str, np.ndarray]) -> None:

@@ -11,8 +11,8 @@ import torch
 from matplotlib.figure import Figure
 
 from trainable.augment import augment
+from trainable.figures import CLASS_HUES, GREEN, INK, RED, dress, show_names_literally
 from trainable.images.cache import open_pixels
-from trainable.pictures import CLASS_HUES, GREEN, INK, RED, dress, show_names_literally
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainable.intervals import Interval
-from trainable.pictures import (
+from trainable.figures import (
     draw_confusion_matrix,
     draw_importances,
     draw_learning_curves,
     draw_precision_recall_curve,
     draw_roc_curve,
     draw_training,
-    save_picture,
+    save_figure,
 )
+from trainable.intervals import Interval
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,10 +53,10 @@ def test_class_names_are_shown_as_they_are_whatever_their_letters(tmp_path: Path
         draw_importances(dict.fromkeys(HARD_NAMES, 0.3)),
     ]
     for index, figure in enumerate(figures):
-        path = save_picture(figure, tmp_path / f"{index}.png")
-        with Image.open(path) as picture:
-            assert picture.format == "PNG"
-            assert min(picture.size) > 200
+        path = save_figure(figure, tmp_path / f"{index}.png")
+        with Image.open(path) as image:
+            assert image.format == "PNG"
+            assert min(image.size) > 200
 
 
 def test_a_confusion_matrix_shows_every_count_and_its_share_of_the_true_class() -> None:
@@ -89,12 +89,12 @@ def test_learning_curves_name_outcomes_and_champion(tmp_path: Path) -> None:
     outcomes = {0: "completed", 1: "stopped", 2: "failed", 3: "failed", 4: "stopped"}
     figure = draw_learning_curves(curves, outcomes, metric="auc", champion=0)
     assert read_legend(figure) == ["stopped (2)", "failed (1)", "champion: trial 0 (completed)"]
-    save_picture(figure, tmp_path / "curves.png")
+    save_figure(figure, tmp_path / "curves.png")
 
 
-def test_a_search_without_any_epoch_still_has_its_pictures(tmp_path: Path) -> None:
-    save_picture(draw_learning_curves({}, {}, metric="loss"), tmp_path / "curves.png")
-    save_picture(draw_importances({}), tmp_path / "importances.png")
+def test_a_search_without_any_epoch_still_has_its_figures(tmp_path: Path) -> None:
+    save_figure(draw_learning_curves({}, {}, metric="loss"), tmp_path / "curves.png")
+    save_figure(draw_importances({}), tmp_path / "importances.png")
 
 
 def test_dots_lie_where_the_model_decides() -> None:
@@ -114,7 +114,7 @@ def test_dots_lie_where_the_model_decides() -> None:
 def test_a_precision_recall_curve_of_one_class_alone_is_empty_and_drawn(tmp_path: Path) -> None:
     figure = draw_precision_recall_curve(np.zeros(5, int), np.full((5, 2), 0.5), ("a", "b"), 1)
     assert read_legend(figure) == [DECISIONS]
-    save_picture(figure, tmp_path / "empty.png")
+    save_figure(figure, tmp_path / "empty.png")
 
 
 def test_a_training_shows_loss_and_metric_of_both_splits_and_its_best_epoch(tmp_path: Path) -> None:
@@ -129,4 +129,4 @@ def test_a_training_shows_loss_and_metric_of_both_splits_and_its_best_epoch(tmp_
     assert [line.get_label() for line in loss.lines] == ["training", "validation", "best epoch, 2"]
     assert list(np.asarray(auc.lines[0].get_ydata())) == [0.8, 0.9]
     assert len(draw_training(curves, metric="loss", best_epoch=None, title="").axes) == 1
-    save_picture(figure, tmp_path / "training.png")
+    save_figure(figure, tmp_path / "training.png")

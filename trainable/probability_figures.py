@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from trainable.figures import BLUE, GREEN, GREY, INK, PALE, RED, add_legend, new_axes
 from trainable.intervals import share_interval
-from trainable.pictures import BLUE, GREEN, GREY, INK, PALE, RED, add_legend, new_axes
 from trainable.probability_metrics import assign_bins, calibration_error
 
 if TYPE_CHECKING:

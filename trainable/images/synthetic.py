@@ -1,4 +1,4 @@
-"""The made set: procedural grey chest slices, half of them with ground-glass opacities. No patient was ever
+"""The synthetic set: procedural grey chest slices, half of them with ground-glass opacities. No patient was ever
 scanned for it; it shows that a search works, and nothing about medicine."""
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 
 POSITIVE, NEGATIVE = "covid", "normal"
 FACTS_FILE = ".made.json"
-MADE_VERSION = 1
+SET_VERSION = 1
 
 # How hard the set is. Brightness is that of haze over a lung of 0.14; the nodules share out the same sum.
 BRIGHTNESS = (0.18, 0.32)
@@ -32,7 +32,7 @@ Grey = NDArray[np.float32]
 Column = NDArray[np.float64]
 
 
-def make_set(
+def write_synthetic_set(
     folder: Path,
     *,
     seed: int = 0,
@@ -49,10 +49,10 @@ def make_set(
     if num_patients < 2 or slices_per_patient < 1 or image_size < 32:
         raise ValueError(
             f"num_patients is {num_patients}, slices_per_patient {slices_per_patient}, image_size {image_size}; "
-            "a made set needs 2 patients, 1 slice and 32 pixels or more"
+            "a synthetic set needs 2 patients, 1 slice and 32 pixels or more"
         )
     facts = {
-        "version": MADE_VERSION,
+        "version": SET_VERSION,
         "seed": seed,
         "num_patients": num_patients,
         "slices_per_patient": slices_per_patient,
@@ -83,7 +83,7 @@ def _is_complete(folder: Path, facts: dict[str, int]) -> bool:
     found = folder / FACTS_FILE
     if not found.is_file() or json.loads(found.read_text()) != facts:
         raise ValueError(
-            f"{folder} holds something other than the made set of {facts}; name another folder or remove this one"
+            f"{folder} holds something other than the synthetic set of {facts}; name another folder or remove this one"
         )
     return True
 
