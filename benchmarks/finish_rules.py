@@ -1,11 +1,12 @@
 """How a champion should be made of the trials of a search, on patients that nothing has seen.
 
-    python benchmarks/finish_rules.py --data ../shared/data [--cuts 30]
+    python benchmarks/finish_rules.py --data ../shared/data [--cuts 30] [--unlike] [--trials 28]
 
 A substitute with power: the trials are linear heads on frozen features of mobilenet_v2 (the given weights) at three
 image sizes, on COVID-CT's train and val slices, which are cut anew into 60 % train, 15 % val and 25 % new patients,
 30 times; the set's own test split stays closed. In each cut a search of 28 drawn heads is finished by every rule, and
-what that hands over is scored on the new patients. Prints one JSON line a rule: its mean AUC there, its gain over the
+what that hands over is scored on the new patients. With `--unlike` a head may see as little as 2 features of 1,280, so
+that the five best differ more. Prints one JSON line a rule: its mean AUC there, its gain over the
 best trial by validation with a 95 % interval over cuts, the trainings that it costs, and by how much the value that it
 reports flatters it.
 """
@@ -31,9 +32,11 @@ from trainable.ensemble import mean_probabilities, select_greedily
 from trainable.folds import split_patients
 from trainable.images.prepare import prepare_data
 from trainable.normalisation import to_input
+from trainable.standard_errors import standard_error
 
 SIZES = (64, 96, 128)
-NUM_TRIALS, NUM_FINALISTS = 28, 5
+NUM_FINALISTS = 5
+LEAST_SHARE, LEAST_SHARE_UNLIKE = 0.05, 0.002
 LADDER = ((5, 5), (4, 5), (3, 5), (3, 3), (2, 3), (1, 5))
 
 
@@ -59,15 +62,17 @@ class Head:
         return np.asarray(model.fit(x[seen], labels[seen]).predict_proba(x))
 
 
-def draw_heads(rng: np.random.Generator) -> list[Head]:
+def draw_heads(rng: np.random.Generator, num_trials: int, is_unlike: bool) -> list[Head]:
     return [
         Head(
             size=int(rng.choice(SIZES)),
-            share=float(rng.uniform(0.05, 1)),
+            share=float(
+                10 ** rng.uniform(np.log10(LEAST_SHARE_UNLIKE), 0) if is_unlike else rng.uniform(LEAST_SHARE, 1)
+            ),
             penalty=float(10 ** rng.uniform(-5, 1)),
             seed=int(rng.integers(2**31)),
         )
-        for _ in range(NUM_TRIALS)
+        for _ in range(num_trials)
     ]
 
 
@@ -128,13 +133,20 @@ class Cut:
 
     @classmethod
     def draw(
-        cls, features: dict[int, np.ndarray], labels: np.ndarray, groups: np.ndarray, rng: np.random.Generator
+        cls,
+        features: dict[int, np.ndarray],
+        labels: np.ndarray,
+        groups: np.ndarray,
+        rng: np.random.Generator,
+        *,
+        num_trials: int,
+        is_unlike: bool,
     ) -> Cut:
         seed = int(rng.integers(2**31))
         known, new = next(GroupShuffleSplit(1, test_size=0.25, random_state=seed).split(labels, groups=groups))
         inner, outer = next(GroupShuffleSplit(1, test_size=0.2, random_state=seed).split(known, groups=groups[known]))
         train, val, unseen = (np.isin(np.arange(len(labels)), rows) for rows in (known[inner], known[outer], new))
-        heads = draw_heads(rng)
+        heads = draw_heads(rng, num_trials, is_unlike)
         found = np.stack([head.fit(features, labels, train) for head in heads])
         ranks = np.argsort([-auc(labels[val], each[val]) for each in found])
         return cls(
@@ -154,8 +166,30 @@ class Cut:
             mean = mean_probabilities(self.found[:size])
             rule = "best by validation" if size == 1 else f"mean of {size}"
             yield self.score(rule, size, mean, auc(self.labels[self.val], mean[self.val]))
+        yield from self.finish_guarded()
         for num_folds in (5, 3):
             yield from self.finish_in_folds(num_folds)
+
+    def finish_guarded(self) -> Iterator[Finished]:
+        """Means that are to keep weak members out, by what validation says of them."""
+        labels, of_val = self.labels[self.val], self.found[:NUM_FINALISTS][:, self.val]
+        values = np.array([auc(labels, each) for each in of_val])
+        error = standard_error("auc", labels, of_val[0], self.groups[self.val])
+        for name, least in (
+            ("within one standard error of the best", values[0] - error),
+            ("more than half as far from chance as the best", (values[0] + 0.5) / 2),
+        ):
+            mean = mean_probabilities(self.found[:NUM_FINALISTS][values >= least])
+            yield self.score(f"mean of those of five {name}", NUM_FINALISTS, mean, auc(labels, mean[self.val]))
+        weights = np.exp((values - values[0]) / error)
+        mean = mean_probabilities(self.found[:NUM_FINALISTS], weights.tolist())
+        yield self.score("mean of five by exp(value / error)", NUM_FINALISTS, mean, auc(labels, mean[self.val]))
+        mean = mean_probabilities(self.found[:NUM_FINALISTS])
+        if auc(labels, mean[self.val]) < values[0]:
+            mean = self.found[0]
+        yield self.score(
+            "mean of five, or the best where it is better", NUM_FINALISTS, mean, auc(labels, mean[self.val])
+        )
 
     def finish_in_folds(self, num_folds: int) -> Iterator[Finished]:
         """The best trials trained again: greedy choice and plain mean of some, and another trial in each fold."""
@@ -191,12 +225,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="the folder that holds covid-ct/ and weights/")
     parser.add_argument("--cuts", type=int, default=30)
+    parser.add_argument("--trials", type=int, default=28)
+    parser.add_argument("--unlike", action="store_true")
     args = parser.parse_args()
     features, labels, groups = read_features(args.data)
     rng = np.random.default_rng(0)
     found: dict[str, list[Finished]] = {}
     for _ in range(args.cuts):
-        for finished in Cut.draw(features, labels, groups, rng).finish():
+        cut = Cut.draw(features, labels, groups, rng, num_trials=args.trials, is_unlike=args.unlike)
+        for finished in cut.finish():
             found.setdefault(finished.rule, []).append(finished)
     base = np.array([finished.value for finished in found["best by validation"]])
     for rule, entries in found.items():

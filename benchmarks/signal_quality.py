@@ -2,6 +2,7 @@
 
     python benchmarks/signal_quality.py
     python benchmarks/signal_quality.py --data covid-ct/manifest.csv --weights mobilenet_v2=FILE
+    python benchmarks/signal_quality.py --space --data covid-ct/manifest.csv --weights ...
     python benchmarks/signal_quality.py --summarise lines.jsonl
 
 Configurations are drawn at random, the architectures in turns. The slices of train and val are cut anew, by patient,
@@ -24,7 +25,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from search.core.proposals import SpaceProposals
+from search.core.space import DefaultSpace, Wish, configuration_of
 from trainable.architectures import build_model
 from trainable.config import TrialConfig
 from trainable.images.prepare import TrainingData, prepare_data
@@ -90,6 +93,15 @@ def draw_config(architecture: str, number: int, *, has_weights: bool) -> TrialCo
         cnn_depth=int(rng.integers(3, 5)),
         cnn_filters=int(rng.choice([8, 16])),
     )
+
+
+def draw_from_space(architectures: Sequence[str], number: int, weights: Collection[str]) -> TrialConfig:
+    """One of the default space: its first points, then draws."""
+    space = DefaultSpace(architectures, fine_tuned=weights)
+    points = space.first_points(pretrained=weights)
+    drawn = SpaceProposals(space).draw(1, np.random.default_rng([number, 7]))
+    params = points[number] if number < len(points) else drawn[0]
+    return TrialConfig.from_params(configuration_of(space(Wish(params)), params))
 
 
 def cut_by_group(data: TrainingData, seed: int) -> NDArray[np.int64]:
@@ -207,6 +219,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="a folder of classes or a manifest (default: the synthetic set)")
     parser.add_argument("--nets", default="small_cnn,mobilenet_v3_small,squeezenet1_1,mobilenet_v2")
+    parser.add_argument("--space", action="store_true", help="draw from the default space, its first points first")
     parser.add_argument("--weights", action="append", default=[], metavar="ARCH=FILE")
     parser.add_argument("--image-size", type=int, default=64)
     parser.add_argument("--configurations", type=int, default=40)
@@ -240,6 +253,8 @@ def main() -> None:
         for number in range(args.first, args.first + args.configurations):
             architecture = architectures[number // args.cuts % len(architectures)]
             config = draw_config(architecture, number, has_weights=architecture in weights)
+            if args.space:
+                config = draw_from_space(architectures, number // args.cuts, weights)
             lines.append(run(config, data, number % args.cuts, number, args.epochs, weights.get(architecture)))
             print(json.dumps(lines[-1]), flush=True)
     print(json.dumps({**summarise(lines), "data": data.name, "image_size": args.image_size}))
