@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 csv_file=args.csv,
                 json_file=args.json,
                 explain=args.explain,
-                per_slice=args.per == "slice",
+                per=args.per,
             )
         if args.command == "audit":
             return run_audit(args)

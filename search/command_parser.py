@@ -60,7 +60,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--explain", action="store_true", help="write Grad-CAM overlays: beside the table, else to explained/"
     )
     classify.add_argument(
-        "--per", choices=("volume", "slice"), default="volume", help="a row for each volume (default) or for its slices"
+        "--per",
+        choices=("volume", "slice", "patient"),
+        default="volume",
+        help="a row for each volume (default), for each of its slices, or for all that is one patient's",
     )
     classify.add_argument("--home", type=Path, help="default: $CTSEARCH_HOME, else ~/.ctsearch")
     classify.add_argument("--tracking-uri", help="default: $MLFLOW_TRACKING_URI, else a server of our own")

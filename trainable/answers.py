@@ -32,8 +32,8 @@ _SHOWN_PX = 2048  # several times what an overlay shows
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a model says of an image or a volume: `probabilities` float (C,), and why it may be no chest CT ("": it may
-    be one). Of a volume they are the mean over its `num_slices`.
+    """What a model says of an image, a volume or a patient: `probabilities` float (C,), and why it may be no chest CT
+    ("": it may be one). Of several slices, `num_slices`, they are the model's verdict (`PatientVerdict`).
 
     With an explanation, `image` is the image in grey, no larger than an overlay needs, and `heat` float (S, S) what
     spoke for the class; of a volume they are those of the slice that spoke most for it.
@@ -66,7 +66,7 @@ def classify_scans(
 ) -> Iterator[Answered]:
     """Each scan with its answer, or with what is wrong with it, in order and a batch at a time.
 
-    A volume's answer is the mean over the slices that the model's rule chooses; with `per_slice` each of these has an
+    A volume's answer is the verdict on the slices that the model's rule chooses; with `per_slice` each of these has an
     answer of its own, under its own name. Of an image that has been looked at only the model's pixels are kept, and
     with an explainer a small copy to draw on.
     """
@@ -93,6 +93,25 @@ def classify_scans(
                     yield from _classify_volume(scan, classifier, threads, num_workers, explainer, per_slice)
                 else:
                     yield scan.path, found if isinstance(found, Exception) else next(answers)
+
+
+def classify_patients(
+    patients: Iterable[tuple[Path, Sequence[Scan]]], classifier: Classifier, *, num_workers: int = 2
+) -> Iterator[Answered]:
+    """Each patient, by their name and scans, with one answer: the model's verdict on the slices of all their scans.
+
+    A scan that cannot be used comes first, with what is wrong with it, and the answer is that of the others; of a
+    patient without any other there is none.
+    """
+    for name, scans in patients:
+        answers: list[Answer] = []
+        for path, answer in classify_scans(scans, classifier, num_workers=num_workers, per_slice=True):
+            if isinstance(answer, Exception):
+                yield path, answer
+            else:
+                answers.append(answer)
+        if answers:
+            yield name, join_answers(answers, classifier)
 
 
 def _classify_volume(
@@ -122,7 +141,7 @@ def _classify_volume(
         yield from slices
         return
     answers = [answer for _, answer in slices if isinstance(answer, Answer)]
-    whole = _join(answers)
+    whole = join_answers(answers, classifier)
     if explainer is not None:
         best = int(classifier.call(whole.probabilities[None])[0])
         place = int(np.argmax([answer.probabilities[best] for answer in answers]))
@@ -131,14 +150,17 @@ def _classify_volume(
     yield scan.path, whole
 
 
-def _join(answers: Sequence[Answer]) -> Answer:
-    """The answer on a volume by those on its slices: the mean; doubted where more than half of them are."""
+def join_answers(answers: Sequence[Answer], classifier: Classifier) -> Answer:
+    """The answer on a volume or a patient by those on the slices: the model's verdict; doubted where more than half of
+    them are."""
     doubts = Counter(answer.doubt for answer in answers if answer.doubt)
     doubt = ""
     if 2 * doubts.total() > len(answers):
         doubt = f"{doubts.total()} of {len(answers)} slices, most of them: {doubts.most_common(1)[0][0]}"
     return Answer(
-        probabilities=np.mean([answer.probabilities for answer in answers], axis=0),
+        probabilities=classifier.verdict.of_one(
+            np.stack([answer.probabilities for answer in answers]), classifier.positive
+        ),
         doubt=doubt,
         num_slices=len(answers),
     )

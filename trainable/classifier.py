@@ -16,6 +16,7 @@ from trainable.images import decode
 from trainable.images.faults import show_text
 from trainable.images.likeness import LIKENESS_FILE, Likeness
 from trainable.images.pixel_format import GREY, PixelFormat
+from trainable.patients import MEAN_VERDICT, PatientVerdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -31,7 +32,8 @@ class Classifier:
     says, and gives float (N, K) over `classes`.
 
     `label` says which model it is, for people. Without `likeness` no image is doubted. With a `threshold` an image is
-    called `positive` from that probability on. `slices` is the rule for the slices of a volume (`SliceRule`).
+    called `positive` from that probability on. `slices` is the rule for the slices of a volume (`SliceRule`), `verdict`
+    makes one probability of those of a volume or a patient.
     """
 
     label: str
@@ -43,6 +45,7 @@ class Classifier:
     threshold: float | None = None
     form: PixelFormat = GREY
     slices: str = "all"
+    verdict: PatientVerdict = MEAN_VERDICT
 
     def call(self, probabilities: np.ndarray) -> np.ndarray:
         """The class int (N,) that each row of (N, C) is called."""
@@ -80,6 +83,7 @@ def load_registered(uri: str) -> Classifier:
                 image_size=facts["image_size"],
                 form=PixelFormat.from_dict(facts.get("form", {})),
                 slices=facts.get("slices", "all"),
+                verdict=PatientVerdict.from_dict(facts["patients"]) if facts.get("patients") else MEAN_VERDICT,
                 predict=mlflow.pytorch.load_model(folder),
                 likeness=Likeness.load(Path(folder) / "extra_files" / LIKENESS_FILE),
             )

@@ -51,8 +51,8 @@ class ModelFacts:
     those of the sealed test, by the names they are logged under. `members` are the trials of an ensemble, `trial` the
     best of them; `temperature` is in the model already, `operating_point` (see `OperatingPoint.to_dict`) is not: who
     calls a slice positive must ask for its threshold. With `num_folds` the members were trained in folds of train and
-    val, and `value` is that on slices whose patients a model has not seen.
-    calls a slice positive must ask for its threshold. `slices` is the rule for the slices of a volume (`SliceRule`).
+    val, and `value` is that on slices whose patients a model has not seen. `slices` is the rule for the slices of a
+    volume (`SliceRule`), `patients` what makes one verdict of a patient's (`PatientVerdict`; None: the mean).
     """
 
     name: str
@@ -73,6 +73,7 @@ class ModelFacts:
     form: PixelFormat = GREY
     num_folds: int = 0
     slices: str = "all"
+    patients: Mapping[str, Any] | None = None
 
     def to_metadata(self) -> dict[str, Any]:
         """For the file MLmodel: what YAML can hold."""
@@ -82,6 +83,7 @@ class ModelFacts:
             "image_size": self.image_size,
             "form": self.form.to_dict(),
             "slices": self.slices,
+            "patients": dict(self.patients) if self.patients else None,
             "num_channels": self.form.num_channels,
             "decoder_version": DECODER_VERSION,
             "data_hash": self.data_hash,

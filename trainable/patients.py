@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trainable.calibration import UNCALIBRATED
+from trainable.calibration import TemperatureScaling, fit_temperature_if_better
 from trainable.comparisons import compare_aucs
 from trainable.metrics import check_arrays
 from trainable.probability_metrics import LEAST_PROBABILITY
@@ -16,7 +16,6 @@ from trainable.scorecard import measure
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from trainable.calibration import Calibration
     from trainable.clustered import Floats
     from trainable.scorecard import Estimate
 
@@ -77,7 +76,42 @@ class PatientRule:
         return cls(**given)
 
 
+@dataclass(frozen=True, kw_only=True)
+class PatientVerdict:
+    """A `rule` for a patient's slices, and the `temperature` that calibrates what it gives."""
+
+    rule: PatientRule = PatientRule()
+    temperature: float = 1.0
+
+    def apply(self, probabilities: np.ndarray, patients: np.ndarray, positive: int) -> tuple[np.ndarray, Floats]:
+        """The patients (P,), sorted, and their probabilities float (P, C); see `PatientRule.apply`."""
+        names, found = self.rule.apply(probabilities, patients, positive)
+        return names, TemperatureScaling(temperature=self.temperature).apply(found)
+
+    def of_one(self, probabilities: np.ndarray, positive: int) -> Floats:
+        """The probabilities float (C,) of one patient, or volume, of whom these (N, C) are the slices."""
+        return self.apply(probabilities, np.zeros(len(probabilities), dtype=np.int64), positive)[1][0]
+
+    def describe(self) -> str:
+        """The rule in words."""
+        words = {
+            "mean": "the mean of all slices",
+            "top_k_mean": f"the mean of the {self.rule.k} slices that are most probably positive",
+            "noisy_or": "that any slice is positive, as if they were independent",
+        }
+        return words[self.rule.name]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"rule": self.rule.to_dict(), "temperature": self.temperature}
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, Any]) -> PatientVerdict:
+        """What `to_dict` gave, read again."""
+        return cls(rule=PatientRule.from_dict(given["rule"]), temperature=given["temperature"])
+
+
 MEAN = PatientRule()
+MEAN_VERDICT = PatientVerdict()
 CANDIDATES = (
     MEAN,
     PatientRule(name="top_k_mean", k=3),
@@ -108,24 +142,22 @@ def label_patients(labels: np.ndarray, patients: np.ndarray, positive: int, num_
 
 
 def measure_patients(
-    rule: PatientRule,
+    verdict: PatientVerdict,
     labels: np.ndarray,
     probabilities: np.ndarray,
     patients: np.ndarray,
     positive: int,
     *,
-    calibration: Calibration = UNCALIBRATED,
     threshold: float | None = None,
     num_resamples: int = 1000,
 ) -> dict[str, Estimate]:
     """The scorecard (`measure`) of verdicts per patient, from slices' labels (N,), probabilities (N, C), patients (N,).
 
-    `calibration` is applied to what the rule gives, `threshold` to that.
+    `threshold` is applied to the patients' probabilities.
     """
     labels, probabilities = check_arrays(labels, probabilities)
-    names, of_patients = rule.apply(probabilities, patients, positive)
+    names, of_patients = verdict.apply(probabilities, patients, positive)
     truth = label_patients(labels, patients, positive, probabilities.shape[1])
-    of_patients = calibration.apply(of_patients)
     return measure(truth, of_patients, names, positive, threshold=threshold, num_resamples=num_resamples)
 
 
@@ -157,3 +189,19 @@ def choose_patient_rule(
         if found.probability_better >= least_probability and found.difference > most:
             best, most = rule, found.difference
     return best
+
+
+def choose_verdict(
+    labels: np.ndarray, probabilities: np.ndarray, patients: np.ndarray, positive: int
+) -> PatientVerdict:
+    """The rule of `choose_patient_rule`, and a temperature for what it gives where that is no mean.
+
+    The arrays are those of `choose_patient_rule`. The mean of calibrated slices stays as it is.
+    """
+    rule = choose_patient_rule(labels, probabilities, patients, positive)
+    if rule == MEAN:
+        return MEAN_VERDICT
+    names, of_patients = rule.apply(probabilities, patients, positive)
+    truth = label_patients(labels, patients, positive, probabilities.shape[1])
+    found = fit_temperature_if_better(truth, of_patients, names)
+    return PatientVerdict(rule=rule, temperature=found.temperature)

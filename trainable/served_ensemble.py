@@ -9,15 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainable.calibration import UNCALIBRATED, TemperatureScaling, cross_fit, fit_temperature, log_loss
+from trainable.calibration import UNCALIBRATED, TemperatureScaling
 from trainable.ensemble import mean_probabilities
+from trainable.patients import MEAN_VERDICT, PatientVerdict
 from trainable.probability_metrics import LEAST_PROBABILITY
 from trainable.served_model import ServedModel, predict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-KINDS = ("none", "temperature")
 
 
 class ServedEnsemble(nn.Module):
@@ -53,11 +52,13 @@ class ServedEnsemble(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedEnsemble:
-    """The models of the trials that were chosen, and the calibration of their mean probability, by `weights`."""
+    """The models of the trials that were chosen, the calibration of their mean probability, by `weights`, and the
+    `verdict` on a patient by the probabilities of their slices."""
 
     members: tuple[nn.Module, ...]
     calibration: TemperatureScaling = UNCALIBRATED
     weights: tuple[float, ...] | None = None
+    verdict: PatientVerdict = MEAN_VERDICT
 
     def predict(self, pixels: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Probabilities float64 (N, C) of uint8 pixels, each member's by the trial's own evaluation."""
@@ -67,14 +68,3 @@ class TrainedEnsemble:
     def to_served(self) -> ServedEnsemble:
         """The module that is registered; it takes the members over."""
         return ServedEnsemble(self.members, self.calibration.temperature, self.weights)
-
-
-def fit_temperature_if_better(
-    labels: np.ndarray, probabilities: np.ndarray, patients: np.ndarray
-) -> TemperatureScaling:
-    """The temperature that fits these slices; 1 where another is no better for patients that it was not fitted on.
-
-    An isotonic line is not taken here: its steps make an answer depend on how a library rounds, and ties cost AUC.
-    """
-    losses = {kind: log_loss(labels, cross_fit(labels, probabilities, patients, kind)) for kind in KINDS}
-    return fit_temperature(labels, probabilities) if losses["temperature"] < losses["none"] else UNCALIBRATED

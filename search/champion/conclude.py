@@ -160,6 +160,8 @@ def describe_end(champion: Champion, folder: SearchFolder, *, has_own_data: bool
     lines.append(f"Model        {describe_model_cost(champion)}")
     if champion.point is not None:
         lines.append(f"Called       positive from {champion.point.threshold:.3f} on, for a {champion.point.rule}")
+    if champion.verdict is not None and champion.score.of_patients is not None:
+        lines.append(f"Patients     one probability each: {champion.verdict.describe()}")
     lines += describe_test(champion.score)
     lines += [f"Warning      {warning}" for warning in champion.warnings]
     if champion.version:

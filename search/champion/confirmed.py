@@ -1,7 +1,8 @@
 """The confirmed champion: chosen by what models say of patients that they have not seen, and made of those models.
 
 Of every trial that is confirmed there is one model a fold of train and val. Which trials join the mean is chosen on
-their out-of-fold predictions (Caruana et al., ICML 2004); calibration and operating point rest on them too.
+their out-of-fold predictions (Caruana et al., ICML 2004); calibration, operating point and the rule that makes one
+verdict of a patient's slices rest on them too.
 """
 
 from __future__ import annotations
@@ -59,10 +60,11 @@ def build_confirmed(
     """
     import numpy as np
 
-    from trainable.calibration import UNCALIBRATED
+    from trainable.calibration import UNCALIBRATED, fit_temperature_if_better
     from trainable.ensemble import mean_probabilities, select_greedily
     from trainable.objectives import parse_objective
-    from trainable.served_ensemble import TrainedEnsemble, fit_temperature_if_better
+    from trainable.patients import MEAN_VERDICT, choose_verdict
+    from trainable.served_ensemble import TrainedEnsemble
 
     data, settings = task.data, task.settings
     members, notes = [], []
@@ -88,6 +90,8 @@ def build_confirmed(
     calibration = fit_temperature_if_better(data.labels, mean, data.groups) if calibrates else UNCALIBRATED
     probabilities = calibration.apply(mean)
     is_positive = data.labels == data.positive
+    has_several = len(np.unique(data.groups)) < len(data.groups)
+    verdict = choose_verdict(data.labels, probabilities, data.groups, data.positive) if has_several else MEAN_VERDICT
     point, unkept = choose_point(is_positive, probabilities[:, data.positive], data.groups, goals)
     shares = [found.weights[index] / confirmation.num_folds for index in taken]
     return ChampionModel(
@@ -96,6 +100,7 @@ def build_confirmed(
             members=tuple(model for index in taken for model in members[index].models),
             calibration=calibration,
             weights=tuple(share for share in shares for _ in range(confirmation.num_folds)),
+            verdict=verdict,
         ),
         value=measure_value(found, mean, data, settings.metric),
         probabilities=probabilities[data.is_val],

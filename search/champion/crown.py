@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from search.core.ledger import Ledger
     from trainable.export import ModelFacts
     from trainable.operating_point import OperatingPoint
+    from trainable.patients import PatientVerdict
     from trainable.task import TrialTask
 
 UNREGISTERED = "unregistered"
@@ -64,6 +65,7 @@ class Champion:
     promotion: str = ""
     temperature: float = 1.0
     point: OperatingPoint | None = None
+    verdict: PatientVerdict | None = None
     model_bytes: int = 0
     latency_ms: float = 0.0
 
@@ -186,6 +188,7 @@ def crown(built: ChampionModel, finish: Finish) -> Champion:
         epoch=built.best.epoch,
         temperature=built.model.calibration.temperature,
         point=built.point,
+        verdict=built.model.verdict,
         score=score,
         num_openings=opening.num_openings,
         warnings=tuple(notes),
@@ -239,6 +242,7 @@ def describe_model(built: ChampionModel, finish: Finish, score: SealedScore, not
         num_folds=built.num_folds,
         temperature=built.model.calibration.temperature,
         operating_point=built.point.to_dict() if built.point else None,
+        patients=built.model.verdict.to_dict(),
         metric=metric,
         value=built.value,
         warnings=tuple(notes),

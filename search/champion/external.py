@@ -89,7 +89,7 @@ def score_external(classifier: Classifier, found: LabelledSet, name: str, *, see
         name=name,
         about=found.describe(),
         figures=figures,
-        of_patients=measure_patients(*given, figures=figures),
+        of_patients=measure_patients(*given, figures=figures, verdict=classifier.verdict),
         unlike_share=unlike,
         skipped=found.skipped,
         notes=tuple(notes),

@@ -57,10 +57,10 @@ def build_champion(
     """Rebuild the members, and fit temperature and operating point to their mean on the validation split."""
     import numpy as np
 
-    from trainable.calibration import UNCALIBRATED, log_loss
+    from trainable.calibration import UNCALIBRATED, fit_temperature_if_better, log_loss
     from trainable.ensemble import mean_probabilities
     from trainable.objectives import parse_objective
-    from trainable.served_ensemble import TrainedEnsemble, fit_temperature_if_better
+    from trainable.served_ensemble import TrainedEnsemble
     from trainable.served_model import predict, rebuild_model
 
     data, settings = task.data, task.settings

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from search.champion.opening import Opening
     from trainable.images.prepare import SealedTest, TrainingData
     from trainable.operating_point import OperatingPoint
+    from trainable.patients import PatientVerdict
     from trainable.scorecard import Estimate
     from trainable.served_ensemble import TrainedEnsemble
 
@@ -186,6 +187,7 @@ def score_sealed_test(
             sealed.groups,
             data.positive,
             figures=figures,
+            verdict=model.verdict,
             num_resamples=num_resamples,
         ),
         without_duplicates=without_duplicates,
@@ -201,16 +203,18 @@ def measure_patients(
     positive: int,
     *,
     figures: SealedFigures,
+    verdict: PatientVerdict | None = None,
     num_resamples: int = 1000,
 ) -> SealedFigures | None:
-    """The figures by patient: of the mean probability of each group's slices. None as `SealedScore` says."""
+    """The figures by patient: what `verdict` makes of each group's slices (default: their mean). None as `SealedScore`
+    says."""
     from trainable import patients
 
     if figures.num_groups == figures.num_slices:
         return None
     given = labels, probabilities, groups, positive
     try:
-        estimates = patients.measure_patients(patients.MEAN, *given, num_resamples=num_resamples)
+        estimates = patients.measure_patients(verdict or patients.MEAN_VERDICT, *given, num_resamples=num_resamples)
     except ValueError:  # slices of several classes in one group
         return None
     return replace(figures, estimates=estimates, can_tell="")

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import track
 
 from search.commands.answer_tables import describe, describe_bad, name_doubts, open_csv, open_json_lines
 from search.commands.chosen_model import load
-from search.commands.inputs import list_scans
+from search.commands.inputs import list_patients, list_scans
 from search.commands.overlays import choose_overlay_folder, write_overlay
 from trainable.images.faults import show_name, show_text
+
+if TYPE_CHECKING:
+    from trainable.answers import Answered
+    from trainable.classifier import Classifier
+    from trainable.images.scan_patients import ScansOfPatients
+    from trainable.images.scans import Scan
 
 
 def classify(
@@ -28,20 +35,19 @@ def classify(
     csv_file: Path | None = None,
     json_file: Path | None = None,
     explain: bool = False,
-    per_slice: bool = False,
+    per: str = "volume",
 ) -> int:
     """Classify files and folders; the exit status is 1 where some file could not be used.
 
     Every file gets a row in the tables, one that cannot be used with the reason: no file ends the run. A volume has one
-    row, the mean of its slices, or with `per_slice` one for each of them. Prints a line a
-    file: its class, the probability of that class, and its path; of an image that is unlike what the
-    model was trained on, that it may be no chest CT, and why. With `explain`, a Grad-CAM overlay of each is written.
-    Raises ValueError in the user's words.
+    row, the model's verdict on its slices; with `per` "slice" each of them has one, with "patient" all that is one
+    patient's has one. Prints a line a row: its class, the probability of that class, and its path; of an image that is
+    unlike what the model was trained on, that it may be no chest CT, and why. With `explain`, a Grad-CAM overlay of
+    each is written. Raises ValueError in the user's words.
     """
-    from trainable.answers import classify_scans
-    from trainable.classifier import build_explainer
-
-    scans = list_scans(paths)
+    if per == "patient" and explain:
+        raise ValueError("--explain shows what spoke for one slice; take --per volume or --per slice with it")
+    found = list_patients(paths) if per == "patient" else list_scans(paths)
     console = Console()
     say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     overlays = choose_overlay_folder(csv_file, json_file) if explain else None
@@ -50,22 +56,21 @@ def classify(
         say(f"Model        {classifier.label}")
         if classifier.likeness is None:
             say("Note         this model does not know its training's slices: no image is called no chest CT")
-        found = classify_scans(
-            scans,
-            classifier,
-            num_workers=os.cpu_count() or 1,
-            explainer=build_explainer(classifier) if explain else None,
-            per_slice=per_slice,
-        )
-        total = None if per_slice else len(scans)
+        for line in [] if isinstance(found, list) else found.lines:
+            say(f"Patients     {line}")
         shown = track(
-            found, "classifying", total=total, console=console, transient=True, disable=not console.is_terminal
+            answer_all(found, classifier, per_slice=per == "slice", explain=explain),
+            "classifying",
+            total=len(found) if isinstance(found, list) and per == "volume" else None,
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
         )
         tables = [stack.enter_context(open_csv(csv_file))] if csv_file else []
         tables += [stack.enter_context(open_json_lines(json_file))] if json_file else []
         num_rows = num_bad = num_doubted = 0
         # A slice's overlay lies in its volume's place, which for a series is the folder that it is in.
-        common = Path(os.path.commonpath([scan.path.absolute().parent for scan in scans]))
+        common = find_common([scan.path for scan in found] if isinstance(found, list) else [])
         for file, answer in shown:
             num_rows += 1
             if isinstance(answer, Exception):
@@ -91,3 +96,22 @@ def classify(
     if num_bad:
         print(f"ctsearch: {num_bad} of {num_rows} files could not be used", file=sys.stderr)
     return 1 if num_bad else 0
+
+
+def answer_all(
+    found: list[Scan] | ScansOfPatients, classifier: Classifier, *, per_slice: bool, explain: bool
+) -> Iterator[Answered]:
+    """The answers on scans, or on patients."""
+    from trainable.answers import classify_patients, classify_scans
+    from trainable.classifier import build_explainer
+
+    num_workers = os.cpu_count() or 1
+    if not isinstance(found, list):
+        return classify_patients(found.patients, classifier, num_workers=num_workers)
+    explainer = build_explainer(classifier) if explain else None
+    return classify_scans(found, classifier, num_workers=num_workers, explainer=explainer, per_slice=per_slice)
+
+
+def find_common(paths: Sequence[Path]) -> Path:
+    """The deepest folder in which all of them lie."""
+    return Path(os.path.commonpath([path.absolute().parent for path in paths])) if paths else Path()

@@ -11,6 +11,7 @@ from trainable.images.faults import show_name
 from trainable.images.folders import list_folder
 
 if TYPE_CHECKING:
+    from trainable.images.scan_patients import ScansOfPatients
     from trainable.images.scans import Scan
 
 
@@ -24,6 +25,15 @@ def list_scans(paths: Sequence[Path]) -> list[Scan]:
         files = list_files([path])
         scans += find_scans(files, num_workers=os.cpu_count() or 1) if path.is_dir() else map(open_scan, files)
     return scans
+
+
+def list_patients(paths: Sequence[Path]) -> ScansOfPatients:
+    """The same scans by patient: see `group_scans`. A file given alone lies in its folder."""
+    from trainable.images.scan_patients import group_scans
+
+    of_paths = [(path if path.is_dir() else path.parent, list_scans([path])) for path in paths]
+    scans = [(root, scan) for root, found in of_paths for scan in found]
+    return group_scans(scans, num_workers=os.cpu_count() or 1)
 
 
 def list_files(paths: Sequence[Path]) -> list[Path]:

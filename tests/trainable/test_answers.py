@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +14,18 @@ from PIL import Image
 from pydicom import dcmread
 
 from search.commands.classify import classify
-from search.commands.inputs import list_scans
+from search.commands.inputs import list_patients, list_scans
 from tests.trainable.images.dicom_files import build, save
 from tests.trainable.images.phantoms import draw_chest, save_nifti
 from tests.trainable.images.series_files import as_seen, save_enhanced, save_series
-from trainable.answers import Answer, Answered, classify_files, classify_scans
+from trainable.answers import Answer, Answered, classify_files, classify_patients, classify_scans
 from trainable.architectures import build_model
 from trainable.checkpoint import CheckpointStore
 from trainable.classifier import Classifier
 from trainable.config import TrialConfig
 from trainable.images.pixel_format import GREY, PixelFormat
 from trainable.images.scans import find_scans, open_scan
+from trainable.patients import PatientRule, PatientVerdict
 
 SIZE = 32
 BESIDE = PixelFormat(neighbours=1)
@@ -151,7 +153,7 @@ def test_the_rule_and_the_form_are_the_checkpoints_and_each_volume_has_a_row(
     assert all(Path(row["explanation"]).is_file() for row in rows)
     assert "series" in capsys.readouterr().out
     common["explain"] = False
-    assert classify([volumes["series"]], **common, per_slice=True) == 0  # type: ignore[arg-type]
+    assert classify([volumes["series"]], **common, per="slice") == 0  # type: ignore[arg-type]
     assert [json.loads(line)["slices"] for line in lines.read_text().splitlines()] == [1] * 5
 
 
@@ -184,3 +186,23 @@ def test_a_slice_across_its_series_is_refused_and_each_fault_is_its_own(tmp_path
         assert "No such file" in str(found.pop(tmp_path / "scan" / "gone.png"))
         assert "neither DICOM nor a picture" in str(found.pop(tmp_path / "scan" / "empty.png"))
         assert not found
+
+
+def test_a_patient_has_one_answer_by_the_models_verdict_and_a_bad_file_its_reason(tmp_path: Path) -> None:
+    for name, greys in (("ann", (10, 200, 90)), ("bob", (30, 40))):
+        for number, grey in enumerate(greys):
+            (tmp_path / name).mkdir(exist_ok=True)
+            Image.new("L", (SIZE, SIZE), grey).save(tmp_path / name / f"{number}.png")
+    (tmp_path / "bob/bad.png").write_bytes(b"no image")
+    top = PatientVerdict(rule=PatientRule(name="top_k_mean", k=1))
+    found = list_patients([tmp_path])
+    assert found.lines == ("2, by folders (2)",)
+    answers = dict(classify_patients(found.patients, replace(build_classifier(), verdict=top)))
+    slices = dict(ask(tmp_path, build_classifier()))
+    of_ann = [get_answer((path, found)) for path, found in slices.items() if path.parent.name == "ann"]
+    most = max(of_ann, key=lambda answer: float(answer.probabilities[0]))
+    ann = get_answer((tmp_path / "ann", answers[tmp_path / "ann"]))
+    assert ann.num_slices == 3
+    assert ann.probabilities == pytest.approx(most.probabilities)
+    assert get_answer((tmp_path / "bob", answers[tmp_path / "bob"])).num_slices == 2
+    assert "bad.png" in str(answers[tmp_path / "bob/bad.png"])

@@ -6,8 +6,17 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from trainable.calibration import TemperatureScaling
-from trainable.patients import MEAN, PatientRule, choose_patient_rule, label_patients, measure_patients
+from trainable.calibration import log_loss
+from trainable.patients import (
+    MEAN,
+    MEAN_VERDICT,
+    PatientRule,
+    PatientVerdict,
+    choose_patient_rule,
+    choose_verdict,
+    label_patients,
+    measure_patients,
+)
 
 PATIENTS = np.array(["b", "a", "b", "b", "a"])
 ILL = np.array([0.9, 0.2, 0.5, 0.1, 0.4])
@@ -93,15 +102,28 @@ def test_a_rule_survives_a_file_and_a_bad_one_is_refused() -> None:
 def test_patients_have_a_scorecard_of_their_own() -> None:
     labels, probabilities, patients = draw(np.random.default_rng(3), 80, 0.3)
     rule = PatientRule(name="top_k_mean", k=3)
-    found = measure_patients(rule, labels, probabilities, patients, 1, num_resamples=50)
+    verdict = PatientVerdict(rule=rule)
+    found = measure_patients(verdict, labels, probabilities, patients, 1, num_resamples=50)
     names, of_patients = rule.apply(probabilities, patients, 1)
     truth = label_patients(labels, patients, 1, 2)
     assert found["auc"].value == pytest.approx(roc_auc_score(truth, of_patients[:, 1]))
     assert found["accuracy"].value == np.mean(truth == of_patients.argmax(axis=1))
     assert found["accuracy"].interval.is_known
-    cooled = measure_patients(
-        rule, labels, probabilities, patients, 1, calibration=TemperatureScaling(temperature=2.0), num_resamples=50
-    )
+    verdict = PatientVerdict(rule=rule, temperature=2.0)
+    cooled = measure_patients(verdict, labels, probabilities, patients, 1, num_resamples=50)
     assert cooled["auc"].value == pytest.approx(found["auc"].value)
     assert cooled["calibration_slope"].value == pytest.approx(2 * found["calibration_slope"].value, rel=1e-3)
     assert len(names) == 80
+
+
+def test_a_rule_that_is_no_mean_is_calibrated_for_patients_and_travels_as_plain_data() -> None:
+    labels, probabilities, patients = draw(np.random.default_rng(1), 150, 0.15)
+    verdict = choose_verdict(labels, probabilities, patients, 1)
+    assert verdict.rule == choose_patient_rule(labels, probabilities, patients, 1) != MEAN
+    again = PatientVerdict.from_dict(json.loads(json.dumps(verdict.to_dict())))
+    names, found = again.apply(probabilities, patients, 1)
+    truth = label_patients(labels, patients, 1, 2)
+    plain = verdict.rule.apply(probabilities, patients, 1)[1]
+    assert log_loss(truth, found) <= log_loss(truth, plain)
+    assert np.allclose(again.of_one(probabilities[patients == names[3]], 1), found[3])
+    assert choose_verdict(*draw(np.random.default_rng(2), 150, 1.0), positive=1) == MEAN_VERDICT

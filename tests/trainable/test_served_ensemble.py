@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from trainable.architectures import build_model
-from trainable.calibration import UNCALIBRATED, TemperatureScaling
+from trainable.calibration import UNCALIBRATED, TemperatureScaling, fit_temperature_if_better
 from trainable.classifier import Classifier
 from trainable.config import TrialConfig
 from trainable.explain import Explainer, export
-from trainable.served_ensemble import ServedEnsemble, TrainedEnsemble, fit_temperature_if_better
+from trainable.served_ensemble import ServedEnsemble, TrainedEnsemble
 from trainable.served_model import ServedModel
 from trainable.to_onnx import write_onnx
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 PatientsFrom = Literal["pattern", "column", "names"]
 
-_PLACEHOLDER = re.compile(
+PLACEHOLDER = re.compile(
     r"(an[o0]n(ym(ous|ized|ised|us|e)?)?|de-?identified|unknown|none|no[ _-]?(id|name)|patient|patient[ _-]?id|id|"
     r"test|removed|hidden|x+|0+|-+|\?+|\.+)",
     re.IGNORECASE,
@@ -100,7 +100,7 @@ def _choose_ids(slices: Sequence[Slice], headers: Mapping[Path, DicomIds]) -> tu
     found = {item.path: headers[item.path].patient for item in slices if item.path in headers}
     given = {path: patient for path, patient in found.items() if patient}
     names, merged = merge_forms(given.values(), loosely=True)
-    empty = {patient for patient in given.values() if _PLACEHOLDER.fullmatch(patient) or is_missing(patient)}
+    empty = {patient for patient in given.values() if PLACEHOLDER.fullmatch(patient) or is_missing(patient)}
     usable = {path: names[patient] for path, patient in given.items() if patient not in empty}
     warnings = []
     if merged:

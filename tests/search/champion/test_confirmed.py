@@ -16,6 +16,7 @@ from trainable.checkpoint_writer import CheckpointWriter
 from trainable.config import TrialConfig, TrialSettings
 from trainable.images.prepare import TrainingData
 from trainable.metrics import score
+from trainable.patients import MEAN_VERDICT, PatientRule, PatientVerdict
 from trainable.report import Outcome
 from trainable.served_model import predict
 from trainable.task import TrialTask, locate_trial
@@ -111,6 +112,26 @@ def test_the_champion_is_the_mean_of_all_folds_and_its_value_that_on_patients_no
 
     assert np.allclose(served(torch.from_numpy(pixels)).detach().numpy(), probabilities, atol=1e-5)
     assert score(data.labels, probabilities, 1)["auc"] > 0.8
+
+
+def test_the_rule_for_patients_is_chosen_on_patients_that_no_model_has_seen(
+    folds: Folds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is handed the calibrated out-of-fold probabilities of the mean, and what it gives is the champion's."""
+    seen: list[np.ndarray] = []
+
+    def choose(labels: np.ndarray, probabilities: np.ndarray, patients: np.ndarray, positive: int) -> PatientVerdict:
+        seen.append(probabilities)
+        return PatientVerdict(rule=PatientRule(name="noisy_or"))
+
+    monkeypatch.setattr("trainable.patients.choose_verdict", choose)
+    built = build_confirmed(CONFIRMATION, folds.ledger, folds.task, goals={})
+    assert built is not None and built.model.verdict == PatientVerdict(rule=PatientRule(name="noisy_or"))
+    (found,) = seen
+    assert found[folds.task.data.is_val] == pytest.approx(built.probabilities)
+    alone = replace(folds.task, data=replace(folds.task.data, groups=np.arange(48)))
+    built = build_confirmed(CONFIRMATION, folds.ledger, alone, goals={})
+    assert built is not None and built.model.verdict == MEAN_VERDICT, "a patient with one slice has nothing to join"
 
 
 def test_one_model_alone_and_the_members_of_an_opened_test_are_kept_to(folds: Folds) -> None:

@@ -1,0 +1,76 @@
+"""Whose scans are: by the PatientID of DICOM headers, else by the folders that they lie in."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainable.images.dicom_ids import read_dicom_ids
+from trainable.images.names import is_missing
+from trainable.images.patients import PLACEHOLDER
+from trainable.images.scans import Scan
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScansOfPatients:
+    """Patients, each by the folder that their first scan lies in, with their scans; `lines` say how they were found.
+
+    Where several patients lie in one folder they are FOLDER#1, FOLDER#2, ...: ids of people are never shown.
+    """
+
+    patients: tuple[tuple[Path, tuple[Scan, ...]], ...]
+    lines: tuple[str, ...]
+
+
+def group_scans(scans: Iterable[tuple[Path, Scan]], *, num_workers: int = 1) -> ScansOfPatients:
+    """Put scans together by patient, in the order in which they come; each comes with the folder that was given.
+
+    Scans with one PatientID are one patient's, wherever they lie, unless it stands for nobody (`ANONYMOUS`). The others
+    are whose the first folder below the given one is; directly in the given folder they are one patient's.
+    """
+    given = [(root, scan, _find_file(scan)) for root, scan in scans]
+    ids = read_dicom_ids([file for _, _, file in given if file is not None], num_workers)
+    groups: defaultdict[tuple[str, str], list[Scan]] = defaultdict(list)
+    places: defaultdict[tuple[str, str], list[Path]] = defaultdict(list)
+    for root, scan, file in given:
+        place = find_place(root, file or scan.path)
+        patient = ids[file].patient if file is not None and file in ids else ""
+        is_known = bool(patient) and not PLACEHOLDER.fullmatch(patient) and not is_missing(patient)
+        key = ("header", patient) if is_known else ("folder", str(place))
+        groups[key].append(scan)
+        places[key].append(place)
+    num_in = Counter(found[0] for found in places.values())
+    number: Counter[Path] = Counter()
+    patients = []
+    for key, found in groups.items():
+        name = places[key][0]
+        if num_in[name] > 1:
+            number[name] += 1
+            name = name.with_name(f"{name.name}#{number[name]}")
+        patients.append((name, tuple(found)))
+    return ScansOfPatients(patients=tuple(patients), lines=_describe(list(groups), list(places.values())))
+
+
+def find_place(root: Path, path: Path) -> Path:
+    """The first folder below `root` on the way to `path`; `root` itself for what lies directly in it."""
+    below = path.relative_to(root).parts if path.is_relative_to(root) else ()
+    return root / below[0] if len(below) > 1 else root
+
+
+def _find_file(scan: Scan) -> Path | None:
+    """A file whose header says whose the scan is; None for what is no DICOM."""
+    if scan.series is not None:
+        return scan.series.slices[0].path
+    return None if scan.is_volume else scan.path
+
+
+def _describe(keys: Sequence[tuple[str, str]], places: Sequence[Sequence[Path]]) -> tuple[str, ...]:
+    num_by = Counter(kind for kind, _ in keys)
+    ways = {"header": "DICOM PatientID", "folder": "folders"}
+    lines = [f"{len(keys)}, by " + " and ".join(f"{ways[kind]} ({num})" for kind, num in num_by.items())]
+    wide = sum(kind == "header" and len(set(found)) > 1 for (kind, _), found in zip(keys, places, strict=True))
+    if wide:
+        lines.append(f"{wide} PatientIDs are in several folders each: these are taken as one patient's")
+    return tuple(lines)
