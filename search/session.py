@@ -178,6 +178,7 @@ def open_session(plan: SearchPlan, folder: SearchFolder, runtime: Runtime, obser
         plan.space,
         direction,
         max_epochs=max_epochs,
+        first_rung=plan.first_rung,
         is_time=partial(budget.is_kept, KEPT_SHARE),
         baselines=plan.baselines,
     )

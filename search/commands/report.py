@@ -20,7 +20,7 @@ from search.core.freeze_thaw import FreezeThaw
 from search.core.ledger import Ledger
 from search.core.outlook import Foresight, foresee
 from search.core.past import PastProposals
-from search.core.rules import find_epochs, list_levels
+from search.core.rules import find_epochs, find_first_rung, list_levels
 from search.engine.study_file import StudyFile
 from search.page.html import PageParts, Tile, build_page
 from search.page.trials import TrialsView
@@ -61,7 +61,7 @@ def write_page(folder: SearchFolder, out: Path | None = None) -> Page:
         ranked=ledger.leaderboard(),
         metric=config.metric,
         higher_is_better=direction is Direction.MAXIMIZE,
-        levels=sorted({*list_levels(config, max_epochs), max_epochs}),
+        levels=sorted({*list_levels(config, max_epochs, find_first_rung(config, record)), max_epochs}),
         members=result.champion.members if result.champion else (),
         scales=study.scales(),
     )

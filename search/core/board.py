@@ -185,9 +185,9 @@ def nearest_levels(levels: Sequence[int], wanted: Iterable[int]) -> tuple[int, .
     return tuple(sorted({min(levels, key=lambda level: abs(math.log(level / at))) for at in wanted}))
 
 
-def dense_levels(max_epochs: int) -> Sequence[int]:
-    """1, 2, 3, 5, 8, 12, 18, 27, 40, ...: every epoch at first, then half as much again, and `max_epochs`."""
-    levels, level = [], 1
+def dense_levels(max_epochs: int, *, first: int = 1) -> Sequence[int]:
+    """1, 2, 3, 5, 8, 12, 18, 27, 40, ... from `first` on: every epoch, then half as much again, and `max_epochs`."""
+    levels, level = [], first
     while level * 1.2 < max_epochs:
         levels.append(level)
         level = max(level + 1, int(level * 1.5 + 0.5))

@@ -80,14 +80,17 @@ class FreezeThaw(BoardRule):
         proposals: Proposals,
         *,
         max_epochs: int,
+        first_level: int = 1,
         higher_is_better: bool = True,
         seed: int = 0,
         settings: Settings | None = None,
     ) -> None:
         self.settings = settings or Settings()
         self.proposals, self.seed = proposals, seed
-        self.board = Board(dense_levels(max_epochs), higher_is_better=higher_is_better)
-        self.rungs = nearest_levels(self.board.levels, geometric_levels(max_epochs, factor=self.settings.factor))
+        self.board = Board(dense_levels(max_epochs, first=first_level), higher_is_better=higher_is_better)
+        self.rungs = nearest_levels(
+            self.board.levels, geometric_levels(max_epochs, first=first_level, factor=self.settings.factor)
+        )
         self.encode = Encoder(proposals.draw(512, np.random.default_rng((seed, 1))))
         self.noise = NoiseEstimate()
         self.data = CurveData()

@@ -21,14 +21,14 @@ from search.core.stopping import Stopping
 from trainable.report import Direction
 
 
-def list_levels(config: SearchConfig, max_epochs: int) -> Sequence[int]:
+def list_levels(config: SearchConfig, max_epochs: int, first_rung: int) -> Sequence[int]:
     """The epochs at which a search compares its trials."""
-    first, factor = config.first_rung, config.reduction_factor
+    first, factor = min(first_rung, max_epochs), config.reduction_factor
     if config.scheduler == "asha":
         return rung_levels(max_epochs, first=first, reduction_factor=factor)
     if config.scheduler == "promotion":
-        return geometric_levels(max_epochs, first=min(first, max_epochs), factor=factor)
-    return dense_levels(max_epochs)
+        return geometric_levels(max_epochs, first=first, factor=factor)
+    return dense_levels(max_epochs, first=first)
 
 
 def find_epochs(config: SearchConfig, record: Mapping[str, Any], trained: Iterable[int] = ()) -> int:
@@ -37,12 +37,18 @@ def find_epochs(config: SearchConfig, record: Mapping[str, Any], trained: Iterab
     return config.max_epochs or record.get("max_epochs") or max([1, *trained])
 
 
+def find_first_rung(config: SearchConfig, record: Mapping[str, Any]) -> int:
+    """The first epoch at which trials are compared, of a search that is read from its `record`."""
+    return int(config.first_rung or record.get("first_rung") or 1)
+
+
 def build_rule(
     config: SearchConfig,
     space: Space,
     direction: Direction,
     *,
     max_epochs: int,
+    first_rung: int = 1,
     is_time: Callable[[], bool] = lambda: False,
     baselines: Collection[int] = (),
 ) -> tuple[Rule, Sequence[int]]:
@@ -52,13 +58,19 @@ def build_rule(
     champion is a mean, its members are trained to the end when `is_time`, or nothing else is left to do; so are they
     where the search ends because there is nothing more to gain.
     """
-    factor, levels = config.reduction_factor, list_levels(config, max_epochs)
+    factor, levels = config.reduction_factor, list_levels(config, max_epochs, first_rung)
     higher_is_better = direction is Direction.MAXIMIZE
     ends_early = config.stop_when == "converged"
 
     def build_model() -> FreezeThaw:
         proposals = SpaceProposals(space)
-        return FreezeThaw(proposals, max_epochs=max_epochs, seed=config.seed, higher_is_better=higher_is_better)
+        return FreezeThaw(
+            proposals,
+            max_epochs=max_epochs,
+            first_level=min(first_rung, max_epochs),
+            seed=config.seed,
+            higher_is_better=higher_is_better,
+        )
 
     if config.scheduler == "asha":
         asha = Stopping(Rungs(levels, reduction_factor=factor, direction=direction), max_epochs)

@@ -25,9 +25,14 @@ class SchedulingOptions:
         default="promotion",
         choices=SCHEDULERS,
     )
-    first_rung: int = option("--first-rung", "ASHA's first rung (default: 1)", default=1, metavar="EPOCHS", read=whole)
+    first_rung: int | None = option(
+        "--first-rung",
+        "before which no trials are compared (default: what makes some 64 steps)",
+        metavar="EPOCHS",
+        read=whole,
+    )
     reduction_factor: int = option(
-        "--reduction-factor", "ASHA keeps 1/N at each rung (default: 3)", default=3, metavar="N", read=whole
+        "--reduction-factor", "each rung keeps 1/N (default: 3)", default=3, metavar="N", read=whole
     )
     metric: str = option(
         "--metric",

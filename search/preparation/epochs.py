@@ -1,10 +1,12 @@
-"""How many epochs a trial has: what the user says, else fewer than usual where the budget holds few trials of so many.
+"""How many epochs a trial has, and the first epoch at which trials are compared: what the user says, else as follows.
 
-A search needs some full trainings to choose among, and its champion is a mean of them.
+A search needs some full trainings to choose among, and its champion is a mean of them: where the budget holds few
+trials of the usual number, they are shorter. And what a few steps have made of a model says nothing of where it ends.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 USUAL_EPOCHS, LEAST_EPOCHS = 27, 8
 NUM_TRAININGS = 10
 """As many full trainings as a budget should hold."""
+LEAST_STEPS, USUAL_BATCH = 64, 16
+"""Trials are compared from the rung on that is nearest to so many steps. Rank agreement of validation with the test at
+the end, COVID-CT: 0.2 after 20 steps, 0.3 after 40, 0.45 after 60, 0.7 after 100 (benchmarks/LOG.md)."""
 SLOWEST_S = 0.2
 """For an image of 224 pixels: with a budget that holds enough trainings even so, nothing is measured."""
 
@@ -58,6 +63,27 @@ def settle_epochs(
                 )
     folder.update_record(max_epochs=found)
     return found
+
+
+def settle_first_rung(config: SearchConfig, folder: SearchFolder, num_train: int, max_epochs: int) -> int:
+    """The first epoch at which trials are compared; decided once, and read by a resumed search."""
+    if config.first_rung is not None:
+        return config.first_rung
+    record = folder.read_record()
+    if (known := record.get("first_rung")) is not None:
+        return int(known)
+    found = fit_first_rung(num_train, max_epochs, config.reduction_factor)
+    folder.update_record(first_rung=found)
+    return found
+
+
+def fit_first_rung(num_train: int, max_epochs: int, factor: int) -> int:
+    """Of max_epochs / factor, / factor ** 2, ... the one that is nearest, by its ratio, to the least number of steps;
+    1 where an epoch has so many."""
+    wanted = LEAST_STEPS * USUAL_BATCH / max(num_train, 1)
+    rungs = [max_epochs / factor**power for power in range(1, 32) if max_epochs >= factor**power]
+    nearest = min(rungs, key=lambda rung: abs(math.log(rung / max(wanted, 1))), default=1.0)
+    return max(1, round(nearest))
 
 
 def find_budget_s(config: SearchConfig, cluster: Cluster) -> float | None:

@@ -18,7 +18,7 @@ from search.core.space import Space
 from search.core.version import code_version
 from search.engine.cluster import Cluster
 from search.engine.preflight import check_cluster
-from search.preparation.epochs import settle_epochs
+from search.preparation.epochs import settle_epochs, settle_first_rung
 from search.preparation.first_points import ChosenRecipes, choose_recipes
 from search.preparation.images import describe_data, prepare_images
 from search.preparation.models import SearchedModels
@@ -69,6 +69,7 @@ class SearchPlan:
     space_facts: dict[str, object]
     num_warm: int = 0
     baselines: Sequence[int] = ()
+    first_rung: int = 1
 
 
 def prepare(config: SearchConfig, folder: SearchFolder, runtime: Runtime) -> SearchPlan:
@@ -103,6 +104,7 @@ def prepare(config: SearchConfig, folder: SearchFolder, runtime: Runtime) -> Sea
     cluster = check_cluster(config, folder, cluster, runtime.server)
     with runtime.timings.part("an epoch of each model"):
         max_epochs = settle_epochs(config, folder, cluster, models, training, runtime.say)
+    first_rung = settle_first_rung(config, folder, len(training.labels) - int(training.is_val.sum()), max_epochs)
     for line in recipes.lines(joined=models.joined, pretrained=models.weights, max_epochs=max_epochs):
         runtime.say(f"Recipes      {line}")
     first_points = [*known.points, *choose_first_points(config, space, models, recipes)]
@@ -127,6 +129,7 @@ def prepare(config: SearchConfig, folder: SearchFolder, runtime: Runtime) -> Sea
         space_facts=describe_space(space, folder),
         num_warm=len(known.points),
         baselines=baselines,
+        first_rung=first_rung,
     )
 
 

@@ -95,10 +95,7 @@ def choose_baselines(models: SearchedModels, sound: Sequence[int]) -> Sequence[i
 
 def describe_baselines(numbers: Sequence[int]) -> str:
     """One line for the terminal."""
-    are = "is" if len(numbers) == 1 else "are"
-    return (
-        f"{name_trials(numbers)} {are} what one would train without a search: to the end, whatever the first epochs say"
-    )
+    return f"{name_trials(numbers)}, as one would train it without a search: to the end, whatever the first epochs say"
 
 
 def describe_space(space: Space, home: SearchFolder) -> dict[str, object]:

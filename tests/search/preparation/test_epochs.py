@@ -9,8 +9,17 @@ import pytest
 
 from search.core.config import SearchConfig
 from search.core.folder import create_search
+from search.core.rules import find_first_rung
 from search.engine.cluster import Cluster
-from search.preparation.epochs import LEAST_EPOCHS, USUAL_EPOCHS, find_budget_s, fit_epochs, settle_epochs
+from search.preparation.epochs import (
+    LEAST_EPOCHS,
+    USUAL_EPOCHS,
+    find_budget_s,
+    fit_epochs,
+    fit_first_rung,
+    settle_epochs,
+    settle_first_rung,
+)
 from search.preparation.models import SearchedModels
 from trainable.images.prepare import TrainingData
 
@@ -62,4 +71,25 @@ def test_a_short_budget_is_measured_and_its_epochs_are_said(tmp_path: Path, clus
     found = settle_epochs(SearchConfig(time_budget_s=0.1), folder, cluster, MODELS, DATA, said.append)
     assert found == LEAST_EPOCHS == folder.read_record()["max_epochs"]
     assert len(said) == 1 and "8 a trial" in said[0] and "--max-epochs 27" in said[0]
+    folder.release()
+
+
+def test_trials_are_compared_when_they_have_made_some_steps_on_a_rung_that_leads_to_their_end() -> None:
+    assert fit_first_rung(10_000, 27, 3) == fit_first_rung(1_024, 27, 3) == 1
+    assert fit_first_rung(425, 27, 3) == fit_first_rung(425, 23, 3) == 3
+    assert fit_first_rung(60, 27, 3) == 9
+    assert fit_first_rung(60, 16, 4) == 4
+    assert [fit_first_rung(60, epochs, 3) for epochs in (1, 2, 3, 9)] == [1, 1, 1, 3]
+
+
+def test_the_first_rung_is_the_users_or_what_the_search_began_with(tmp_path: Path) -> None:
+    folder = create_search(tmp_path, "s", {})
+    assert settle_first_rung(SearchConfig(first_rung=2), folder, 60, 27) == 2
+    assert settle_first_rung(SearchConfig(), folder, 60, 27) == 9
+    assert (
+        settle_first_rung(SearchConfig(), folder, 10_000, 27)
+        == 9
+        == find_first_rung(SearchConfig(), folder.read_record())
+    )
+    assert find_first_rung(SearchConfig(), {}) == 1
     folder.release()

@@ -78,7 +78,9 @@ def test_a_search_begins_with_its_recipes_and_says_where_its_champion_stands(
     assert "- the champion" in section
     assert "- cnn-rmsprop: trial 0, 0." in section
     assert f"- too-large: skipped, {OUT_OF_MEMORY}" in section
-    assert all(f"Recipes      {line[2:]}" in shown for line in section.strip().splitlines())
+    assert "- trial 1, squeezenet1_1 as one would train it without a search: validation auc 0." in section
+    assert all(f" {line[2:]}\n" in shown for line in section.strip().splitlines())
+    assert "Baseline     trial 1, as one would train it without a search: to the end" in shown
 
     client = MlflowClient(mlflow_server.uri)
     parent = client.get_run(json.loads((folder / "search.json").read_text())["parent_run_id"])
