@@ -40,7 +40,7 @@ def search(table: CurveTable, name: str, seed: int, noise: float, trainings: int
     rule: Rule = inner
     if ends:
         watched = Converging(inner, model)
-        watched.inner = Finishing(inner, 1, lambda: watched.is_reached)
+        watched.inner = Finishing(inner, 1, is_end=lambda: watched.is_reached)
         rule = watched
     seen, full = noisy(table, noise, seed), table.full_training_s / 4
     return simulate(table, rule, proposals, num_workers=4, seen=seen, seconds=trainings * full), rule

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -45,6 +45,8 @@ class Trace:
     values: Array
     num_trials: int
     num_epochs: int
+    busy_s: float = 0.0  # of all workers
+    rows: Mapping[int, int] = field(default_factory=dict)  # a trial's row of the table
 
     def regrets_at(self, seconds: Array) -> Array:
         """1 - value at each time: 0 is the table's best, 1 its median start, which is what nobody is worse than."""
@@ -58,13 +60,24 @@ def noisy(table: CurveTable, noise: float, seed: int) -> Array:
 
 
 def simulate(
-    table: CurveTable, rule: Rule, proposer: Proposer, *, num_workers: int, seen: Array, seconds: float
+    table: CurveTable,
+    rule: Rule,
+    proposer: Proposer,
+    *,
+    num_workers: int,
+    seen: Array,
+    seconds: float,
+    tick: Callable[[float], object] = lambda now: None,
 ) -> Trace:
-    """One search of so many seconds of the clock. What it hands over has the best value seen so far."""
+    """One search of so many seconds of the clock. What it hands over has the best value seen so far.
+
+    `tick` hears the time before every decision.
+    """
     search = _Search(table, rule, proposer, seen)
     events: list[tuple[float, int, int]] = []  # when an epoch ends, on which worker, of which trial
 
     def start(worker: int, now: float, just_paused: int | None = None) -> bool:
+        tick(now)
         number = search.next_trial(just_paused)
         if number is None:
             return False
@@ -78,7 +91,9 @@ def simulate(
             heapq.heappush(events, (now + table.seconds[search.rows[number]], worker, number))
             continue
         idle = [free for free in [worker, *idle] if not start(free, now, number)]
-    return Trace(np.array(search.times), np.array(search.best), len(search.rows), search.num_epochs)
+    return Trace(
+        np.array(search.times), np.array(search.best), len(search.rows), search.num_epochs, search.busy_s, search.rows
+    )
 
 
 class _Search:
@@ -91,6 +106,7 @@ class _Search:
         self.times: list[float] = []
         self.best: list[float] = []
         self.num_epochs = 0
+        self.busy_s = 0.0
 
     def next_trial(self, just_paused: int | None) -> int | None:
         decision = self.rule.next(may_begin=bool(self.free.any()))
@@ -117,6 +133,7 @@ class _Search:
         row, epoch = self.rows[number], self.epochs[number] + 1
         self.epochs[number] = epoch
         self.num_epochs += 1
+        self.busy_s += float(self.table.seconds[row])
         value = float(self.seen[row, epoch - 1])
         if value > self.best_seen:
             self.best_seen = value

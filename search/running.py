@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ray import tune
 
 from search.core.extension import note_budget
-from search.core.finishing import KEPT_SHARE
+from search.core.finishing import MOST_KEPT
 from search.core.folder import Phase
 from search.core.stop import StopReason
 from search.engine.first_epoch import FirstEpoch
@@ -35,7 +35,7 @@ def run(session: Session) -> StopReason:
     folder, runtime = session.folder, session.runtime
     runtime.say(f"MLflow       {session.tracking.search_url()}")
     if (size := session.plan.config.ensemble) > 1 and session.plan.config.scheduler != "asha" and not runtime.is_local:
-        kept = f"; {KEPT_SHARE:.0%} of the budget are kept for it" if session.budget.is_limited else ""
+        kept = f"; up to {MOST_KEPT:.0%} of the budget is kept for it" if session.budget.is_limited else ""
         runtime.say(f"Finalists    the best {size} trials are trained to their last epoch{kept}")
     runtime.copy_records()
     if folder.phase in (Phase.CONFIRMING, Phase.CONCLUDING):

@@ -18,7 +18,6 @@ from search.core.convergence import Converging
 from search.core.decisions import Rule
 from search.core.events import Observer
 from search.core.finalists import find_last_rung, rank_finalists
-from search.core.finishing import KEPT_SHARE
 from search.core.folder import (
     Phase,
     SearchFolder,
@@ -179,7 +178,7 @@ def open_session(plan: SearchPlan, folder: SearchFolder, runtime: Runtime, obser
         direction,
         max_epochs=max_epochs,
         first_rung=plan.first_rung,
-        is_time=partial(budget.is_kept, KEPT_SHARE),
+        left=budget.left,
         baselines=plan.baselines,
     )
     if isinstance(rule, Converging):

@@ -5,11 +5,20 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from search.core.stop import StopReason, StopRequest
 from trainable.records import RecordError, read_record, write_record
+
+
+@dataclass(frozen=True)
+class Left:
+    """What trials may still spend: seconds of the clock, and the same as a share of the whole budget."""
+
+    seconds: float = math.inf
+    share: float = 1.0
 
 
 class Budget:
@@ -59,12 +68,17 @@ class Budget:
         self.saved_s = time.monotonic()
         write_record(self.spent_file, {"wall_s": self.wall_s, "device_s": self.device_s})
 
-    def is_kept(self, share: float) -> bool:
-        """Whether no more than this share of the time or of the device-hours is left."""
-        return (self.time_budget_s is not None and self.wall_s >= (1 - share) * self.time_budget_s - self.kept_s) or (
-            self.device_hours is not None
-            and self.device_s >= (1 - share) * self.device_hours * 3600 - self.kept_device_s
-        )
+    def left(self, num_workers: int) -> Left:
+        """What is left for trials, of which `num_workers` run at once."""
+        found = [Left()]
+        if self.time_budget_s is not None:
+            seconds = self.time_budget_s - self.kept_s - self.wall_s
+            found.append(Left(seconds, seconds / self.time_budget_s))
+        if self.device_hours is not None:
+            device_s = self.device_hours * 3600 - self.kept_device_s - self.device_s
+            seconds = device_s / (self.devices_per_trial * num_workers)
+            found.append(Left(seconds, device_s / (self.device_hours * 3600)))
+        return min(found, key=lambda left: left.seconds)
 
     def is_over(self) -> bool:
         """Whether the search ends, for whatever reason."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from search.core.baselines import Baselines
 from search.core.board import dense_levels, geometric_levels
+from search.core.budget import Left
 from search.core.config import SearchConfig
 from search.core.convergence import Converging
 from search.core.decisions import Rule
@@ -49,14 +50,15 @@ def build_rule(
     *,
     max_epochs: int,
     first_rung: int = 1,
-    is_time: Callable[[], bool] = lambda: False,
+    left: Callable[[int], Left] = lambda num_workers: Left(),
     baselines: Collection[int] = (),
 ) -> tuple[Rule, Sequence[int]]:
     """The rule that a search asked for, and the epochs at which it compares trials.
 
     Where trials pause, those numbered `baselines` are trained to the end whatever becomes of them on the way. Where the
-    champion is a mean, its members are trained to the end when `is_time`, or nothing else is left to do; so are they
-    where the search ends because there is nothing more to gain.
+    champion is a mean, its members are trained to the end before the budget is spent, of which `left` says what trials
+    may still spend, and when nothing else is left to do; so are they where the search ends because there is nothing
+    more to gain.
     """
     factor, levels = config.reduction_factor, list_levels(config, max_epochs, first_rung)
     higher_is_better = direction is Direction.MAXIMIZE
@@ -83,8 +85,10 @@ def build_rule(
     if baselines:
         rule = Baselines(rule, baselines)
     if not ends_early:
-        return (Finishing(rule, config.ensemble, is_time) if config.ensemble > 1 else rule), levels
+        return (Finishing(rule, config.ensemble, left=left) if config.ensemble > 1 else rule), levels
     converging = Converging(rule, build_model())
-    is_end = (lambda: converging.is_reached or is_time()) if config.ensemble > 1 else (lambda: converging.is_reached)
-    converging.inner = Finishing(rule, config.ensemble, is_end)
+    finishing = Finishing(rule, config.ensemble, is_end=lambda: converging.is_reached)
+    if config.ensemble > 1:
+        finishing.left = left
+    converging.inner = finishing
     return converging, levels

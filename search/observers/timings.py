@@ -28,10 +28,11 @@ def process_began_at_s() -> float:
 class Timings(Observer):
     """Where the time before the first step went, and every turn-round since.
 
-    `began_at_s` is Unix time: of the command, or of the call that began the search. A turn-round is the time from the
-    end of a trial to the first training step of the one that follows on its slot: in the same process, or, where that
-    has ended, in a new one. `num_slots` sets the first processes of a search apart from those; `started` is called with
-    the lines that say where the time went, once the first epoch is known.
+    `began_at_s` is Unix time: of the command, or of the call that began the search. A turn-round is the time from where
+    a trial ends or pauses to the first training step of the one that follows on its slot: in the same process, or,
+    where that has ended, in a new one. `resumes_s` are those after which a paused trial went on. `num_slots` sets the
+    first processes of a search apart from those; `started` is called with the lines that say where the time went, once
+    the first epoch is known.
     """
 
     def __init__(self, began_at_s: float | None = None) -> None:
@@ -40,6 +41,7 @@ class Timings(Observer):
         self.parts_s: dict[str, float] = {"imports": now_s - self.began_at_s}
         self.start_s: float | None = None
         self.turn_rounds_s: list[float] = []
+        self.resumes_s: list[float] = []
         self.resident_bytes: dict[int, int] = {}
         self.num_slots = 1
         self.started: Callable[[list[str]], None] = lambda lines: None
@@ -64,6 +66,8 @@ class Timings(Observer):
             process = next(iter(free), process)
         if process in free:
             self.turn_rounds_s.append(report.began_at_s - free.pop(process))
+            if report.epoch > min(entry.reports):
+                self.resumes_s.append(self.turn_rounds_s[-1])
         else:
             self._num_processes += 1
         if self.start_s is None:
@@ -72,13 +76,11 @@ class Timings(Observer):
             self.parts_s["other"] = self.start_s - sum(self.parts_s.values())
             self.started(self.lines())
 
+    def trial_paused(self, entry: TrialEntry) -> None:
+        self._free_slot_of(entry)
+
     def trial_ended(self, entry: TrialEntry) -> None:
-        """A trial's slot is free."""
-        if (process := self._under_way.pop(entry.number, None)) is None:
-            return
-        last = entry.reports[max(entry.reports)] if entry.reports else None
-        host = last.hostname if last else ""
-        self._free_since_s[host][process] = last.ended_at_s if last else time.time()
+        self._free_slot_of(entry)
 
     def lines(self) -> list[str]:
         """The way to the first step, for the terminal."""
@@ -92,5 +94,14 @@ class Timings(Observer):
             "start_parts_s": self.parts_s,
             "turn_round_s": statistics.median(self.turn_rounds_s) if self.turn_rounds_s else None,
             "turn_rounds_s": self.turn_rounds_s,
+            "resume_s": statistics.median(self.resumes_s) if self.resumes_s else None,
+            "resumes_s": self.resumes_s,
             "resident_mib": [self.resident_bytes[number] >> 20 for number in sorted(self.resident_bytes)],
         }
+
+    def _free_slot_of(self, entry: TrialEntry) -> None:
+        if (process := self._under_way.pop(entry.number, None)) is None:
+            return
+        last = entry.reports[max(entry.reports)] if entry.reports else None
+        host = last.hostname if last else ""
+        self._free_since_s[host][process] = last.ended_at_s if last else time.time()

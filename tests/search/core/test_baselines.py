@@ -42,7 +42,7 @@ def test_a_baseline_that_failed_or_diverged_or_lost_its_checkpoint_does_not_go_o
 
 def test_the_kept_part_of_the_budget_is_for_the_best_trials_be_they_baselines_or_not() -> None:
     is_time = False
-    rule = Finishing(Baselines(Promotion((1, 3, 9)), [0]), 1, lambda: is_time)
+    rule = Finishing(Baselines(Promotion((1, 3, 9)), [0]), 1, is_end=lambda: is_time)
     for number, value in enumerate((0.5, 0.9)):
         rule.begin(number, {})
         rule.report(number, 1, value)

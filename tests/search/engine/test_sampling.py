@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
+from optuna.samplers._tpe.sampler import _split_trials
 
 from search.core.ledger import Ledger
 from search.core.ranges import Suggests
-from search.engine.sampling import WARM, find_doubted
+from search.engine.sampling import MOST_GOOD, MOST_TAUGHT, WARM, choose_taught, find_doubted
 from search.engine.study import Study
 from tests.search.reports import report
 from trainable.report import Direction
@@ -83,3 +86,44 @@ def test_three_bad_points_of_an_earlier_search_do_not_move_what_the_sampler_draw
             ledger.pause(begun.number)
     assert drawn["warm"][:3] == [0.0] * 3
     assert drawn["warm"][3:] == drawn["cold"]
+
+
+def ended(number: int, values: dict[int, float], *, is_complete: bool = False) -> optuna.trial.FrozenTrial:
+    states = optuna.trial.TrialState
+    trial = optuna.trial.create_trial(
+        state=states.COMPLETE if is_complete else states.PRUNED,
+        value=values[max(values)] if is_complete else None,
+        intermediate_values=values,
+    )
+    trial.number = number
+    return trial
+
+
+def test_of_many_trials_the_sampler_learns_from_the_best_and_some_of_the_others() -> None:
+    few = [ended(number, {1: 0.5}) for number in range(MOST_TAUGHT)]
+    assert choose_taught(few, higher_is_better=True) == few
+    many = [ended(number, {1: number / 1000}) for number in range(2000)]
+    many += [ended(2000, {1: 0.1, 3: 0.2}), ended(2001, {1: 0.0, 9: 0.0}, is_complete=True), ended(2002, {1: math.nan})]
+    waiting = optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING)
+    waiting.number = 2003
+    taught = [trial.number for trial in choose_taught([*many, waiting], higher_is_better=True)]
+    assert len(taught) == MOST_TAUGHT + 1 and taught == sorted(taught)
+    assert {2000, 2001, 2003, *range(1999, 1999 - MOST_GOOD + 2, -1)} <= set(taught), "the best, in TPE's order"
+    others = [number for number in taught if number <= 1999 - MOST_GOOD]
+    assert max(after - before for before, after in pairwise([0, *others])) < 20, "of every time"
+    assert {2001, 0, 1} <= {trial.number for trial in choose_taught(many, higher_is_better=False)}
+
+
+def test_a_view_that_is_cut_gives_the_same_best_trials_as_the_sampler_itself_would_choose() -> None:
+    rng = np.random.default_rng(0)
+    many = [
+        ended(number, {epoch: float(rng.uniform()) for epoch in range(1, 2 + int(rng.geometric(0.4)))})
+        for number in range(800)
+    ]
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0))
+    study.add_trials(many)
+    told = study.get_trials(deepcopy=False)
+    all_below, _ = _split_trials(study, told, 25)
+    below, above = _split_trials(study, choose_taught(told, higher_is_better=True), 25)
+    assert [trial.number for trial in below] == [trial.number for trial in all_below]
+    assert len(above) == MOST_TAUGHT - 25

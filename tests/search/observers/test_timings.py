@@ -82,6 +82,24 @@ def test_a_fresh_process_follows_the_one_that_ended_first() -> None:
     assert timings.turn_rounds_s == pytest.approx([3.0, 2.5])
 
 
+def test_a_paused_trial_gives_its_slot_away_and_its_resume_is_told_apart() -> None:
+    timings = Timings()
+    search = Search(timings)
+    search.note(0, 10.0)
+    search.ledger.pause(0)
+    search.note(1, 10.4)
+    search.ledger.pause(1)
+    search.ledger.resume(0)
+    search.note(0, 10.7)
+    search.note(0, 11.0)
+    search.end(0, 12.0)
+    search.note(2, 12.1)
+    search.ledger.end(1, Outcome.STOPPED)
+    assert timings.turn_rounds_s == pytest.approx([0.3, 0.2, 0.1])
+    assert timings.resumes_s == pytest.approx([0.2])
+    assert timings.to_record()["resume_s"] == pytest.approx(0.2)
+
+
 def test_slots_of_another_node_do_not_count() -> None:
     timings = Timings()
     search = Search(timings)
