@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,8 @@ MODEL_FILES = {
 }
 
 
-def imported(path: Path, *, inside_functions: bool) -> Iterator[str]:
+@cache
+def imported(path: Path, *, inside_functions: bool) -> frozenset[str]:
     """Names of the modules a file imports: at its top, or inside its functions. Types for mypy do not count."""
 
     def walk(node: ast.AST, in_function: bool) -> Iterator[str]:
@@ -37,7 +39,7 @@ def imported(path: Path, *, inside_functions: bool) -> Iterator[str]:
                     yield child.module
             yield from walk(child, inside)
 
-    return walk(ast.parse(path.read_text()), False)
+    return frozenset(walk(ast.parse(path.read_text()), False))
 
 
 def name_of(path: Path) -> str:
@@ -113,8 +115,7 @@ def test_no_module_imports_the_command_line_or_the_script_door(path: Path) -> No
 
 def test_imports_run_one_way_without_a_circle() -> None:
     imports = {
-        name_of(path).removesuffix(".py").replace("/", "."): set(imported(path, inside_functions=False))
-        for path in FILES
+        name_of(path).removesuffix(".py").replace("/", "."): imported(path, inside_functions=False) for path in FILES
     }
     seen: set[str] = set()
 

@@ -150,15 +150,6 @@ def register_models(folder: Path, facts: ModelFacts, *, client: MlflowClient, ru
         )
 
 
-def log_models(
-    model: nn.Module, facts: ModelFacts, *, client: MlflowClient, run_id: str, likeness: Likeness | None = None
-) -> LoggedModels:
-    """Save and register both models, without keeping their folders."""
-    with tempfile.TemporaryDirectory(prefix="ctsearch-export-") as folder:
-        save_models(model, facts, Path(folder) / "models", likeness)
-        return register_models(Path(folder) / "models", facts, client=client, run_id=run_id)
-
-
 def save_pixel_model(model: nn.Module, facts: ModelFacts, folder: Path, likeness: Likeness | None = None) -> None:
     """Export `model` (torch.export, any batch size, on the CPU) to a new MLflow model folder, `likeness` beside it."""
     shape, num_classes = pixel_shape(facts.image_size, facts.form.num_channels), len(facts.classes)

@@ -41,12 +41,6 @@ def own_hosts() -> tuple[str, ...]:
     return tuple(dict.fromkeys(filter(None, (name, address))))
 
 
-def is_own(uri: str) -> bool:
-    """Whether a URL or a host means this machine."""
-    host = _host_of(uri)
-    return host.startswith("127.") or host in (*LOOPBACK, *own_hosts())
-
-
 def _outward_address() -> str | None:
     """The address of the interface that leads out, if any. Connecting a datagram socket sends nothing."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:

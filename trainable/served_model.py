@@ -13,13 +13,10 @@ from trainable.architectures import build_model
 from trainable.config import TrialConfig, TrialSettings
 from trainable.loop import evaluate
 from trainable.normalisation import pixel_shape, to_input
-from trainable.objectives import parse_objective
 from trainable.step_plan import pick_device
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from trainable.images.prepare import TrainingData
 
 
 class ServedModel(nn.Module):
@@ -52,14 +49,6 @@ def predict(model: nn.Module, pixels: np.ndarray, labels: np.ndarray) -> tuple[f
     """The trial's own evaluation: uint8 (N, S, S[, C]) and int64 (N,) -> loss and probabilities float32 (N, K)."""
     device = pick_device()
     return evaluate(model.to(device), torch.from_numpy(pixels), torch.from_numpy(labels), device=device)
-
-
-def score_validation(model: nn.Module, data: TrainingData, metric: str) -> float:
-    """The model's value of `metric` on the validation split, as a trial reports it."""
-    pixels = np.load(data.pixels_path, mmap_mode="c")[data.is_val]
-    labels = data.labels[data.is_val]
-    loss, probabilities = predict(model, pixels, labels)
-    return parse_objective(metric).value(labels, probabilities, data.positive, loss=loss)
 
 
 def time_images(served: Any, shape: Sequence[int], *, num_times: int = 5) -> list[float]:

@@ -25,7 +25,7 @@ from trainable.process_group import SINGLE
 from trainable.standard_errors import standard_error
 from trainable.step_plan import pick_device
 from trainable.trainer import Trainer
-from trainable.training_state import resume, save
+from trainable.training_state import resume_training, save_training
 from trainable.weight_average import RENEWED
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def train(
             process_group=process_group,
             windows=settings.channel_windows,
         )
-        last = resume(checkpoints, trainer, settings)
+        last = resume_training(checkpoints, trainer, settings)
         if last is not None:  # whoever listens may have died before getting it
             yield last
 
@@ -121,7 +121,7 @@ def train(
                 pace.close()
                 pace = None
             if checkpoints is not None:
-                save(checkpoints, last, trainer, settings)
+                save_training(checkpoints, last, trainer, settings)
             yield last
 
 

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from trainable.config import TrialSettings
 
 
-def save(checkpoints: CheckpointWriter, report: EpochReport, trainer: Trainer, settings: TrialSettings) -> None:
+def save_training(
+    checkpoints: CheckpointWriter, report: EpochReport, trainer: Trainer, settings: TrialSettings
+) -> None:
     """Write `newest`, and `best` where this epoch is the best so far; durable as `train` says."""
     facts = {
         "classes": list(settings.classes),
@@ -34,7 +36,9 @@ def save(checkpoints: CheckpointWriter, report: EpochReport, trainer: Trainer, s
         checkpoints.wait_for_best()
 
 
-def resume(checkpoints: CheckpointWriter | None, trainer: Trainer, settings: TrialSettings) -> EpochReport | None:
+def resume_training(
+    checkpoints: CheckpointWriter | None, trainer: Trainer, settings: TrialSettings
+) -> EpochReport | None:
     """Let the trainer go on from the newest checkpoint; return its epoch's report, None without any.
 
     Rank 0 alone has `checkpoints`; the others get from it what they hold.

@@ -7,9 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlflow_server.serve import ensure_server
 from search.observers.questions import explain_refusal
-from search.observers.surroundings import QUIET_MLFLOW
+from search.observers.surroundings import use_tracking
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -47,12 +46,8 @@ def load(model: str | None, home: Path, tracking_uri: str | None, stack: ExitSta
 
 def find_registered(model: str | None, home: Path, tracking_uri: str | None, stack: ExitStack) -> tuple[str, str]:
     """The tracking server's address, made MLflow's current one until `stack` ends, and the URI of the model there."""
-    for name, value in QUIET_MLFLOW.items():
-        os.environ.setdefault(name, value)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-    if uri is None:
-        uri = stack.enter_context(ensure_server(home / "mlflow")).uri
+    uri = stack.enter_context(use_tracking(tracking_uri, home / "mlflow"))
     import mlflow  # its settings are in the environment now
     from mlflow.exceptions import MlflowException
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from tests.trainable.images.dicom_files import build, save
+from tests.trainable.scoring import score_validation
 from tests.trainable.squares import make_squares
 from trainable.answers import Answer, classify_files
 from trainable.architectures import build_model
@@ -28,7 +29,7 @@ from trainable.images.decode import BadImageError, decode_slice
 from trainable.images.pixel_format import PixelFormat
 from trainable.images.prepare import TrainingData
 from trainable.model_facts import summarise_layers
-from trainable.served_model import ServedModel, check_exportable, rebuild_model, score_validation
+from trainable.served_model import ServedModel, check_exportable, rebuild_model
 from trainable.slice_figures import draw_training_slices
 from trainable.step_plan import measure_step_plan, name_step
 from trainable.to_onnx import write_onnx

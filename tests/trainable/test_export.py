@@ -1,5 +1,3 @@
-"""from __future__ import annotations"""
-
 from __future__ import annotations
 
 import io
@@ -7,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +21,15 @@ from torch import Tensor, nn
 from trainable.architectures import build_model
 from trainable.classify import decode_cells
 from trainable.config import TrialConfig, TrialSettings
-from trainable.export import ModelFacts, images_name, log_models, save_image_model, save_pixel_model
+from trainable.export import (
+    LoggedModels,
+    ModelFacts,
+    images_name,
+    register_models,
+    save_image_model,
+    save_models,
+    save_pixel_model,
+)
 from trainable.images.decode import decode_slice
 from trainable.normalisation import to_input
 from trainable.served_model import ServedModel, check_exportable, predict, rebuild_model
@@ -72,6 +79,13 @@ def draw_files(count: int) -> list[bytes]:
         image.convert(("RGB", "L")[index % 2]).save(buffer, ("PNG", "JPEG")[index % 3 == 0])
         files.append(buffer.getvalue())
     return files
+
+
+def log_models(model: nn.Module, facts: ModelFacts, *, client: MlflowClient, run_id: str) -> LoggedModels:
+    """Save and register both models, without keeping their folders."""
+    with tempfile.TemporaryDirectory() as folder:
+        save_models(model, facts, Path(folder) / "models")
+        return register_models(Path(folder) / "models", facts, client=client, run_id=run_id)
 
 
 @pytest.fixture

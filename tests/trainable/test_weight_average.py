@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.trainable.scoring import score_validation
 from tests.trainable.squares import make_squares
 from tests.trainable.test_loop import CONFIG, draw_images, start_training, states_are_equal
 from tests.trainable.test_train import CONFIG as SQUARES
@@ -16,7 +17,7 @@ from trainable.checkpoint import CheckpointStore
 from trainable.checkpoint_writer import CheckpointWriter
 from trainable.config import StepPlan, TrialConfig
 from trainable.normalisation import to_input
-from trainable.served_model import rebuild_model, score_validation
+from trainable.served_model import rebuild_model
 from trainable.trainer import Trainer
 from trainable.weight_average import WeightAverage, find_decay
 
