@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from trainable.images.likeness import Likeness
 
 PIXEL_REQUIREMENTS = ("mlflow", "torch", "numpy")
-IMAGE_REQUIREMENTS = (*PIXEL_REQUIREMENTS, "pandas", "pillow", "pydicom", "imagecodecs")
+IMAGE_REQUIREMENTS = (*PIXEL_REQUIREMENTS, "pandas", "pillow", "pydicom", "imagecodecs", "nibabel", "filelock")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class ModelFacts:
     best of them; `temperature` is in the model already, `operating_point` (see `OperatingPoint.to_dict`) is not: who
     calls a slice positive must ask for its threshold. With `num_folds` the members were trained in folds of train and
     val, and `value` is that on slices whose patients a model has not seen.
-    calls a slice positive must ask for its threshold. `slices` is the rule for the slices of a volume (`SliceRule`).
+    `slices` is the rule for the slices of a volume (`SliceRule`).
     """
 
     name: str
@@ -208,6 +208,7 @@ def save_image_model(pixel_model: Path, facts: ModelFacts, folder: Path) -> None
                 "positive": facts.positive,
                 "threshold": facts.operating_point["threshold"] if facts.operating_point else None,
                 "form": facts.form.to_dict(),
+                "slices": facts.slices,
                 "decoder_version": DECODER_VERSION,
             },
             signature=ModelSignature(

@@ -19,7 +19,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from trainable.architectures import build_model
-from trainable.classify import classify_cells, decode_cells, tabulate
+from trainable.cells import classify_cells, decode_cells, tabulate
+from trainable.classify import Classifier
 from trainable.config import TrialConfig, TrialSettings
 from trainable.export import ModelFacts, images_name, log_models, save_image_model, save_pixel_model
 from trainable.images.decode import BadImageError, decode_slice
@@ -211,7 +212,9 @@ def test_nothing_is_pickled(saved: tuple[Path, Path]) -> None:
 
 
 def test_requirements_are_the_installed_versions_as_an_index_serves_them(saved: tuple[Path, Path]) -> None:
-    for folder, extra in zip(saved, ((), ("pandas", "pillow", "pydicom", "imagecodecs")), strict=True):
+    for folder, extra in zip(
+        saved, ((), ("pandas", "pillow", "pydicom", "imagecodecs", "nibabel", "filelock")), strict=True
+    ):
         lines = (folder / "requirements.txt").read_text().split()
         assert {line.partition("==")[0] for line in lines} == {"mlflow", "torch", "numpy", *extra}
         assert f"torch=={torch.__version__.partition('+')[0]}" in lines
@@ -285,7 +288,8 @@ def test_bytes_and_text_of_a_file_are_one_picture() -> None:
 
 
 def test_no_pictures_give_an_empty_table_with_all_columns() -> None:
-    table = classify_cells([], predict=lambda pixels: pixels, classes=("a", "class"), image_size=SIZE)
+    classifier = Classifier(label="", predict=lambda pixels: pixels, classes=("a", "class"), image_size=SIZE)
+    table = classify_cells([], classifier)
     assert list(table) == ["class", "probability", "doubt", "probability_a", "probability_class"]
     assert len(table) == 0
 
