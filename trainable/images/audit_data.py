@@ -28,6 +28,7 @@ from trainable.images.findings import (
     name_files,
 )
 from trainable.images.groups import group_slices
+from trainable.images.looked_at import check_neighbours, look_with_neighbours
 from trainable.images.manifest import Manifest, Slice
 from trainable.images.near_duplicates import (
     PICTURE_SIZE,
@@ -36,11 +37,13 @@ from trainable.images.near_duplicates import (
     find_near_duplicates,
     pair_equal,
 )
+from trainable.images.pixel_format import GREY, PixelFormat
 from trainable.images.read_many import read_all
 from trainable.images.scales import scale_warnings
 from trainable.images.shortcut_features import SIDE, Features, measure_features
 from trainable.images.shortcuts import Shortcut, measure_shortcuts
 from trainable.images.slice_rule import SliceRule
+from trainable.images.windows import LUNG
 
 NO_SPLIT = "not split yet"
 _AUDIT_SIZE = 64  # pixels: smaller files are odd
@@ -108,13 +111,16 @@ def audit_data(
     patient_from: str | None = None,
     positive: str | None = None,
     slice_rule: SliceRule = ALL_SLICES,
+    form: PixelFormat = GREY,
     num_workers: int = 1,
     seed: int = 0,
 ) -> DataAudit:
-    """Audit data as `prepare_data` would take it, in grey; archives are unpacked into `cache_dir`.
+    """Audit data as `prepare_data` would take it; archives are unpacked into `cache_dir`.
 
-    Files that cannot be used are findings. Shortcuts are measured on all slices but those of a given test split.
-    Raises what `find_slices` raises, and ValueError where no file can be used.
+    `form` says which files can be used (in colour, with neighbours); what is measured of pixels is so in grey, of CT
+    through the first window. Files that cannot be used are findings. Shortcuts are measured on all slices but those of
+    a given test split. Raises what `find_slices` and `check_neighbours` raise, and ValueError where no file can be
+    used.
     """
     found = find_slices(
         data,
@@ -125,20 +131,30 @@ def audit_data(
         slice_rule=slice_rule,
         num_workers=num_workers,
     )
+    if form.neighbours:
+        check_neighbours(found.manifest, found.volumes)
     slices = found.manifest.slices
     root = data if data.is_dir() else data.parent
 
     def measure(path: Path, facts: ImageFacts, pixels: NDArray[np.uint8]) -> _File:
         name = str(path.relative_to(root)) if path.is_relative_to(root) else path.name
-        blocks = pixels.reshape(PICTURE_SIZE, SIDE // PICTURE_SIZE, PICTURE_SIZE, SIDE // PICTURE_SIZE)
+        lung, pixels = (pixels[..., 0], pixels[..., 1]) if pixels.ndim == 3 else (pixels, pixels)
+        blocks = lung.reshape(PICTURE_SIZE, SIDE // PICTURE_SIZE, PICTURE_SIZE, SIDE // PICTURE_SIZE)
         return _File(
             facts=facts,
             small=np.round(blocks.mean(axis=(1, 3))).astype(np.uint8),
-            is_blank=bool(find_blank(pixels[None])[0]),
+            is_blank=bool(find_blank(lung[None])[0]),
             features=measure_features(path, name, facts, pixels),
         )
 
-    looked = list(read_all([item.path for item in slices], SIDE, num_workers, measure))
+    # As in a search, near-duplicates and blank slices are found through the lung window.
+    windows = (LUNG,) if form.windows[0] == LUNG else (LUNG, form.windows[0])
+    looked = look_with_neighbours(
+        [item.path for item in slices],
+        form,
+        num_workers,
+        lambda paths: read_all(paths, SIDE, num_workers, measure, colour=form.colour, windows=windows),
+    )
     usable = [index for index, file in enumerate(looked) if isinstance(file, _File)]
     left_out = [*found.left_out, *(fault for fault in looked if isinstance(fault, NotASliceError))]
     broken = [
