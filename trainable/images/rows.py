@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from trainable.images.columns import Role
 from trainable.images.find_files import find_files
 from trainable.images.folders import exists, list_folder, volume_stem, walk
 from trainable.images.names import SPLIT_WORDS, is_missing, is_whole_by_comma, map_splits, merge_forms, printable, tidy
-from trainable.images.table import DELIMITERS, Role, Table, read_table_text
+from trainable.images.table import DELIMITERS, Table, read_table_text
 
 LAYOUTS = (
     "a data folder holds CLASS/slice or CLASS/PATIENT/slice, with train, val and test folders above or below the "
