@@ -139,7 +139,7 @@ def audit_data(
         )
 
     # As in a search, near-duplicates and blank slices are found through the lung window.
-    windows = (LUNG,) if form.windows[0] == LUNG else (LUNG, form.windows[0])
+    windows = (LUNG,) if form.colour or form.windows[0] == LUNG else (LUNG, form.windows[0])
     looked = look_with_neighbours(
         [item.path for item in slices],
         form,

@@ -53,9 +53,11 @@ def follow_archive(data: Path, unpacked: Path, rows: Sequence[SplitRow]) -> list
     """The rows with the places that their images have in the archive as it is now, where there is one that has changed
     and one in its stead; an image that the new one lacks stays where it is. Raises as `unpack` does."""
     stale = find_changed_archives(data, unpacked, rows)
+    if len(stale) != 1:
+        return list(rows)
     used = {_find_digest(row.path, unpacked) for row in rows}
     fresh = [(digest, archive) for digest, archive in _list_archives(data, unpacked) if digest not in used]
-    if len(stale) != 1 or len(fresh) != 1:
+    if len(fresh) != 1:
         return list(rows)
     ((digest, archive),) = fresh
     unpack(archive, unpacked)

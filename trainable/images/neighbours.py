@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
@@ -53,7 +54,7 @@ def list_neighbours(series: Series, form: PixelFormat) -> list[Plan]:
 
 def plan_slices(paths: Iterable[Path], form: PixelFormat, *, num_workers: int = 1) -> dict[Path, Plan]:
     """The plan of each of `paths` that is one slice of a DICOM series, among all files of its folder, and of the
-    folders beside it that hold more of the series.
+    folders among theirs that hold more of the series.
 
     Raises BadImageError as `list_neighbours` does, and OSError.
     """
@@ -79,11 +80,20 @@ def plan_slices(paths: Iterable[Path], form: PixelFormat, *, num_workers: int = 
 
 
 def _find_more(folders: Set[Path], known: Set[str]) -> list[Path]:
-    """The files of those folders beside the given ones whose first file is of a series that is `known`."""
-    beside = {inner for above in {folder.parent for folder in folders} for inner in list_folder(above)[0]}
-    first_of = {files[0]: files for folder in beside - folders if (files := _list_files(folder))}
+    """The files of the other folders below the one that holds all these, whose first file is of a series that is
+    `known`."""
+    if len(folders) < 2:
+        return []
+    others = set(_list_below(Path(os.path.commonpath(folders)))) - folders
+    first_of = {files[0]: files for folder in sorted(others) if (files := _list_files(folder))}
     ids = read_dicom_ids(first_of)
     return [file for first, one in ids.items() if one.series and one.series in known for file in first_of[first]]
+
+
+def _list_below(folder: Path) -> Iterator[Path]:
+    for inner in list_folder(folder)[0]:
+        yield inner
+        yield from _list_below(inner)
 
 
 def _list_files(folder: Path) -> list[Path]:

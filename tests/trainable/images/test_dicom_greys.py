@@ -23,7 +23,7 @@ from pydicom.uid import (
 
 from tests.trainable.images.dicom_files import ENHANCED_CT, HU, LUNG_GREYS, SECONDARY_CAPTURE, build, item, pack, save
 from trainable.images.content import decode_content
-from trainable.images.decode import decode
+from trainable.images.decode import BadImageError, decode
 from trainable.images.scales import Scale
 from trainable.images.windows import LUNG
 
@@ -173,6 +173,31 @@ def test_without_hounsfield_units_the_own_range_or_window_counts(headers: dict[s
     assert_greys(save(build(HU + 2000, **headers)), OWN_RANGE, scale)
     inverted = save(build(HU + 2000, PhotometricInterpretation="MONOCHROME1", **headers))
     assert_greys(inverted, [255 - grey for grey in OWN_RANGE], scale)
+
+
+@pytest.mark.parametrize("kind", ["words", "bytes", "bytes packed", "implicit"])
+def test_a_voi_lut_gives_the_greys_of_its_whole_table(kind: str) -> None:
+    """1,000 entries for the values from 500 on, falling from 4,000: the image uses some of them."""
+    entries = np.linspace(4000, 0, 1000).round().astype(np.uint16)
+    bits = 12
+    if kind == "bytes packed":
+        entries, bits = (entries / 4000 * 250).astype(np.uint8), 8
+    table = item(LUTDescriptor=[1000, 500, bits], LUTData=entries.tolist() if kind == "words" else entries.tobytes())
+    table["LUTData"].VR = "US" if kind == "words" else "OW"
+    stored = np.tile(np.repeat([0, 500, 750, 1000, 1250, 1499, 1500, 3000], 4), (24, 1))
+    data = save(build(stored, Modality="DX", VOILUTSequence=[table]), implicit=kind == "implicit")
+    greys = decode(data)[0, ::4].astype(int)
+    assert np.abs(greys - [255, 255, 191, 127, 63, 0, 0, 0]).max() <= 1
+    half = np.where(stored < 1000, 1000, stored)  # another image's contrast is the same
+    other = decode(save(build(half, Modality="DX", VOILUTSequence=[table])))[0, ::4].astype(int)
+    assert np.abs(other - [127, 127, 127, 127, 63, 0, 0, 0]).max() <= 1
+
+
+def test_a_voi_lut_that_is_cut_is_refused() -> None:
+    table = item(LUTDescriptor=[1000, 0, 12], LUTData=bytes(600))
+    table["LUTData"].VR = "OW"
+    with pytest.raises(BadImageError, match="its VOI LUT has 600 entries; its LUTDescriptor says 1000"):
+        decode(save(build(np.zeros((24, 32), int), Modality="DX", VOILUTSequence=[table])))
 
 
 def test_a_sigmoid_window_is_the_files() -> None:

@@ -10,6 +10,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import generate_uid
 
+from search.commands.classify import list_scans
 from tests.trainable.images.phantoms import draw_chest
 from tests.trainable.images.series_files import save_series
 from tests.trainable.images.test_channels import SIZE, prepare
@@ -18,7 +19,7 @@ from trainable.images.expand_series import COPY
 from trainable.images.find_slices import FoundSlices, find_slices
 from trainable.images.pixel_format import PixelFormat
 from trainable.images.read_many import read_all
-from trainable.images.scans import find_scans
+from trainable.images.scans import Scan
 from trainable.images.series import find_series
 from trainable.images.slice_rule import SliceRule
 
@@ -154,11 +155,12 @@ def test_neighbours_are_found_across_folders_also_for_some_slices_alone(tmp_path
     part(paths, tmp_path / "parted" / "1", tmp_path / "parted" / "2")
     (tmp_path / "parted" / "all").rmdir()
     chosen = tmp_path / "parted" / "1" / paths[4].name  # its neighbour is the first of the other folder
+    others = save_series(tmp_path / "parted" / "other", draw_chest(seed=1), uid="1.2.4")
     found = []
-    for path in (whole[4], chosen):
-        (sha,) = read_all([path], SIZE, 1, lambda path, facts, pixels: facts.sha256)
-        file = build_cache([path], hashes=[str(sha)], size=SIZE, folder=tmp_path / "c", num_workers=1, form=form)
-        found.append(open_pixels(file))
+    for some in ([whole[4]], [chosen, others[4]]):
+        hashes = list(map(str, read_all(some, SIZE, 1, lambda path, facts, pixels: facts.sha256)))
+        file = build_cache(some, hashes=hashes, size=SIZE, folder=tmp_path / "c", num_workers=1, form=form)
+        found.append(open_pixels(file)[0])
     np.testing.assert_array_equal(*found)
 
 
@@ -166,7 +168,11 @@ def test_classified_folders_have_a_row_for_a_series_that_lies_in_two(tmp_path: P
     study = tmp_path / "study"
     part(save_series(tmp_path / "all", draw_chest()), study / "1", study / "2")
     shutil.copy(next((study / "1").iterdir()), study / "2" / "copy")
-    scans = list(find_scans(sorted(path for path in study.rglob("*") if path.is_file())))
+    for given in ([study], [study / "1", study / "2", study / "1"]):
+        check_scans(list_scans(given), study)
+
+
+def check_scans(scans: list[Scan], study: Path) -> None:
     (volume,) = (scan for scan in scans if scan.is_volume)
     assert volume.path == study and volume.series is not None and len(volume.series.slices) == 10
     (refused,) = (scan for scan in scans if scan.refusal is not None)
