@@ -81,10 +81,15 @@ def audit(
     patient_from: str | None = None,
     positive: str | None = None,
     slices: str = "all",
+    window: str = "lung",
+    colour: bool = False,
+    neighbours: int = 0,
+    neighbour_mm: float | None = None,
 ) -> DataAudit:
     """What is in a data set and what is wrong with it: `.lines()`, `.findings`, `.exit_code`; nothing is trained.
 
-    With `out`, `audit.html` and `audit.json` are written into that folder.
+    It is read as a search with the same options reads it. With `out`, `audit.html` and `audit.json` are written into
+    that folder.
     """
     from search.commands.audit import audit as audit_set
 
@@ -95,6 +100,10 @@ def audit(
             patient_from=patient_from,
             positive=positive,
             slices=slices,
+            window=window,
+            colour=colour,
+            neighbours=neighbours,
+            neighbour_mm=neighbour_mm,
             out=None if out is None else Path(out),
         )
 

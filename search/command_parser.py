@@ -150,7 +150,10 @@ TRAIN_FIELDS = (
     *("window", "colour", "slices", "neighbours", "neighbour_mm"),
     *("max_epochs", "patience", "metric", "tracking_uri", "seed", "deterministic"),
 )
-AUDIT_FIELDS = ("data", "home", "positive", "patient_from", "slices")
+AUDIT_FIELDS = (
+    *("data", "home", "positive", "patient_from"),
+    *("window", "colour", "slices", "neighbours", "neighbour_mm"),
+)
 
 
 def add_search_options(parser: argparse.ArgumentParser) -> None:

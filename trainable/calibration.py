@@ -12,6 +12,7 @@ from sklearn.isotonic import IsotonicRegression
 from trainable.folds import split_patients
 from trainable.metrics import check_arrays
 from trainable.probability_metrics import LEAST_PROBABILITY
+from trainable.verdicts import scale
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -36,11 +37,7 @@ class TemperatureScaling:
 
     def apply(self, probabilities: np.ndarray) -> Floats:
         """Calibrated probabilities float (N, C) of `probabilities` (N, C)."""
-        if self.temperature == 1:
-            return np.asarray(probabilities, dtype=np.float64)
-        logits = np.log(np.clip(probabilities, LEAST_PROBABILITY, 1)) / self.temperature
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return powers / powers.sum(axis=1, keepdims=True)
+        return scale(probabilities, self.temperature)
 
     def to_dict(self) -> dict[str, Any]:
         return {"kind": "temperature", "temperature": self.temperature}

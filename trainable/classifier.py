@@ -16,7 +16,7 @@ from trainable.images import decode
 from trainable.images.faults import show_text
 from trainable.images.likeness import LIKENESS_FILE, Likeness
 from trainable.images.pixel_format import GREY, PixelFormat
-from trainable.patients import MEAN_VERDICT, PatientVerdict
+from trainable.verdicts import MEAN_VERDICT, PatientVerdict, read_verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -83,7 +83,7 @@ def load_registered(uri: str) -> Classifier:
                 image_size=facts["image_size"],
                 form=PixelFormat.from_dict(facts.get("form", {})),
                 slices=facts.get("slices", "all"),
-                verdict=PatientVerdict.from_dict(facts["patients"]) if facts.get("patients") else MEAN_VERDICT,
+                verdict=read_verdict(facts.get("patients")),
                 predict=mlflow.pytorch.load_model(folder),
                 likeness=Likeness.load(Path(folder) / "extra_files" / LIKENESS_FILE),
             )

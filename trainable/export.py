@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from trainable.images.likeness import Likeness
 
 PIXEL_REQUIREMENTS = ("mlflow", "torch", "numpy")
-IMAGE_REQUIREMENTS = (*PIXEL_REQUIREMENTS, "pandas", "pillow", "pydicom", "imagecodecs")
+IMAGE_REQUIREMENTS = (*PIXEL_REQUIREMENTS, "pandas", "pillow", "pydicom", "imagecodecs", "nibabel", "filelock")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,6 +201,8 @@ def save_image_model(pixel_model: Path, facts: ModelFacts, folder: Path) -> None
                 "positive": facts.positive,
                 "threshold": facts.operating_point["threshold"] if facts.operating_point else None,
                 "form": facts.form.to_dict(),
+                "slices": facts.slices,
+                "patients": dict(facts.patients) if facts.patients else None,
                 "decoder_version": DECODER_VERSION,
             },
             signature=ModelSignature(

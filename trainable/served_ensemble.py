@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from trainable.calibration import UNCALIBRATED, TemperatureScaling
 from trainable.ensemble import mean_probabilities
-from trainable.patients import MEAN_VERDICT, PatientVerdict
 from trainable.probability_metrics import LEAST_PROBABILITY
 from trainable.served_model import ServedModel, predict
+from trainable.verdicts import MEAN_VERDICT, PatientVerdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

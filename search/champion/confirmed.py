@@ -63,8 +63,9 @@ def build_confirmed(
     from trainable.calibration import UNCALIBRATED, fit_temperature_if_better
     from trainable.ensemble import mean_probabilities, select_greedily
     from trainable.objectives import parse_objective
-    from trainable.patients import MEAN_VERDICT, choose_verdict
+    from trainable.patients import choose_verdict
     from trainable.served_ensemble import TrainedEnsemble
+    from trainable.verdicts import MEAN_VERDICT
 
     data, settings = task.data, task.settings
     members, notes = [], []

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from search.core.ledger import Ledger
     from trainable.export import ModelFacts
     from trainable.operating_point import OperatingPoint
-    from trainable.patients import PatientVerdict
     from trainable.task import TrialTask
+    from trainable.verdicts import PatientVerdict
 
 UNREGISTERED = "unregistered"
 _log = logging.getLogger(__name__)

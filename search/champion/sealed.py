@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from search.champion.opening import Opening
     from trainable.images.prepare import SealedTest, TrainingData
     from trainable.operating_point import OperatingPoint
-    from trainable.patients import PatientVerdict
     from trainable.scorecard import Estimate
     from trainable.served_ensemble import TrainedEnsemble
+    from trainable.verdicts import PatientVerdict
 
 AT_POINT = ("accuracy", "sensitivity", "specificity", "precision")
 METHODS = {"Newcombe": "Newcombe's method 5", "Wilson": "Wilson's method"}
@@ -209,12 +209,13 @@ def measure_patients(
     """The figures by patient: what `verdict` makes of each group's slices (default: their mean). None as `SealedScore`
     says."""
     from trainable import patients
+    from trainable.verdicts import MEAN_VERDICT
 
     if figures.num_groups == figures.num_slices:
         return None
     given = labels, probabilities, groups, positive
     try:
-        estimates = patients.measure_patients(verdict or patients.MEAN_VERDICT, *given, num_resamples=num_resamples)
+        estimates = patients.measure_patients(verdict or MEAN_VERDICT, *given, num_resamples=num_resamples)
     except ValueError:  # slices of several classes in one group
         return None
     return replace(figures, estimates=estimates, can_tell="")

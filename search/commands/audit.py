@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from trainable.images.slice_rule import SliceRule
+from search.core.data_options import DataOptions
 
 if TYPE_CHECKING:
     from search.core.config import SearchConfig
@@ -19,22 +19,25 @@ def audit(
     home: Path,
     patient_from: str | None = None,
     positive: str | None = None,
-    slices: str = "all",
     out: Path | None = None,
+    **options: Any,
 ) -> DataAudit:
     """Audit a data set as a search would take it; with `out`, a page and a JSON file are written there.
 
-    Archives are unpacked into the cache of `home`. Raises ValueError in the user's words, and OSError.
+    `options` are those of `DataOptions` that say how data is read: slices, window, colour, neighbours. Archives are
+    unpacked into the cache of `home`. Raises ValueError in the user's words, and OSError.
     """
     from trainable.images.audit_data import audit_data
     from trainable.images.audit_page import write_audit
 
+    chosen = DataOptions(data=data, patient_from=patient_from, positive=positive, **options)
     found = audit_data(
         data,
         cache_dir=home / "cache",
         patient_from=patient_from,
         positive=positive,
-        slice_rule=SliceRule.parse(slices),
+        slice_rule=chosen.slice_rule,
+        form=chosen.form,
         num_workers=os.cpu_count() or 1,
     )
     if out is not None:

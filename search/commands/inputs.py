@@ -16,15 +16,13 @@ if TYPE_CHECKING:
 
 
 def list_scans(paths: Sequence[Path]) -> list[Scan]:
-    """Files as they are given, each an image or a volume, and what lies below given folders, where the slices of a
-    DICOM series are one volume. Raises ValueError as `list_files` does."""
+    """What lies below given folders, where the slices of a DICOM series are one volume, also in several of them; then
+    files as they are given, each an image or a volume. Raises ValueError as `list_files` does."""
     from trainable.images.scans import find_scans, open_scan
 
-    scans: list[Scan] = []
-    for path in paths:
-        files = list_files([path])
-        scans += find_scans(files, num_workers=os.cpu_count() or 1) if path.is_dir() else map(open_scan, files)
-    return scans
+    inside = dict.fromkeys(file for path in paths if path.is_dir() for file in list_files([path]))
+    files = [file for path in paths if not path.is_dir() for file in list_files([path])]
+    return [*find_scans(list(inside), num_workers=os.cpu_count() or 1), *map(open_scan, files)]
 
 
 def list_patients(paths: Sequence[Path]) -> ScansOfPatients:

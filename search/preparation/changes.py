@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,8 +24,10 @@ def find_changes(config: SearchConfig, folder: SearchFolder) -> list[str]:
     sources = folder.read_record().get("nets", {}).get("sources", {})
     for name, source in sources.items():
         changes += _compare(Path(name.rpartition(":")[0]).expanduser(), source, f"the model {name.rpartition(':')[2]}")
-    changed = [row.path for row, content in _changed_images(folder)]
-    if changed:
+    rows = _read_rows(folder)
+    if archives := _find_changed_archives(config, folder, rows):
+        changes.append(archives)
+    if changed := list(_find_changed_rows(rows)):
         changes.append(f"{len(changed)} of the images have changed, such as {changed[0]}")
     return changes
 
@@ -57,30 +58,40 @@ def accept_changes(config: SearchConfig, folder: SearchFolder) -> tuple[str, ...
             if not Path(name.rpartition(":")[0]).expanduser().exists()
         }
     folder.update_record(data_hash=None, nets=models)
-    changed = {row.path: content for row, content in _changed_images(folder)}
-    if changed:
-        from trainable.images.splits import read_splits, write_splits
+    if rows := _read_rows(folder):
+        from trainable.images.changed import follow_archive
+        from trainable.images.splits import write_splits
 
-        rows = read_splits(folder.splits_file)
+        if config.data is not None and config.data.exists():
+            rows = follow_archive(config.data, folder.cache / "unpacked", rows)
+        changed = _find_changed_rows(rows)
         write_splits(folder.splits_file, [replace(row, sha256=changed.get(row.path, row.sha256)) for row in rows])
         keep_copy(folder.splits_file)
     return tuple(changes)
 
 
-def _changed_images(folder: SearchFolder) -> Iterator[tuple[SplitRow, str]]:
-    """The rows of splits.csv whose file has another content now, and its SHA-256; a file that is gone is not listed."""
+def _read_rows(folder: SearchFolder) -> Sequence[SplitRow]:
     from trainable.images.splits import read_splits
 
     restore_record(folder.splits_file)
-    if not folder.splits_file.exists():
-        return
-    for row in read_splits(folder.splits_file):
-        try:
-            content = hashlib.sha256(row.path.read_bytes()).hexdigest()
-        except OSError:
-            continue
-        if content != row.sha256:
-            yield row, content
+    return read_splits(folder.splits_file) if folder.splits_file.exists() else ()
+
+
+def _find_changed_rows(rows: Sequence[SplitRow]) -> Mapping[Path, str]:
+    from trainable.images.changed import find_changed_rows
+
+    return find_changed_rows(rows)
+
+
+def _find_changed_archives(config: SearchConfig, folder: SearchFolder, rows: Sequence[SplitRow]) -> str:
+    """In words, that images lay in an archive that is not there any more as it was."""
+    from trainable.images.changed import find_changed_archives
+
+    stale = find_changed_archives(config.data, folder.cache / "unpacked", rows)
+    if not stale:
+        return ""
+    num_images = sum(any(digest in row.path.parts for digest in stale) for row in rows)
+    return f"{num_images} of the images come from an archive that has changed ({config.data})"
 
 
 def _compare(file: Path, kept: str, what: str) -> list[str]:

@@ -25,7 +25,7 @@ from trainable.classifier import Classifier
 from trainable.config import TrialConfig
 from trainable.images.pixel_format import GREY, PixelFormat
 from trainable.images.scans import find_scans, open_scan
-from trainable.patients import PatientRule, PatientVerdict
+from trainable.verdicts import PatientRule, PatientVerdict
 
 SIZE = 32
 BESIDE = PixelFormat(neighbours=1)

@@ -18,10 +18,10 @@ from tests.trainable.squares import make_squares
 from trainable.answers import Answer, classify_files
 from trainable.architectures import build_model
 from trainable.augment import augment
+from trainable.cells import classify_cells
 from trainable.checkpoint import CheckpointStore
 from trainable.checkpoint_writer import CheckpointWriter
 from trainable.classifier import Classifier, build_explainer, load_checkpoint
-from trainable.classify import classify_cells
 from trainable.config import TrialConfig, TrialSettings
 from trainable.export import ModelFacts, save_pixel_model
 from trainable.images.batches import draw_batches, fetch_batches, take_rows
@@ -139,7 +139,8 @@ def test_an_image_file_is_classified_by_its_colours(tmp_path: Path) -> None:
     Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(tmp_path / "a.png")
     content = (tmp_path / "a.png").read_bytes()
     model = ServedModel(build_model(CONFIG, 2, num_channels=3))
-    table = classify_cells([content], predict=model, classes=SETTINGS.classes, image_size=SIZE, form=COLOUR)
+    classifier = Classifier(label="", predict=model, classes=SETTINGS.classes, image_size=SIZE, form=COLOUR)
+    table = classify_cells([content], classifier)
     with torch.inference_mode():
         expected = model(torch.from_numpy(decode_slice(content, SIZE, colour=True))[None])
     assert table["probability_square"][0] == pytest.approx(float(expected[0, 1]))

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from trainable.architectures import build_model
-from trainable.classify import decode_cells
+from trainable.cells import decode_cells
 from trainable.config import TrialConfig, TrialSettings
 from trainable.export import (
     LoggedModels,
@@ -226,7 +226,9 @@ def test_nothing_is_pickled(saved: tuple[Path, Path]) -> None:
 
 
 def test_requirements_are_the_installed_versions_as_an_index_serves_them(saved: tuple[Path, Path]) -> None:
-    for folder, extra in zip(saved, ((), ("pandas", "pillow", "pydicom", "imagecodecs")), strict=True):
+    for folder, extra in zip(
+        saved, ((), ("pandas", "pillow", "pydicom", "imagecodecs", "nibabel", "filelock")), strict=True
+    ):
         lines = (folder / "requirements.txt").read_text().split()
         assert {line.partition("==")[0] for line in lines} == {"mlflow", "torch", "numpy", *extra}
         assert f"torch=={torch.__version__.partition('+')[0]}" in lines

@@ -7,16 +7,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from trainable.calibration import log_loss
-from trainable.patients import (
-    MEAN,
-    MEAN_VERDICT,
-    PatientRule,
-    PatientVerdict,
-    choose_patient_rule,
-    choose_verdict,
-    label_patients,
-    measure_patients,
-)
+from trainable.patients import choose_patient_rule, choose_verdict, label_patients, measure_patients
+from trainable.verdicts import MEAN, MEAN_VERDICT, PatientRule, PatientVerdict
 
 PATIENTS = np.array(["b", "a", "b", "b", "a"])
 ILL = np.array([0.9, 0.2, 0.5, 0.1, 0.4])

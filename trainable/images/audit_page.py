@@ -12,7 +12,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from trainable.images.audit_data import DataAudit, ShownPair
+from trainable.images.audit_data import DataAudit
+from trainable.images.audit_findings import ShownPair
 from trainable.images.audit_style import STYLE
 from trainable.images.decode import BadImageError, decode_grey
 from trainable.images.findings import Finding, Severity

@@ -14,7 +14,7 @@ from trainable.images.folders import exists
 from trainable.images.names import map_splits
 
 if TYPE_CHECKING:
-    from trainable.images.table import Role
+    from trainable.images.columns import Role
 
 
 @dataclass(frozen=True, kw_only=True)

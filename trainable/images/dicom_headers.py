@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 HEADERS = {
     "kind": ("SOPClassUID", "Modality", "ImageType"),
-    "groups": ("PatientID", "StudyInstanceUID", "SeriesInstanceUID"),
+    "groups": ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"),
     "place": ("ImagePositionPatient", "ImageOrientationPatient", "InstanceNumber"),
     "pixels": (
         "SamplesPerPixel",

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from trainable.images.dicom_headers import is_ct, is_secondary_capture, read_integer, read_numbers, read_word
 from trainable.images.scales import Scale
+from trainable.images.voi_lut import apply_voi_lut
 from trainable.images.windows import apply_window, stretch
 
 if TYPE_CHECKING:
@@ -113,9 +114,9 @@ def _apply_own_window(values: NDArray[np.float32], dataset: pydicom.Dataset, fra
     source = find_macro(dataset, frame, "FrameVOILUTSequence") or dataset
     centres, widths = read_numbers(source, "WindowCenter"), read_numbers(source, "WindowWidth")
     if source.get("VOILUTSequence"):
-        from pydicom.pixels.processing import apply_voi
-
-        grey = stretch(np.asarray(apply_voi(np.rint(values).astype(np.int32), source)))
+        grey = apply_voi_lut(
+            values, source.VOILUTSequence[0], is_little_endian=dataset.original_encoding[1] is not False
+        )
     elif not centres or not widths or widths[0] <= 0:
         return None
     else:

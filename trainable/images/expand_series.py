@@ -26,6 +26,7 @@ from trainable.images.volumes import is_volume
 
 T = TypeVar("T", Row, Slice)
 WITHOUT_PIXELS = "a DICOM file without pixel data"
+COPY = "a copy of another slice of the set (it has the same SOPInstanceUID)"
 OTHER_SHAPE = "a slice of another direction or size than the rest of its series"
 
 
@@ -66,9 +67,13 @@ def expand_series(
         files = [path for path, is_dicom in zip(candidates, yes, strict=True) if is_dicom]
     if not files:
         return ExpandedSeries(rows=tuple(rows))
-    found: FoundSeries = find_series(files, num_workers=num_workers)
+    kinds: dict[Path, tuple[int, str]] = {
+        row.path: (row.label, row.split) for row in rows
+    }  # a copy under another label is a fault, not a copy
+    found: FoundSeries = find_series(files, kinds=kinds, num_workers=num_workers)
     volumes: list[Series] = [one for one in found.series if one.is_volume]
     refused = {path: error for path, error in found.refused.items() if error.reason != WITHOUT_PIXELS}
+    refused |= {path: NotASliceError(COPY, name=str(path)) for path in found.copies}
     refused |= {path: NotASliceError(OTHER_SHAPE, name=str(path)) for series in volumes for path in series.left_out}
     with quiet, ThreadPoolExecutor(max(1, num_workers)) as threads:
         chosen = list(threads.map(lambda series: choose_slices(series, rule), volumes))
@@ -105,12 +110,17 @@ def expand_series(
                 of_volume[slice_row.path] = f"series {number}"
                 ids[slice_row.path] = found.ids[item.path]
     num_slices = sum(len(slices) for slices in chosen if not isinstance(slices, Exception))
-    notes = []
+    notes = list(found.notes)
     if num_slices:
         notes.append(f"DICOM series: {len(volumes) - len(bad)} were read as {num_slices} slices, by the rule {rule}")
     if bad and keep_bad_volumes:
         notes.append(f"DICOM series: {len(bad)} of {len(volumes)} cannot be used, the first: {bad[0]}")
-    oddities = [*_count_oddities(volumes), *_count_unordered(found.series)]
+    oddities = [
+        *found.doubts,
+        *_count_several_labels(volumes, {path: label for path, (label, _) in kinds.items()}),
+        *_count_oddities(volumes),
+        *_count_unordered(found.series),
+    ]
     return ExpandedSeries(
         rows=tuple(expanded),
         notes=tuple(notes),
@@ -143,6 +153,17 @@ def _name_slice(row: T, item: SeriesSlice) -> T:
     if not item.is_frame:
         return row
     return replace(row, path=name_frame(row.path, item.frame), name=f"{row.name}#frame{item.frame}")
+
+
+def _count_several_labels(volumes: Sequence[Series], labels: Mapping[Path, str | int]) -> list[str]:
+    """A line on series whose slices are of several classes."""
+    several = sum(len({labels[item.path] for item in series.slices}) > 1 for series in volumes)
+    if not several:
+        return []
+    return [
+        f"{several} of {len(volumes)} DICOM series have slices in several classes: each slice keeps its class, and "
+        "the rule for slices chooses among all slices of a series"
+    ]
 
 
 def _count_unordered(series: Sequence[Series]) -> list[str]:

@@ -7,7 +7,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from trainable.images.folders import exists, walk
 
@@ -23,7 +23,8 @@ class FoundFiles:
 def find_files(root: Path, texts: Iterable[str]) -> FoundFiles:
     """Look the paths of one table up below `root`; each rule is decided once for the whole table.
 
-    Backslashes separate folders where no file bears one in its name. A name is found in whatever Unicode form
+    Backslashes separate folders where no file bears one in its name. Folders that all paths begin with and that are
+    not here, as of another machine, are left out. A name is found in whatever Unicode form
     the disk has it. Where not one path leads to anything, all are looked for in the folders below, then without
     their endings, then in any case of letters: each must fit one file and no other. Raises ValueError where one
     fits several.
@@ -36,6 +37,12 @@ def find_files(root: Path, texts: Iterable[str]) -> FoundFiles:
         notes.append("backslashes in its paths separate folders")
     written |= {text: name.strip() for text, name in written.items() if not exists(root / name)}
     paths = {text: Path(os.path.normpath(root / written[text])) for text in texts}
+    is_lost = not any(written[text] and exists(path) for text, path in paths.items())
+    if is_lost and (begin := _find_foreign_begin(root, [PurePosixPath(name) for name in written.values() if name])):
+        written = {text: _take_away(begin, name) for text, name in written.items()}
+        paths = {text: Path(os.path.normpath(root / written[text])) for text in texts}
+        shown = "/".join(begin).replace("//", "/")
+        notes.append(f"its paths begin with {shown}, which is not there: it is left out")
     missing = [text for text in texts if written[text] and not exists(paths[text])]
     missing = [text for text in missing if paths[text].is_relative_to(root)]
     if not missing:
@@ -49,6 +56,23 @@ def find_files(root: Path, texts: Iterable[str]) -> FoundFiles:
         if found := index.find({text: index.name(paths[text]) for text in missing}, key):
             return FoundFiles(paths=paths | found, notes=(*notes, note.format(where=_show_folders(root, found))))
     return FoundFiles(paths=paths, notes=tuple(notes))
+
+
+def _find_foreign_begin(root: Path, paths: Sequence[PurePosixPath]) -> tuple[str, ...]:
+    """The folders that all paths begin with, as another machine had them, without which some lead to a file here."""
+    if not paths or any(".." in path.parts for path in paths):
+        return ()
+    for length in range(1, min(len(path.parts) for path in paths)):
+        if len({path.parts[:length] for path in paths}) > 1:
+            break
+        if any(exists(root.joinpath(*path.parts[length:])) for path in paths):
+            return paths[0].parts[:length]
+    return ()
+
+
+def _take_away(begin: tuple[str, ...], name: str) -> str:
+    parts = PurePosixPath(name).parts
+    return "/".join(parts[len(begin) :]) if parts[: len(begin)] == begin else name
 
 
 def _nfc(name: str) -> str:

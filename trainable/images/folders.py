@@ -17,6 +17,7 @@ _EXTRA_SUFFIXES = {
     *(".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".doc", ".docx", ".log", ".ini", ".db", ".yaml", ".yml", ".toml"),
     *(".py", ".ipynb", ".m", ".r", ".sh", ".bat", ".lnk", ".url", ".bib", ".tcia", ".md5", ".sha256"),
 }
+_ARCHIVE_NAME = re.compile(r"(.+?)(\.tar)?\.(zip|tar|tgz|tbz2?|txz|gz|bz2|xz)", re.IGNORECASE)
 _VOLUME_SUFFIXES = (".nii", ".nii.gz")
 
 
@@ -60,6 +61,12 @@ def walk(folder: Path) -> Iterator[Path]:
     yield from files
     for inner in folders:
         yield from walk(inner)
+
+
+def archive_stem(path: Path) -> str | None:
+    """An archive's name without its endings; None for other files, volumes among them."""
+    match = _ARCHIVE_NAME.fullmatch(path.name)
+    return match[1] if match and not path.name.lower().endswith(".nii.gz") else None
 
 
 def volume_stem(path: Path) -> str | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from trainable.images.near_duplicates import PICTURE_SIZE
 from trainable.images.neighbours import plan_rows
 from trainable.images.pixel_format import PixelFormat
 from trainable.images.read_many import read_all
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +38,6 @@ def look_at(
     A slice of which a neighbour cannot be used is bad too, so that it is found out here and not at the sealed test.
     Raises the first bad file's error unless bad ones are skipped, and always where none is left.
     """
-    beside = plan_rows(paths, form, num_workers=num_workers)
-    looked_at = list(dict.fromkeys([*paths, *(file for names in beside.values() for file in names)]))
 
     def keep(path: Path, facts: ImageFacts, pixels: NDArray[np.uint8]) -> SeenFile:
         return SeenFile(facts=facts, picture=pixels)
@@ -44,13 +45,11 @@ def look_at(
     files: dict[Path, SeenFile] = {}
     bad: dict[Path, BadImageError | OSError] = {}
     left_out: list[NotASliceError] = []
-    looks = dict(zip(looked_at, read_all(looked_at, PICTURE_SIZE, num_workers, keep, colour=form.colour), strict=True))
-    for path in paths:
-        look = looks[path]
-        lost = next((file for file in beside.get(path, ()) if not isinstance(looks[file], SeenFile)), None)
-        if isinstance(look, SeenFile) and lost is not None:
-            bad[path] = BadImageError(f"{path}: its neighbour {lost.name} cannot be used: {looks[lost]}")
-        elif isinstance(look, SeenFile):
+    looks = look_with_neighbours(
+        paths, form, num_workers, lambda files: read_all(files, PICTURE_SIZE, num_workers, keep, colour=form.colour)
+    )
+    for path, look in zip(paths, looks, strict=True):
+        if isinstance(look, SeenFile):
             files[path] = look
         elif isinstance(look, NotASliceError):
             left_out.append(look)
@@ -67,6 +66,26 @@ def look_at(
     if not files:
         raise BadImageError(f"no file holds a slice: {'; '.join(count_left_out(left_out))}")
     return files, [str(path) for path in bad], count_left_out(left_out)
+
+
+def look_with_neighbours(
+    paths: Sequence[Path],
+    form: PixelFormat,
+    num_workers: int,
+    read: Callable[[Sequence[Path]], Iterable[T | BadImageError | OSError]],
+) -> list[T | BadImageError | OSError]:
+    """What `read` makes of each path; the error of a slice whose own look is in order and a neighbour's is not."""
+    beside = plan_rows(paths, form, num_workers=num_workers)
+    files = list(dict.fromkeys([*paths, *(file for names in beside.values() for file in names)]))
+    looks = dict(zip(files, read(files), strict=True))
+
+    def judge(path: Path) -> T | BadImageError | OSError:
+        lost = next((file for file in beside.get(path, ()) if isinstance(looks[file], (BadImageError, OSError))), None)
+        if lost is None or isinstance(looks[path], (BadImageError, OSError)):
+            return looks[path]
+        return BadImageError(f"{path}: its neighbour {lost.name} cannot be used: {looks[lost]}")
+
+    return [judge(path) for path in paths]
 
 
 def check_neighbours(manifest: Manifest, volumes: Mapping[Path, str]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from trainable.images.names import alike_key, with_printable_errors
+from trainable.images.names import alike_key, find_same_truth, with_printable_errors
 from trainable.images.patients import Patients, PatientsFrom
 from trainable.images.reading import Reading
 from trainable.images.rows import MANIFEST_NAMES, FoundRows, Row, too_few_classes
@@ -167,6 +167,11 @@ def _find_classes(rows: Sequence[Row], data: Path) -> tuple[str, ...]:
                 f"the classes {' and '.join(names)} differ in case only, or in spaces and dashes; give them "
                 "one spelling"
             )
+    if pair := find_same_truth(classes):
+        raise ValueError(
+            f"the classes {pair[0]} and {pair[1]} (of {', '.join(classes[:6])}) seem to mean the same; give them one "
+            "spelling, or, where they are two, names that say so"
+        )
     return classes
 
 

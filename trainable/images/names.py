@@ -16,15 +16,22 @@ T = TypeVar("T")
 _SPLIT_STEMS = {
     **dict.fromkeys(("train", "training", "trn"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "validate", "dev", "development"), "val"),
-    **dict.fromkeys(("test", "testing", "tst"), "test"),
+    **dict.fromkeys(("test", "testing", "tst", "holdout", "heldout"), "test"),
     **dict.fromkeys(("eval", "evaluation"), "eval"),
 }
 _FILLER = "(?:data|sets?|images?|imgs?|img|files?|samples?|splits?|slices?|scans?|cases?|folder)*"
 _SPLIT_NAME = re.compile(f"[0-9]{{0,2}}{_FILLER}({'|'.join(_SPLIT_STEMS)}){_FILLER}")
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d*)?")
+_WHOLE_BY_COMMA = re.compile(r"([+-]?\d+),0{1,2}")  # as a spreadsheet writes 7.0 in many countries; 7,000 may be 7000
 _SEPARATORS = re.compile(r"(?<=[^\W\d_])[\s_-]+(?=\w)|(?<=\w)[\s_-]+(?=[^\W\d_])")  # but not between digits
 _MISSING = {"", "-", "--", "?", ".", "nan", "na", "n/a", "<na>", "#n/a", "#na", "null", "nat", "-nan", "1.#qnan"}
-SPLIT_WORDS = "train, training, val, valid, validation, dev, test, testing, eval (any case, also with data or set)"
+_YES_NO = (
+    frozenset({"1", "true", "yes", "positive", "pos", "wahr", "ja", "oui"}),
+    frozenset({"0", "false", "no", "negative", "neg", "falsch", "nein", "non"}),
+)
+SPLIT_WORDS = (
+    "train, training, val, valid, validation, dev, test, testing, holdout, eval (any case, also with data or set)"
+)
 
 
 def printable(text: object) -> str:
@@ -60,11 +67,26 @@ def tidy(text: str) -> str:
     return plain[1:-1].strip() if quoted else plain
 
 
+def is_whole_by_comma(text: str) -> bool:
+    """Is it a whole number with a decimal comma, as 7,0?"""
+    return _WHOLE_BY_COMMA.fullmatch(text.strip()) is not None
+
+
+def find_same_truth(names: Iterable[str]) -> tuple[str, str] | None:
+    """Two names that both mean yes, or both no, in different words: 1 and True, neg and 0."""
+    names = list(names)
+    for words in _YES_NO:
+        alike = [name for name in names if form_key(name).casefold() in words]
+        if len(alike) > 1:
+            return alike[0], alike[1]
+    return None
+
+
 def form_key(text: str) -> str:
-    """A key that is equal for texts that differ in form only: 1, 1.0 and 01; kinds of space, dash and letter."""
+    """A key that is equal for texts that differ in form only: 1, 1.0, 1,0 and 01; kinds of space, dash and letter."""
     key = unicodedata.normalize("NFKC", tidy(text))
     key = "".join("-" if unicodedata.category(c) == "Pd" else c for c in key)
-    key = " ".join(key.split())
+    key = _WHOLE_BY_COMMA.sub(r"\1", " ".join(key.split())) if is_whole_by_comma(key) else " ".join(key.split())
     return f"{Decimal(key).normalize():f}" if _NUMBER.fullmatch(key) else key
 
 

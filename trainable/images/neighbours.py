@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainable.images.decode import decode_slice
-from trainable.images.dicom_ids import is_dicom_file
+from trainable.images.dicom_ids import is_dicom_file, read_dicom_ids
 from trainable.images.faults import BadImageError
 from trainable.images.folders import list_folder
 from trainable.images.limits import read_file
@@ -51,22 +53,51 @@ def list_neighbours(series: Series, form: PixelFormat) -> list[Plan]:
 
 
 def plan_slices(paths: Iterable[Path], form: PixelFormat, *, num_workers: int = 1) -> dict[Path, Plan]:
-    """The plan of each of `paths` that is one slice of a DICOM series, among all files of its folder.
+    """The plan of each of `paths` that is one slice of a DICOM series, among all files of its folder, and of the
+    folders among theirs that hold more of the series.
 
     Raises BadImageError as `list_neighbours` does, and OSError.
     """
     if not form.neighbours:
         return {}
     wanted = set(paths)
-    beside = {file for folder in {path.parent for path in wanted} for file in list_folder(folder)[1]}
-    files = [file for file in sorted(beside | wanted) if is_dicom_file(file)]
-    return {
+    folders = {path.parent for path in wanted}
+    files = {file for file in wanted.union(*map(_list_files, folders)) if is_dicom_file(file)}
+    found = find_series(files, num_workers=num_workers)
+    if more := _find_more(folders, {ids.series for ids in found.ids.values()}):
+        found = find_series(files.union(filter(is_dicom_file, more)), num_workers=num_workers)
+    plans = {
         item.path: plan
-        for series in find_series(files, num_workers=num_workers).series
+        for series in found.series
         if series.is_volume
         for item, plan in zip(series.slices, list_neighbours(series, form), strict=True)
-        if item.path in wanted and not item.is_frame
+        if not item.is_frame
     }
+    for copy, original in found.copies.items():
+        if copy in wanted and original in plans:
+            plans[copy] = tuple(replace(item, path=copy) if item.path == original else item for item in plans[original])
+    return {path: plan for path, plan in plans.items() if path in wanted}
+
+
+def _find_more(folders: Set[Path], known: Set[str]) -> list[Path]:
+    """The files of the other folders below the one that holds all these, whose first file is of a series that is
+    `known`."""
+    if len(folders) < 2:
+        return []
+    others = set(_list_below(Path(os.path.commonpath(folders)))) - folders
+    first_of = {files[0]: files for folder in sorted(others) if (files := _list_files(folder))}
+    ids = read_dicom_ids(first_of)
+    return [file for first, one in ids.items() if one.series and one.series in known for file in first_of[first]]
+
+
+def _list_below(folder: Path) -> Iterator[Path]:
+    for inner in list_folder(folder)[0]:
+        yield inner
+        yield from _list_below(inner)
+
+
+def _list_files(folder: Path) -> list[Path]:
+    return list_folder(folder)[1]
 
 
 def plan_rows(paths: Sequence[Path], form: PixelFormat, *, num_workers: int = 1) -> dict[Path, tuple[Path, ...]]:

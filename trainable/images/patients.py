@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from trainable.images.dicom_ids import DicomIds
-from trainable.images.names import is_missing, merge_forms
+from trainable.images.dicom_ids import DicomIds, names_somebody
+from trainable.images.names import merge_forms
 
 if TYPE_CHECKING:
     from trainable.images.manifest import Manifest, Slice
 
 PatientsFrom = Literal["pattern", "column", "names"]
-
-PLACEHOLDER = re.compile(
-    r"(an[o0]n(ym(ous|ized|ised|us|e)?)?|de-?identified|unknown|none|no[ _-]?(id|name)|patient|patient[ _-]?id|id|"
-    r"test|removed|hidden|x+|0+|-+|\?+|\.+)",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +40,8 @@ def find_patients(
     volume of each slice that is one of several. Raises ValueError where each class folder is one patient's, and
     for a set that mixes volumes with images of unknown patients.
     """
-    found = _find_patients(manifest, slices, headers)
     within = [volumes.get(item.path) if volumes else None for item in slices]
+    found = _find_patients(manifest, slices, headers, within)
     if found.ids is not None or not any(within):
         return found
     if None in within:
@@ -62,15 +55,22 @@ def find_patients(
     return Patients(ids=tuple(map(str, within)), source="volumes", warnings=(*found.warnings, note))
 
 
-def _find_patients(manifest: Manifest, slices: Sequence[Slice], headers: Mapping[Path, DicomIds]) -> Patients:
+def _find_patients(
+    manifest: Manifest, slices: Sequence[Slice], headers: Mapping[Path, DicomIds], within: Sequence[str | None]
+) -> Patients:
     named = [item.patient for item in slices]
     _check_classes(manifest, slices, headers)
     usable, warnings = _choose_ids(slices, headers)
     if manifest.patients_kind == "pattern":
-        return _as_named(named, manifest.patients_from, [*_compare(slices, usable, "--patient-from was followed")])
+        doubts = [
+            *_compare(slices, usable, "--patient-from was followed"),
+            *_find_torn(named, within, "--patient-from was followed"),
+        ]
+        return _as_named(named, manifest.patients_from, doubts)
     if not usable:
         if None not in named:
-            return _as_named(named, manifest.patients_from, warnings)
+            warnings += _find_torn(named, within, "they were taken as one patient's")
+            return _as_named(_join(named, within), manifest.patients_from, warnings)
         return _by_series(slices, headers, warnings)
     header = [usable.get(item.path) for item in slices]
     if manifest.patients_kind == "column" and None not in named:
@@ -100,7 +100,7 @@ def _choose_ids(slices: Sequence[Slice], headers: Mapping[Path, DicomIds]) -> tu
     found = {item.path: headers[item.path].patient for item in slices if item.path in headers}
     given = {path: patient for path, patient in found.items() if patient}
     names, merged = merge_forms(given.values(), loosely=True)
-    empty = {patient for patient in given.values() if PLACEHOLDER.fullmatch(patient) or is_missing(patient)}
+    empty = {patient for patient in given.values() if not names_somebody(patient)}
     usable = {path: names[patient] for path, patient in given.items() if patient not in empty}
     warnings = []
     if merged:
@@ -170,6 +170,16 @@ def _compare(slices: Sequence[Slice], usable: Mapping[Path, str], done: str) -> 
         f"{len(ids_of)} patients by name and {len(names_of)} by DICOM PatientID disagree: {several_names} PatientIDs "
         f"lie under several names, {several_ids} names hold several PatientIDs; {done}"
     ]
+
+
+def _find_torn(named: Sequence[str | None], within: Sequence[str | None], done: str) -> list[str]:
+    """A warning where the slices of a volume are of several patients by name."""
+    names_of: defaultdict[str, set[str | None]] = defaultdict(set)
+    for name, volume in zip(named, within, strict=True):
+        if volume is not None:
+            names_of[volume].add(name)
+    torn = sum(len(names) > 1 for names in names_of.values())
+    return [f"{torn} of {len(names_of)} volumes have slices of several patients by name: {done}"] if torn else []
 
 
 def _join(named: Sequence[str | None], header: Sequence[str | None]) -> tuple[str, ...]:

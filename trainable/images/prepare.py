@@ -15,30 +15,26 @@ from numpy.typing import NDArray
 
 from trainable.images.audit import Audit, audit_slices, shorten_names
 from trainable.images.cache import build_cache, open_pixels
+from trainable.images.draw_up import draw_up, stack_pictures
 from trainable.images.faults import count_left_out
 from trainable.images.find_slices import ALL_SLICES, find_slices
-from trainable.images.findings import check_blank_classes, find_blank, find_blank_slices
-from trainable.images.groups import group_slices
+from trainable.images.findings import find_blank, find_blank_slices
 from trainable.images.looked_at import SeenFile, check_neighbours, look_at
-from trainable.images.manifest import Manifest, Slice
+from trainable.images.manifest import Manifest
 from trainable.images.names import with_printable_errors
 from trainable.images.near_duplicates import (
     SAME_SCAN,
     SAME_SLICE,
-    cluster,
     find_near_duplicates,
-    judge_pairs,
-    pair_equal,
 )
 from trainable.images.patients import Patients
 from trainable.images.pixel_format import GREY, PixelFormat
 from trainable.images.reading import Reading
 from trainable.images.scales import scale_warnings
 from trainable.images.slice_rule import SliceRule
-from trainable.images.splits import SPLITS, SplitRow, assign_splits, check_splits, read_splits, write_splits
+from trainable.images.splits import SplitRow, read_splits, write_splits
 
 GroupedBy = Literal["patient", "runs"]
-Pair = tuple[int, int, float]
 
 NO_PATIENTS = (
     "no patients are known: slices were grouped by neighbouring numbers in their names and by likeness, slices of one "
@@ -146,15 +142,15 @@ def prepare_data(
         rows = read_splits(splits_file)
         files, skipped, notes = look_at([row.path for row in rows], form, num_workers)
         _check_unchanged(rows, files)
-        pairs = find_near_duplicates(_stack(rows, files))
+        pairs = find_near_duplicates(stack_pictures(rows, files))
         patients = _list_patients([row.path for row in rows], manifest, found.patients)
     else:
         files, skipped, notes = look_at([item.path for item in manifest.slices], form, num_workers, skip_bad_images)
         slices = [item for item in manifest.slices if item.path in files]
         patients = _list_patients([item.path for item in slices], manifest, found.patients)
-        alike = find_near_duplicates(_stack(slices, files), SAME_SCAN)
+        alike = find_near_duplicates(stack_pictures(slices, files), SAME_SCAN)
         pairs = [pair for pair in alike if pair[2] >= SAME_SLICE]
-        rows, remarks = _draw_up(manifest, slices, files, patients, alike, pairs, seed)
+        rows, remarks = draw_up(manifest, slices, files, patients, alike, pairs, seed)
         notes += remarks
         splits_file.parent.mkdir(parents=True, exist_ok=True)
         write_splits(splits_file, rows)
@@ -165,7 +161,7 @@ def prepare_data(
         *count_left_out(found.left_out),
         *notes,
         *scale_warnings(Counter(fact.scale for fact in facts)),
-        *_warn_of_blank(rows, _stack(rows, files)),
+        *_warn_of_blank(rows, stack_pictures(rows, files)),
         *([NO_PATIENTS] if patients is None else []),
     ]
     shown = [row for split in ("train", "val") for row in rows if row.split == split and row.kept]
@@ -216,10 +212,6 @@ def open_sealed_test(
     )
 
 
-def _stack(items: Sequence[Slice] | Sequence[SplitRow], files: Mapping[Path, SeenFile]) -> NDArray[np.uint8]:
-    return np.stack([files[item.path].picture for item in items])
-
-
 def _warn_of_blank(rows: Sequence[SplitRow], pictures: NDArray[np.uint8]) -> list[str]:
     names, labels = shorten_names([row.path for row in rows]), [row.label for row in rows]
     return [finding.line() for finding in find_blank_slices(names, labels, find_blank(pictures))]
@@ -240,71 +232,6 @@ def _list_patients(paths: Sequence[Path], manifest: Manifest, found: Patients) -
         return None
     by_path = dict(zip((item.path for item in manifest.slices), found.ids, strict=True))
     return [by_path[path] for path in paths] if all(path in by_path for path in paths) else None
-
-
-def _draw_up(
-    manifest: Manifest,
-    slices: Sequence[Slice],
-    files: Mapping[Path, SeenFile],
-    patients: Sequence[str] | None,
-    alike: Sequence[Pair],
-    pairs: Sequence[Pair],
-    seed: int,
-) -> tuple[tuple[SplitRow, ...], list[str]]:
-    """The rows of splits.csv, and remarks on them."""
-    paths = [item.path for item in slices]
-    labels = [manifest.classes[item.label] for item in slices]
-    hashes = [files[path].facts.sha256 for path in paths]
-    copies = pair_equal(hashes)
-    for i, j in copies:
-        if labels[i] != labels[j]:
-            raise ValueError(
-                f"{paths[i]} ({labels[i]}) and {paths[j]} ({labels[j]}) are identical files of two classes; "
-                "remove one or correct its label"
-            )
-    if missing := [name for name in manifest.classes if name not in labels]:
-        raise ValueError(f"class {missing[0]} has no usable picture; a classifier needs some of every class")
-
-    check_blank_classes(labels, find_blank(_stack(slices, files)))
-    groups = group_slices(slices, patients, alike)
-    notes: list[str] = []
-    given = [item.split for item in slices if item.split is not None]
-    if given:
-        # Clusters are a guess: one that straddles the given splits falls apart, patients are an error.
-        kept_together = [f"{g} {s}" for g, s in zip(groups, given, strict=True)] if patients is None else groups
-        splits, note = check_splits(given, kept_together, labels, names=paths, seed=seed)
-        notes += [note] if note else []
-    else:
-        groups = cluster([*pair_equal(groups), *copies], len(slices))  # a file of two patients joins them
-        splits = assign_splits(labels, groups, seed=seed)
-    for i, j in copies:
-        if splits[i] != splits[j]:
-            raise ValueError(
-                f"{paths[i]} ({splits[i]}) and {paths[j]} ({splits[j]}) are identical files in two splits; "
-                "remove one or put both into one split"
-            )
-    taken_out, crossing = judge_pairs(pairs, splits, labels)
-    rows = tuple(
-        SplitRow(
-            path=path,
-            label=labels[index],
-            group=int(groups[index]),
-            split=splits[index],
-            sha256=hashes[index],
-            kept=index not in taken_out,
-            near_duplicate=index in crossing,
-        )
-        for index, path in enumerate(paths)
-    )
-    left = {(row.split, row.label) for row in rows if row.kept}
-    for split in SPLITS:
-        for label in manifest.classes:
-            if (split, label) not in left:
-                raise ValueError(
-                    f"class {label} has no slice in {split} once near-duplicates across splits and classes are "
-                    "taken out; the set shows the same pictures in several splits or classes"
-                )
-    return rows, notes
 
 
 def _hash_rows(rows: Sequence[SplitRow]) -> str:

@@ -7,14 +7,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from trainable.images.columns import Role
 from trainable.images.find_files import find_files
 from trainable.images.folders import exists, list_folder, volume_stem, walk
-from trainable.images.names import SPLIT_WORDS, is_missing, map_splits, merge_forms, printable, tidy
-from trainable.images.table import DELIMITERS, Role, Table, read_table_text
+from trainable.images.names import SPLIT_WORDS, is_missing, is_whole_by_comma, map_splits, merge_forms, printable, tidy
+from trainable.images.table import DELIMITERS, Table, read_table_text
 
 LAYOUTS = (
     "a data folder holds CLASS/slice or CLASS/PATIENT/slice, with train, val and test folders above or below the "
     "classes where there are any (docs/data.md shows each layout)"
+)
+_ROUNDED = re.compile(r"\d([.,]\d+)?[eE]\+\d+")
+_SAYS_SPLIT = re.compile(
+    r"(is|in)?[\W_]*(train|training|val|valid|validation|test|holdout)[\W_]*(set|flag)?", re.IGNORECASE
 )
 MANIFEST_NAMES = ("manifest.csv", "manifest.parquet")
 
@@ -77,6 +82,7 @@ def read_table(manifest: Path, *, skip_bad: bool = False, whole_folder: bool = F
             raise ValueError(
                 f"{count} of {len(table.records)} rows of {manifest} have no {role}; fill the column or drop it"
             )
+    _check_rounded(manifest, table)
     _check_single_labels(manifest, [(number, values["label"]) for number, values in usable])
     labels, merged_labels = merge_forms(values["label"] for _, values in usable)
     patients, merged_patients = merge_forms((v["patient"] for _, v in usable if "patient" in v), loosely=True)
@@ -116,6 +122,7 @@ def read_table(manifest: Path, *, skip_bad: bool = False, whole_folder: bool = F
                 if merged_patients
                 else []
             ),
+            *_find_unread_splits(table),
             *([f"columns not read: {_shorten(table.unread)}"] if table.unread else []),
         ),
     )
@@ -159,11 +166,22 @@ def _find_fault(values: Mapping[Role, str], root: Path, target: Path) -> str | N
             f"has the label {label!r} ({path}), which stands for a missing value; fill it, leave the row out, or give "
             "the class another name"
         )
-    if not target.is_relative_to(root) or re.match(r"[A-Za-z]:[\\/]", path):
+    if not target.is_relative_to(root) or (re.match(r"[A-Za-z]:[\\/]", path) and not exists(target)):
         return f"leaves the manifest's folder ({path}); paths are relative to it"
     if not exists(target):
         return f"names a missing file ({path}, looked for at {target})"
     return None
+
+
+def _check_rounded(manifest: Path, table: Table) -> None:
+    """Refuse patients such as 1.23E+09: a spreadsheet rounds long numbers so, and then several people share one."""
+    for number, values in table.records:
+        if _ROUNDED.fullmatch(tidy(values.get("patient", ""))):
+            raise ValueError(
+                f"{manifest}, row {number} has a patient as a spreadsheet rounds long numbers "
+                f"({table.columns['patient']} {tidy(values['patient'])}): several people may share it; write the ids "
+                "as text, whole"
+            )
 
 
 def _check_single_labels(manifest: Path, labels: Sequence[tuple[int, str]]) -> None:
@@ -172,6 +190,8 @@ def _check_single_labels(manifest: Path, labels: Sequence[tuple[int, str]]) -> N
     several = []
     for number, label in labels:
         text = tidy(label)
+        if is_whole_by_comma(text):
+            continue
         parts = [part.strip().casefold() for part in re.split(r"[|;,/+&]|\band\b", text) if part.strip()]
         is_list = text[:1] + text[-1:] in ("[]", "{}") or "|" in text
         if is_list or (len(parts) > 1 and any(part in whole for part in parts)):
@@ -213,6 +233,17 @@ def _count_unlisted(root: Path, rows: Sequence[Row], whole_folder: bool) -> list
     return [
         f"{len(unlisted)} of {len(unlisted) + len(listed)} files beside the table are not in it and are left out "
         f"({example}{', ...' if len(unlisted) > 1 else ''})"
+    ]
+
+
+def _find_unread_splits(table: Table) -> list[str]:
+    """A sentence on columns that seem to say in which split a row is, as is_test, where none does."""
+    named = [name for name in table.unread if _SAYS_SPLIT.fullmatch(re.sub(r"\W+", "_", name.strip()))]
+    if not named or "split" in table.columns:
+        return []
+    return [
+        f"the column {named[0]} may say which split a row is in, and is not read: to keep those splits, write a column "
+        "split with the words train, val and test"
     ]
 
 

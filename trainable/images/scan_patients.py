@@ -7,9 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainable.images.dicom_ids import read_dicom_ids
-from trainable.images.names import is_missing
-from trainable.images.patients import PLACEHOLDER
+from trainable.images.dicom_ids import names_somebody, read_dicom_ids
 from trainable.images.scans import Scan
 
 
@@ -37,8 +35,7 @@ def group_scans(scans: Iterable[tuple[Path, Scan]], *, num_workers: int = 1) -> 
     for root, scan, file in given:
         place = find_place(root, file or scan.path)
         patient = ids[file].patient if file is not None and file in ids else ""
-        is_known = bool(patient) and not PLACEHOLDER.fullmatch(patient) and not is_missing(patient)
-        key = ("header", patient) if is_known else ("folder", str(place))
+        key = ("header", patient) if names_somebody(patient) else ("folder", str(place))
         groups[key].append(scan)
         places[key].append(place)
     num_in = Counter(found[0] for found in places.values())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from trainable.images.cache import decode_pixels
 from trainable.images.decode import BadImageError, read_frames
 from trainable.images.dicom_ids import is_dicom_file
 from trainable.images.expand import choose_members
-from trainable.images.expand_series import OTHER_SHAPE, choose_slices
+from trainable.images.expand_series import COPY, OTHER_SHAPE, choose_slices
 from trainable.images.faults import NotASliceError, show_name
 from trainable.images.members import FRAMES_AT_ONCE, name_frame, name_member, read_members
 from trainable.images.neighbours import Plan, decode_plans, list_neighbours
@@ -59,34 +61,40 @@ def open_scan(path: Path) -> Scan:
 def find_scans(files: Sequence[Path], *, num_workers: int = 1) -> Iterator[Scan]:
     """The scans in the files of folders: series of single slices are put together, each file is in one scan.
 
-    A series stands where its first file stands. Files that hold no slice, localizers among them, and slices that lie
-    across their series are refused. Headers are read as far as the iterator has come, a folder at a time.
+    A series stands where its first file stands; one that lies in several folders has the name of the folder above.
+    Files that hold no slice, localizers among them, slices that lie across their series, and copies are refused.
     """
-    for folder, group in groupby(files, key=lambda path: path.parent):
-        inside = list(group)
-        dicom = [path for path in inside if is_dicom_file(path)]
-        series = [one for one in find_series(dicom, num_workers=num_workers).series if one.is_volume]
-        of_file: dict[Path, Scan] = {}
-        num_loose = sum(not one.slices[0].is_frame for one in series)
-        number = 0
-        for one in sorted(series, key=lambda one: min(item.path for item in one.slices)):
-            paths = {item.path for item in one.slices}
-            name = folder
-            if len(paths) == 1:
-                (name,) = paths
-            elif num_loose > 1:
-                number += 1
-                name = folder.with_name(f"{folder.name}#{number}")
-            scan = Scan(path=name, series=one)
-            of_file |= dict.fromkeys(paths, scan)
-            for path in one.left_out:
-                of_file[path] = Scan(path=path, refusal=NotASliceError(OTHER_SHAPE, name=show_name(path)))
-        seen: set[Path] = set()
-        for path in inside:
-            scan = of_file.get(path, Scan(path=path))
-            if scan.path not in seen:
-                seen.add(scan.path)
-                yield scan
+    with ThreadPoolExecutor(max(1, num_workers)) as threads:
+        dicom = [path for path, yes in zip(files, threads.map(is_dicom_file, files), strict=True) if yes]
+    found = find_series(dicom, num_workers=num_workers)
+    series = [one for one in found.series if one.is_volume]
+    names = {id(one): _find_place(one) for one in series}
+    shared = Counter(name for name in names.values() if name not in found.ids)
+    numbers: Counter[Path] = Counter()
+    of_file: dict[Path, Scan] = {}
+    for one in sorted(series, key=lambda one: min(item.path for item in one.slices)):
+        name = names[id(one)]
+        if shared[name] > 1:
+            numbers[name] += 1
+            name = name.with_name(f"{name.name}#{numbers[name]}")
+        of_file |= dict.fromkeys((item.path for item in one.slices), Scan(path=name, series=one))
+        for path in one.left_out:
+            of_file[path] = Scan(path=path, refusal=NotASliceError(OTHER_SHAPE, name=show_name(path)))
+    for path, original in found.copies.items():
+        if original in of_file:
+            of_file[path] = Scan(path=path, refusal=NotASliceError(COPY, name=show_name(path)))
+    seen: set[Path] = set()
+    for path in files:
+        scan = of_file.get(path, Scan(path=path))
+        if scan.path not in seen:
+            seen.add(scan.path)
+            yield scan
+
+
+def _find_place(series: Series) -> Path:
+    """The file of frames, or the folder that holds all files of a series."""
+    paths = {item.path for item in series.slices}
+    return next(iter(paths)) if len(paths) == 1 else Path(os.path.commonpath([path.parent for path in paths]))
 
 
 def read_scan(

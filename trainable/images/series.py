@@ -1,11 +1,11 @@
-"""Series: a folder's DICOM slices, grouped by SeriesInstanceUID and sorted by where they lie in the body."""
+"""Series: DICOM slices, grouped by SeriesInstanceUID and sorted by where they lie in the body."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, groupby
 from pathlib import Path
 
@@ -18,10 +18,9 @@ from trainable.images.faults import BadImageError, NotASliceError, show_name, sh
 from trainable.images.quiet import quiet
 from trainable.images.scales import Scale
 from trainable.images.series_order import sort_places
+from trainable.images.series_parts import VOLUMETRIC, find_copies, join_parts
 from trainable.images.series_places import Place, read_places
 from trainable.images.windows import LUNG, Window
-
-_VOLUMETRIC = ("CT", "MR", "PT", "NM", "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +63,8 @@ class FoundSeries:
     `bad` has a sentence for each that cannot be read.
 
     `refused` has the error of each file that holds no slice by its headers, `ids` those of all whose headers were read.
+    `copies` are files that hold the slice of an earlier one, and that one. `notes` say what was put together from
+    several folders, `doubts` what was not.
     """
 
     series: tuple[Series, ...]
@@ -71,21 +72,26 @@ class FoundSeries:
     bad: tuple[str, ...]
     refused: Mapping[Path, NotASliceError]
     ids: Mapping[Path, DicomIds]
+    copies: Mapping[Path, Path] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
 
-def find_series(paths: Iterable[Path], *, num_workers: int = 2) -> FoundSeries:
+def find_series(
+    paths: Iterable[Path], *, kinds: Mapping[Path, Hashable] | None = None, num_workers: int = 2
+) -> FoundSeries:
     """Read the headers of files, and make series of those that are DICOM slices; pixels are not decoded.
 
-    A series is what shares a folder, a SeriesInstanceUID and a PatientID. Files of several frames, enhanced CT among
-    them, give a slice a frame. Series are in the order of their first files' names. Nothing raises: what cannot be
-    read is in `bad`.
+    A series is what shares a SeriesInstanceUID and a PatientID, in one folder or in several as `join_parts` has it; a
+    slice that is there twice is taken once, unless its files are of different `kinds`. Files of several frames,
+    enhanced CT among them, give a slice a frame. Series are in the order of their first files' names. Nothing raises:
+    what cannot be read is in `bad`.
     """
     paths = sorted(paths)
-    places: dict[tuple[Path, str], list[Place]] = defaultdict(list)
+    files: dict[Path, list[Place]] = {}
     left_out: Counter[str] = Counter()
     bad: list[str] = []
     refused: dict[Path, NotASliceError] = {}
-    ids: dict[Path, DicomIds] = {}
     with quiet, ThreadPoolExecutor(max(1, num_workers)) as threads:
         for path, found in zip(paths, threads.map(_look, paths), strict=True):
             if isinstance(found, NotASliceError):
@@ -94,22 +100,35 @@ def find_series(paths: Iterable[Path], *, num_workers: int = 2) -> FoundSeries:
             elif isinstance(found, Exception):
                 bad.append(str(found))
             else:
-                first = found[0]
-                # Frames without positions follow each other in their file, and nothing else does.
-                is_alone = first.num_frames > 1 and any(place.position is None for place in found)
-                places[path if is_alone else path.parent, first.series] += found
-                ids[path] = DicomIds(
-                    patient=first.patient or "",
-                    study=first.study,
-                    series=first.series if first.has_series_uid else "",
-                )
+                files[path] = found
+    copies = find_copies(files, kinds or {})
+    parts: dict[tuple[Path, str], list[Place]] = defaultdict(list)
+    for path, found in files.items():
+        if path not in copies:
+            # Frames without positions follow each other in their file, and nothing else does.
+            is_alone = found[0].num_frames > 1 and any(place.position is None for place in found)
+            parts[path if is_alone else path.parent, found[0].series] += found
+    joined = join_parts(chain.from_iterable(map(_part_patients, parts.values())))
     series = []
-    for frames in chain.from_iterable(map(_part_patients, places.values())):
+    for frames in joined.series:
         one = _sort(frames)
         if num_out := len(frames) - len(one.slices):
             left_out["a slice of another direction or size than the rest of its series"] += num_out
         series.append(one)
-    return FoundSeries(series=tuple(series), left_out=dict(left_out), bad=tuple(bad), refused=refused, ids=ids)
+    return FoundSeries(
+        series=tuple(series),
+        left_out=dict(left_out),
+        bad=tuple(bad),
+        refused=refused,
+        ids={path: _identify(found[0]) for path, found in files.items()},
+        copies=copies,
+        notes=joined.notes,
+        doubts=joined.doubts,
+    )
+
+
+def _identify(place: Place) -> DicomIds:
+    return DicomIds(patient=place.patient or "", study=place.study, series=place.series if place.has_series_uid else "")
 
 
 def _part_patients(frames: Sequence[Place]) -> Iterator[list[Place]]:
@@ -147,7 +166,7 @@ def _sort(frames: Sequence[Place]) -> Series:
         ),
         mixed_scales=mixed,
         is_volume=len(order.places) > 1 and _has_order(order.places, has_positions=order.positions_mm is not None),
-        is_scan=len(frames) > 1 and all(f.has_series_uid and f.modality in _VOLUMETRIC[:-1] for f in frames),
+        is_scan=len(frames) > 1 and all(f.has_series_uid and f.modality in VOLUMETRIC[:-1] for f in frames),
         left_out=tuple(dict.fromkeys(place.path for place in order.left_out if place.path not in kept)),
     )
 
@@ -158,7 +177,7 @@ def _has_order(places: Sequence[Place], *, has_positions: bool) -> bool:
         return True
     numbers = {place.number for place in places}
     return (
-        all(place.has_series_uid and place.modality in _VOLUMETRIC for place in places)
+        all(place.has_series_uid and place.modality in VOLUMETRIC for place in places)
         and None not in numbers
         and len(numbers) == len(places)
     )

@@ -38,7 +38,7 @@ def sort_places(places: Sequence[Place]) -> Order:
     Positions run to the head, or of other slices than axial ones to the patient's back or left, however the headers
     give the normal.
     """
-    kept, askew = _split_by_direction(places)
+    kept, askew = split_by_direction(places)
     (rows, columns), _ = Counter(place.shape for place in kept).most_common(1)[0]
     odd = [place for place in kept if place.shape != (rows, columns)]
     kept = [place for place in kept if place.shape == (rows, columns)]
@@ -122,7 +122,12 @@ def _corner(place: Place) -> NDArray[np.float64]:
     return np.zeros(3) if place.position is None else place.position
 
 
-def _split_by_direction(places: Sequence[Place]) -> tuple[list[Place], list[Place]]:
+def is_same_direction(first: NDArray[np.float64], second: NDArray[np.float64]) -> bool:
+    """Whether two normals are the same within 5 degrees, either way round."""
+    return bool(abs(first @ second) >= SAME_DIRECTION)
+
+
+def split_by_direction(places: Sequence[Place]) -> tuple[list[Place], list[Place]]:
     """The slices along the most common normal, either way round, and the others; all of them where none is known."""
     groups: list[tuple[NDArray[np.float64], list[Place]]] = []
     lost: list[Place] = []
@@ -130,7 +135,7 @@ def _split_by_direction(places: Sequence[Place]) -> tuple[list[Place], list[Plac
         if place.normal is None:
             lost.append(place)
             continue
-        alike = next((group for normal, group in groups if abs(normal @ place.normal) >= SAME_DIRECTION), None)
+        alike = next((group for normal, group in groups if is_same_direction(normal, place.normal)), None)
         if alike is None:
             groups.append((place.normal, [place]))
         else:

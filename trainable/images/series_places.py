@@ -26,7 +26,7 @@ class Place:
 
     `number` is its InstanceNumber, of a file of several frames the frame's; `shape` its rows and columns;
     `num_frames` are those of its file; `is_hounsfield` says that its values can be brought to Hounsfield units.
-    `series` is the SeriesInstanceUID, else the folder's name as `has_series_uid` says.
+    `series` is the SeriesInstanceUID, else the folder's name as `has_series_uid` says; `instance` the SOPInstanceUID.
     """
 
     path: Path
@@ -36,6 +36,7 @@ class Place:
     series: str
     has_series_uid: bool
     study: str
+    instance: str
     patient: str | None
     modality: str
     is_hounsfield: bool
@@ -64,6 +65,7 @@ def read_places(path: Path) -> list[Place]:
     # Without an id, the slices of a folder are one series: that is how such files are handed on.
     series = _read_text(dataset, "SeriesInstanceUID")
     study, modality = _read_text(dataset, "StudyInstanceUID"), read_word(dataset, "Modality")
+    instance = _read_text(dataset, "SOPInstanceUID")
     return [
         Place(
             path=path,
@@ -73,6 +75,7 @@ def read_places(path: Path) -> list[Place]:
             series=series or f"folder {path.parent}",
             has_series_uid=bool(series),
             study=study,
+            instance=instance,
             patient=patient,
             modality=modality,
             is_hounsfield=_is_hounsfield(dataset, frame),

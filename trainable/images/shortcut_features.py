@@ -98,7 +98,8 @@ def _read_header(path: Path) -> dict[str, Value]:
 def _read_dicom_header(path: Path) -> dict[str, Value]:
     import pydicom
 
-    header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+    tags = [*_DICOM_WORDS, *_DICOM_NUMBERS, "StudyDate", "PixelSpacing"]
+    header = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=tags)
     words: dict[str, Value] = {key: str(header.get(key, ""))[:_MAX_TEXT] for key in _DICOM_WORDS}
     numbers: dict[str, Value] = {key: _to_number(header.get(key)) for key in _DICOM_NUMBERS}
     year = str(header.get("StudyDate", ""))[:4]

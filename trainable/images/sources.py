@@ -8,17 +8,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trainable.images.archive import is_archive, unpack
-from trainable.images.folders import list_folder, list_tables
+from trainable.images.folders import archive_stem, list_folder, list_tables
 from trainable.images.layouts import Branch, read_branches
 from trainable.images.level_words import describe_masks, is_container, is_mask
 from trainable.images.limits import open_file
 from trainable.images.medmnist import SPLITS, is_npz, read_npz
 from trainable.images.members import name_member
-from trainable.images.names import map_splits, tidy
+from trainable.images.names import is_split_name, map_splits, tidy
 from trainable.images.rows import LAYOUTS, MANIFEST_NAMES, FoundRows, Row, read_table, too_few_classes
-from trainable.images.table import EXCEL_SUFFIXES, TABLE_SUFFIXES, has_needed_columns, is_excel, refuse_excel
+from trainable.images.table import (
+    EXCEL_SUFFIXES,
+    TABLE_SUFFIXES,
+    has_needed_columns,
+    is_excel,
+    read_table_text,
+    refuse_excel,
+)
 
-_ARCHIVE_NAME = re.compile(r"(.+?)(\.tar)?\.(zip|tar|tgz|tbz2?|txz|gz|bz2|xz)", re.IGNORECASE)
 _FOREIGN_ARCHIVE = re.compile(r".+\.(7z|rar|zst|tzst|lz4|z\d\d|7z\.\d{3}|zip\.\d{3}|part\d+\.rar)", re.IGNORECASE)
 _FOREIGN_STARTS = (b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"\x28\xb5\x2f\xfd")
 
@@ -92,11 +98,11 @@ def _read_folder(data: Path, unpack_into: Path, skip_bad: bool, levels_are_known
         for vaguely in (False, True):
             if usable := [table for table in tables if has_needed_columns(table, vaguely=vaguely)]:
                 found = _read_tables(usable, skip_bad)
-                return replace(found, notes=(*found.notes, *_name_unread(set(tables) - set(usable), down.levels)))
+                return replace(found, notes=(*found.notes, *_name_unread(set(tables), down.levels, used=usable)))
         if sheets := [sheet for level in down.levels for sheet in list_tables(level, EXCEL_SUFFIXES)]:
             raise ValueError(f"{error}; {refuse_excel(sheets[0])}") from error
         if tables:
-            raise ValueError(f"{error}; {tables[0]} was not read: it has no columns path and label") from error
+            raise ValueError(f"{error}; the table beside was not read: {_find_fault(tables[0])}") from error
         raise
     if usable := [table for table in tables if has_needed_columns(table)]:
         shown = ", ".join(sorted({row.label for row in found.rows})[:3])
@@ -107,16 +113,31 @@ def _read_folder(data: Path, unpack_into: Path, skip_bad: bool, levels_are_known
     return replace(found, notes=(*found.notes, *_name_unread(tables, down.levels)))
 
 
+def _find_fault(table: Path) -> str:
+    """Why a table cannot be read as one of slices."""
+    try:
+        read_table_text(table)
+    except ValueError as error:
+        return str(error)
+    return f"{table} has no columns path and label"
+
+
 def _list_tables(folder: Path) -> list[Path]:
     """The tables of a folder; a .txt is one only where it can be read as one, for most of them are notes."""
     tables = list_tables(folder, TABLE_SUFFIXES)
     return [table for table in tables if table.suffix.lower() != ".txt" or has_needed_columns(table, vaguely=True)]
 
 
-def _name_unread(tables: Iterable[Path], levels: Iterable[Path]) -> list[str]:
+def _name_unread(tables: Iterable[Path], levels: Sequence[Path], used: Sequence[Path] = ()) -> list[str]:
     """A note on each table and spreadsheet that lies there and is not read."""
     sheets = [sheet for level in levels for sheet in list_tables(level, EXCEL_SUFFIXES)]
-    return [f"the table {table.name} is not read" for table in sorted({*tables, *sheets})]
+    lists = [text for level in levels for text in list_tables(level, (".txt",)) if _names_split(text.stem)]
+    return [f"the table {table.name} is not read" for table in sorted({*tables, *sheets, *lists}.difference(used))]
+
+
+def _names_split(stem: str) -> bool:
+    """Is a word of it one for a split, as in train_CT_COVID?"""
+    return any(is_split_name(word) for word in re.split(r"[\W_]+", stem) if word)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +161,7 @@ def _descend(folder: Path, unpack_into: Path) -> _Descent:
         if len(images) == 1 and len(folders) > 1 and all(inner in images or is_mask(inner.name) for inner in folders):
             masks += [describe_masks(inner) for inner in folders if inner not in images]
             folders = images
-        if not folders and len(files) == 1 and _archive_name(files[0]) and is_archive(files[0]):
+        if not folders and len(files) == 1 and archive_stem(files[0]) and is_archive(files[0]):
             levels.append(unpack(files[0], unpack_into))
             notes.append(f"the archive {files[0].name} inside holds all the rest")
         elif not files and len(folders) == 1 and (list_folder(folders[0])[0] or _holds_archives(folders[0])):
@@ -151,13 +172,7 @@ def _descend(folder: Path, unpack_into: Path) -> _Descent:
 
 
 def _holds_archives(folder: Path) -> bool:
-    return any(_archive_name(file) for file in list_folder(folder)[1])
-
-
-def _archive_name(file: Path) -> str | None:
-    """An archive's name without its endings; None for other files, volumes among them."""
-    match = _ARCHIVE_NAME.fullmatch(file.name)
-    return match[1] if match and not file.name.lower().endswith(".nii.gz") else None
+    return any(archive_stem(file) for file in list_folder(folder)[1])
 
 
 def _is_foreign_archive(file: Path) -> bool:
@@ -175,7 +190,7 @@ def _list_branches(root: Path, unpack_into: Path) -> list[Branch]:
     folders, files = list_folder(root)
     if not files:
         return [Branch(name=folder.name, folder=folder) for folder in folders]
-    if not folders and all(_archive_name(file) and is_archive(file) for file in files):
+    if not folders and all(archive_stem(file) and is_archive(file) for file in files):
         unpacked: dict[Path, Path] = {}
         for file in files:
             folder = unpack(file, unpack_into)
@@ -183,9 +198,9 @@ def _list_branches(root: Path, unpack_into: Path) -> list[Branch]:
                 raise ValueError(f"{unpacked[folder]} and {file} are identical archives; remove one")
             unpacked[folder] = file
         return [
-            Branch(name=str(_archive_name(file)), folder=_descend_packed(folder)) for folder, file in unpacked.items()
+            Branch(name=str(archive_stem(file)), folder=_descend_packed(folder)) for folder, file in unpacked.items()
         ]
-    packed = [file for file in files if _archive_name(file) or _is_foreign_archive(file)]
+    packed = [file for file in files if archive_stem(file) or _is_foreign_archive(file)]
     hint = f"unpack {packed[0].name} or move it away; " if packed else ""
     if not folders:
         raise ValueError(f"{root} holds {len(files)} files ({files[0].name}) and no class folders; {hint}{LAYOUTS}")
@@ -204,7 +219,7 @@ def _read_tables(tables: Sequence[Path], skip_bad: bool) -> FoundRows:
         try:
             return read_table(tables[0], skip_bad=skip_bad, whole_folder=True)
         except ValueError as error:
-            packed = [file for file in list_folder(tables[0].parent)[1] if _archive_name(file)]
+            packed = [file for file in list_folder(tables[0].parent)[1] if archive_stem(file)]
             if packed and "missing file" in str(error):
                 raise ValueError(f"{error}; unpack {packed[0].name} beside the table first") from error
             raise

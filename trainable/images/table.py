@@ -6,41 +6,20 @@ import csv
 import io
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from trainable.images.bare_table import BareTable, describe_bare, find_bare_table, place_columns
+from trainable.images.columns import NEAR, Role, find_candidates, find_columns, names_enough
 from trainable.images.faults import show_text
 from trainable.images.folders import exists
 
-Role = Literal["path", "label", "patient", "split"]
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
 _TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
 EXCEL_SUFFIXES = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe", " ": "space"}
-
-# Near names, without case and separators: `Patient ID` is patientid. The vague ones count where there is no other.
-_NEAR_WORDS: Mapping[Role, str] = {
-    "path": "paths image img picture imagepath imgpath filepath filename file files fname imagefile imagefilename "
-    "imagefilepath imagename imageindex imageid imgid dicom dicompath dicomfile slicepath slicefile relativepath "
-    "relpath fullpath volumepath volumefile scanpath filelocation",
-    "label": "labels class classes classname classlabel labelname diagnosis diagnoses target category finding findings "
-    "findinglabels dx disease groundtruth outcome pathology",
-    "patient": "patients patientid patientno patientnumber patientname pid subject subjectid subjectno case caseid "
-    "participant participantid person personid mrn",
-    "split": "splits set subset fold partition splitname datasplit",
-}
-_VAGUE_WORDS: Mapping[Role, str] = {
-    "path": "id idcode name slice scan volume series nifti",
-    "label": "y type result severity grade",
-    "patient": "sub subj",
-    "split": "phase usage",
-}
-_NEAR = {role: frozenset(words.split()) for role, words in _NEAR_WORDS.items()}
-_VAGUE = {role: frozenset(words.split()) for role, words in _VAGUE_WORDS.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +47,7 @@ def read_table_text(path: Path) -> Table:
         return _read_parquet(path)
     text = _read_text(path)
     delimiter, skips = _find_delimiter(path, text)
-    if not _names_enough(_read_header(path)) and (bare := find_bare_table(path, text, _list_delimiters(path))):
+    if not names_enough(_read_header(path)) and (bare := find_bare_table(path, text, _list_delimiters(path))):
         return _read_bare(path, text, bare)
     header: list[str] = []
     columns: Mapping[Role, str] = {}
@@ -78,7 +57,7 @@ def read_table_text(path: Path) -> Table:
             continue
         if not header:
             header = [cell.strip() for cell in row]
-            columns = _find_columns(path, header)
+            columns = find_columns(path, header)
             places = {role: header.index(name) for role, name in columns.items()}
             continue
         if any(cell.strip() for cell in row[len(header) :]):
@@ -86,7 +65,7 @@ def read_table_text(path: Path) -> Table:
         _check_quotes(path, number, row, places, delimiter)
         records.append((number, {role: row[place] if place < len(row) else "" for role, place in places.items()}))
     if not header:
-        _find_columns(path, header)
+        find_columns(path, header)
     if not records:
         raise ValueError(f"{path} has a header ({', '.join(header[:4])}) and no rows; add one for each slice")
     unread = tuple(name for name in header if name and name not in columns.values())
@@ -99,19 +78,12 @@ def has_needed_columns(path: Path, *, vaguely: bool = False) -> bool:
         header = _read_header(path)
     except (ValueError, OSError):
         return False
-    if _names_enough(header, vaguely=vaguely):
+    if names_enough(header, vaguely=vaguely):
         return True
     if not vaguely or path.suffix.lower() not in _TEXT_SUFFIXES:
         return False
     bare = find_bare_table(path, _read_text(path), _list_delimiters(path))
     return bare is not None
-
-
-def _names_enough(header: Sequence[str], *, vaguely: bool = True) -> bool:
-    keys = {_key(name) for name in header}
-    words = {role: {role, *_NEAR[role], *(_VAGUE[role] if vaguely else ())} for role in _NEAR}
-    has_path = keys & words["path"] or (vaguely and keys & words["patient"])
-    return bool(has_path and keys & words["label"])
 
 
 def refuse_excel(path: Path) -> str:
@@ -175,7 +147,7 @@ def _find_delimiter(path: Path, text: str) -> tuple[str, int]:
     def rank(delimiter: str) -> tuple[int, int]:
         with _long_fields():
             cells = next(csv.reader([header.rstrip("\r\n")], delimiter=delimiter), [])
-        return sum(bool(_candidates(cells, role)) for role in _NEAR), len(cells)
+        return sum(bool(find_candidates(cells, role)) for role in NEAR), len(cells)
 
     return max(_list_delimiters(path), key=rank), 0
 
@@ -250,38 +222,6 @@ def _is_path_like(root: Path, text: str, known: str) -> bool:
     return bool(text) and (exists(root / text) or (suffix != "" and suffix == Path(known).suffix))
 
 
-def _key(header: str) -> str:
-    return re.sub(r"[\W_]+", "", header.casefold())
-
-
-def _candidates(header: Iterable[str], role: Role) -> list[str]:
-    """The headers that may be meant: those of the very name, else those of a near one, else of a vague one."""
-    header = list(header)
-    tiers = ({role}, _NEAR[role], _VAGUE[role])
-    return next((found for words in tiers if (found := [name for name in header if _key(name) in words])), [])
-
-
-def _find_columns(path: Path, header: Sequence[str]) -> Mapping[Role, str]:
-    columns: dict[Role, str] = {}
-    for role in _NEAR:
-        found = _candidates(header, role)
-        if len(found) > 1:
-            raise ValueError(
-                f"{path} has the columns {' and '.join(found)}, each of which may be the {role}; "
-                f"name the right one {role} and the others otherwise"
-            )
-        if found:
-            columns[role] = found[0]
-    if "path" not in columns and "patient" in columns:
-        columns["path"] = columns["patient"]  # a folder for each patient
-    if not {"path", "label"} <= set(columns):
-        shown = ", ".join(name if len(name) <= 40 else f"{name[:37]}..." for name in header[:12])
-        raise ValueError(
-            f"{path} has the columns {shown}; it needs path,label[,patient][,split], named in its first row"
-        )
-    return columns
-
-
 @contextmanager
 def _naming_parquet(path: Path) -> Iterator[None]:
     """Whatever pyarrow finds wrong with a file's content is one ValueError that names it."""
@@ -306,7 +246,7 @@ def _read_parquet(path: Path) -> Table:
     import pyarrow.parquet as pq
 
     names = _read_parquet_names(path)
-    columns = _find_columns(path, names)
+    columns = find_columns(path, names)
     with _naming_parquet(path):
         rows = pq.read_table(path, columns=list(columns.values())).to_pylist()
     records = [

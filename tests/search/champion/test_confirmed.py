@@ -16,11 +16,11 @@ from trainable.checkpoint_writer import CheckpointWriter
 from trainable.config import TrialConfig, TrialSettings
 from trainable.images.prepare import TrainingData
 from trainable.metrics import score
-from trainable.patients import MEAN_VERDICT, PatientRule, PatientVerdict
 from trainable.report import Outcome
 from trainable.served_model import predict
 from trainable.task import TrialTask, locate_trial
 from trainable.train import train
+from trainable.verdicts import MEAN_VERDICT, PatientRule, PatientVerdict
 
 SIZE, EPOCHS = 32, 3
 MEMBERS = (5, 2)

@@ -15,7 +15,6 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     HTJ2KLossless,
     JPEG2000Lossless,
-    JPEGExtended12Bit,
     JPEGLosslessSV1,
     JPEGLSLossless,
     JPEGLSNearLossless,
@@ -24,15 +23,14 @@ from pydicom.uid import (
 
 from tests.trainable.images.dicom_files import ENHANCED_CT, HU, LUNG_GREYS, SECONDARY_CAPTURE, build, item, pack, save
 from trainable.images.content import decode_content
-from trainable.images.decode import BadImageError, NotASliceError, decode
-from trainable.images.faults import count_left_out
+from trainable.images.decode import BadImageError, decode
 from trainable.images.scales import Scale
 from trainable.images.windows import LUNG
 
 CT_UNSIGNED: dict[str, Any] = {"RescaleSlope": 1, "RescaleIntercept": -2000}
 
 
-def _greys(data: bytes, **options: Any) -> list[int]:
+def greys_of(data: bytes, **options: Any) -> list[int]:
     """The grey of each of the eight columns of tissue."""
     pixels = decode(data, **options)
     assert pixels.shape == HU.shape
@@ -40,12 +38,12 @@ def _greys(data: bytes, **options: Any) -> list[int]:
     return [int(grey) for grey in pixels[0, 1::4]]
 
 
-def _assert_greys(data: bytes, expected: list[int], scale: Scale) -> None:
-    assert np.abs(np.array(_greys(data)) - expected).max() <= 1
+def assert_greys(data: bytes, expected: list[int], scale: Scale) -> None:
+    assert np.abs(np.array(greys_of(data)) - expected).max() <= 1
     assert decode_content(data, (LUNG,), colour=False, frame=None).scale is scale
 
 
-def _rescaled(**headers: Any) -> Dataset:
+def rescaled(**headers: Any) -> Dataset:
     return build(HU + 2000, **{**CT_UNSIGNED, **headers})
 
 
@@ -82,7 +80,7 @@ def _shifted() -> Dataset:
 
 
 def _big_endian() -> Dataset:
-    dataset = _rescaled()
+    dataset = rescaled()
     dataset.PixelData = (HU + 2000).astype(">u2").tobytes()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
     return dataset
@@ -97,23 +95,23 @@ def _lut(kind: str | None) -> Dataset:
 
 
 HOUNSFIELD: dict[str, Callable[[], Dataset]] = {
-    "unsigned with an intercept": _rescaled,
+    "unsigned with an intercept": rescaled,
     "signed": lambda: build(HU, signed=True, RescaleSlope=1, RescaleIntercept=0),
     "slope of 2": lambda: build((HU + 2000) // 2, RescaleSlope=2, RescaleIntercept=-2000),
     "slope of a quarter": lambda: build((HU + 2000) * 4, RescaleSlope="0.25", RescaleIntercept="-2000.0"),
     "negative slope": lambda: build(2000 - HU, RescaleSlope=-1, RescaleIntercept=2000),
-    "slope empty": lambda: _rescaled(RescaleSlope=""),
-    "slope missing": lambda: _rescaled(RescaleSlope=None),
+    "slope empty": lambda: rescaled(RescaleSlope=""),
+    "slope missing": lambda: rescaled(RescaleSlope=None),
     "intercept empty": lambda: build(HU, signed=True, RescaleSlope=1, RescaleIntercept=""),
     "intercept missing": lambda: build(HU, signed=True, RescaleSlope=1),
     "both empty": lambda: build(HU, signed=True, RescaleSlope="", RescaleIntercept=""),
-    "modality missing": lambda: _rescaled(Modality=None),
-    "modality empty": lambda: _rescaled(Modality=""),
-    "photometric interpretation missing": lambda: _rescaled(PhotometricInterpretation=None),
-    "samples per pixel missing": lambda: _rescaled(SamplesPerPixel=None),
-    "type said to be HU": lambda: _rescaled(RescaleType="HU", Modality="OT"),
-    "MONOCHROME1": lambda: _rescaled(PhotometricInterpretation="MONOCHROME1"),
-    "window in the file": lambda: _rescaled(WindowCenter=40, WindowWidth=400),
+    "modality missing": lambda: rescaled(Modality=None),
+    "modality empty": lambda: rescaled(Modality=""),
+    "photometric interpretation missing": lambda: rescaled(PhotometricInterpretation=None),
+    "samples per pixel missing": lambda: rescaled(SamplesPerPixel=None),
+    "type said to be HU": lambda: rescaled(RescaleType="HU", Modality="OT"),
+    "MONOCHROME1": lambda: rescaled(PhotometricInterpretation="MONOCHROME1"),
+    "window in the file": lambda: rescaled(WindowCenter=40, WindowWidth=400),
     "shared functional groups": lambda: _enhanced(_transformation(1, -2000)),
     "functional groups of the frame": lambda: _enhanced(_transformation(3, 7), _transformation(1, -2000)),
     "only functional groups of the frame": lambda: _enhanced(None, _transformation(1, -2000)),
@@ -121,30 +119,30 @@ HOUNSFIELD: dict[str, Callable[[], Dataset]] = {
     "garbage above the sign": _signed_with_garbage,
     "an overlay in the low bits": _shifted,
     "big endian": _big_endian,
-    "secondary capture that keeps its scale": lambda: _rescaled(SOPClassUID=SECONDARY_CAPTURE),
-    "padding far below": lambda: _rescaled(PixelPaddingValue=1),
+    "secondary capture that keeps its scale": lambda: rescaled(SOPClassUID=SECONDARY_CAPTURE),
+    "padding far below": lambda: rescaled(PixelPaddingValue=1),
 }
 
 
 @pytest.mark.parametrize("name", HOUNSFIELD)
 def test_hounsfield_units_become_the_same_greys_however_they_are_written(name: str) -> None:
-    _assert_greys(save(HOUNSFIELD[name]()), LUNG_GREYS, Scale.HOUNSFIELD)
+    assert_greys(save(HOUNSFIELD[name]()), LUNG_GREYS, Scale.HOUNSFIELD)
 
 
 @pytest.mark.parametrize("name", ["unsigned with an intercept", "signed", "shared functional groups", "slope empty"])
 def test_neither_implicit_representations_nor_a_missing_preamble_change_a_grey(name: str) -> None:
-    _assert_greys(save(HOUNSFIELD[name](), implicit=True), LUNG_GREYS, Scale.HOUNSFIELD)
-    _assert_greys(save(HOUNSFIELD[name]())[132:], LUNG_GREYS, Scale.HOUNSFIELD)  # begins with the file meta group
+    assert_greys(save(HOUNSFIELD[name](), implicit=True), LUNG_GREYS, Scale.HOUNSFIELD)
+    assert_greys(save(HOUNSFIELD[name]())[132:], LUNG_GREYS, Scale.HOUNSFIELD)  # begins with the file meta group
     data = save(HOUNSFIELD[name](), implicit=True)
     length = int.from_bytes(data[140:144], "little")  # of the group, after its own element of 12 bytes
-    _assert_greys(data[144 + length :], LUNG_GREYS, Scale.HOUNSFIELD)  # begins with the data set
+    assert_greys(data[144 + length :], LUNG_GREYS, Scale.HOUNSFIELD)  # begins with the data set
 
 
 @pytest.mark.parametrize("kind", ["HU", None])
 @pytest.mark.parametrize("implicit", [False, True])
 def test_a_modality_lut_gives_hounsfield_units(kind: str | None, implicit: bool) -> None:
     expected = [230, 230, 230, 230, 230, 246, 255, 255]  # of 0, 0, 0, 0, 0, 100, 150 and 1000
-    _assert_greys(save(_lut(kind), implicit=implicit), expected, Scale.MODALITY_LUT)
+    assert_greys(save(_lut(kind), implicit=implicit), expected, Scale.MODALITY_LUT)
 
 
 OWN_RANGE = [0, 38, 81, 136, 146, 157, 163, 255]  # 255 * (HU + 1350) / 2350
@@ -172,16 +170,41 @@ OWN_RANGE = [0, 38, 81, 136, 146, 157, 163, 255]  # 255 * (HU + 1350) / 2350
     ],
 )
 def test_without_hounsfield_units_the_own_range_or_window_counts(headers: dict[str, Any], scale: Scale) -> None:
-    _assert_greys(save(build(HU + 2000, **headers)), OWN_RANGE, scale)
+    assert_greys(save(build(HU + 2000, **headers)), OWN_RANGE, scale)
     inverted = save(build(HU + 2000, PhotometricInterpretation="MONOCHROME1", **headers))
-    _assert_greys(inverted, [255 - grey for grey in OWN_RANGE], scale)
+    assert_greys(inverted, [255 - grey for grey in OWN_RANGE], scale)
+
+
+@pytest.mark.parametrize("kind", ["words", "bytes", "bytes packed", "implicit"])
+def test_a_voi_lut_gives_the_greys_of_its_whole_table(kind: str) -> None:
+    """1,000 entries for the values from 500 on, falling from 4,000: the image uses some of them."""
+    entries = np.linspace(4000, 0, 1000).round().astype(np.uint16)
+    bits = 12
+    if kind == "bytes packed":
+        entries, bits = (entries / 4000 * 250).astype(np.uint8), 8
+    table = item(LUTDescriptor=[1000, 500, bits], LUTData=entries.tolist() if kind == "words" else entries.tobytes())
+    table["LUTData"].VR = "US" if kind == "words" else "OW"
+    stored = np.tile(np.repeat([0, 500, 750, 1000, 1250, 1499, 1500, 3000], 4), (24, 1))
+    data = save(build(stored, Modality="DX", VOILUTSequence=[table]), implicit=kind == "implicit")
+    greys = decode(data)[0, ::4].astype(int)
+    assert np.abs(greys - [255, 255, 191, 127, 63, 0, 0, 0]).max() <= 1
+    half = np.where(stored < 1000, 1000, stored)  # another image's contrast is the same
+    other = decode(save(build(half, Modality="DX", VOILUTSequence=[table])))[0, ::4].astype(int)
+    assert np.abs(other - [127, 127, 127, 127, 63, 0, 0, 0]).max() <= 1
+
+
+def test_a_voi_lut_that_is_cut_is_refused() -> None:
+    table = item(LUTDescriptor=[1000, 0, 12], LUTData=bytes(600))
+    table["LUTData"].VR = "OW"
+    with pytest.raises(BadImageError, match="its VOI LUT has 600 entries; its LUTDescriptor says 1000"):
+        decode(save(build(np.zeros((24, 32), int), Modality="DX", VOILUTSequence=[table])))
 
 
 def test_a_sigmoid_window_is_the_files() -> None:
     headers: dict[str, Any] = {"Modality": "DX", "WindowCenter": 2000, "WindowWidth": 1000, "VOILUTFunction": "SIGMOID"}
     # 255 / (1 + exp(-4 HU / 1000))
     expected = [1, 5, 21, 102, 128, 153, 165, 250]
-    _assert_greys(save(build(HU + 2000, **headers)), expected, Scale.WINDOW_OF_FILE)
+    assert_greys(save(build(HU + 2000, **headers)), expected, Scale.WINDOW_OF_FILE)
 
 
 @pytest.mark.parametrize("implicit", [False, True])
@@ -199,24 +222,24 @@ def test_padding_is_black_and_does_not_stretch_the_range(
     for photometric in ("MONOCHROME2", "MONOCHROME1"):
         data = save(build(stored, signed=signed, PhotometricInterpretation=photometric, **headers), implicit=implicit)
         wanted = expected if photometric == "MONOCHROME2" else [0, *(255 - grey for grey in expected[1:])]
-        _assert_greys(data, wanted, Scale.STRETCHED)
+        assert_greys(data, wanted, Scale.STRETCHED)
 
 
 def test_padding_is_black_in_every_window_even_where_its_value_would_be_white() -> None:
     stored = HU + 2000
     stored[:, :4] = 4000
     data = save(build(stored, PixelPaddingValue=4000, **CT_UNSIGNED))
-    _assert_greys(data, LUNG_GREYS, Scale.HOUNSFIELD)
+    assert_greys(data, LUNG_GREYS, Scale.HOUNSFIELD)
 
 
 def test_a_padding_value_that_the_stored_bits_cannot_hold_is_found_and_takes_no_tissue_with_it() -> None:
     stored = HU + 1400
     stored[:, :4] = 63536
     dataset = build(stored, bits=12, RescaleSlope=1, RescaleIntercept=-1400, PixelPaddingValue=63536)
-    _assert_greys(save(dataset), LUNG_GREYS, Scale.HOUNSFIELD)
+    assert_greys(save(dataset), LUNG_GREYS, Scale.HOUNSFIELD)
     stored[:, 28:] = 63536 & 0xFFF  # the same lower bits, in a real pixel
     dataset.PixelData = stored.astype("<u2").tobytes()
-    assert _greys(save(dataset))[-1] == 255
+    assert greys_of(save(dataset))[-1] == 255
 
 
 def test_a_slice_of_nothing_but_padding_is_black() -> None:
@@ -253,102 +276,4 @@ def test_compressed_hounsfield_units_become_the_same_greys(syntax: UID, signed: 
         if signed and syntax == JPEG2000Lossless:
             stored = HU.astype(np.int16)
         pack(dataset, _lossless(syntax, stored), syntax)
-    _assert_greys(save(dataset), LUNG_GREYS, Scale.HOUNSFIELD)
-
-
-def test_twelve_bit_jpeg_is_nearly_the_same_grey() -> None:
-    dataset = build(HU + 1400, bits=12, RescaleSlope=1, RescaleIntercept=-1400)
-    frame = bytes(imagecodecs.jpeg8_encode((HU + 1400).astype(np.uint16), level=100, bitspersample=12))
-    pixels = decode(save(pack(dataset, frame, JPEGExtended12Bit)))
-    assert np.abs(pixels[0, 1::4].astype(int) - LUNG_GREYS).max() <= 2
-
-
-@pytest.mark.parametrize(
-    ("frame", "reason"),
-    [
-        (lambda whole: whole[: len(whole) // 2], "end before their end marker"),
-        (lambda whole: bytes(imagecodecs.jpegls_encode(np.zeros((48, 32), np.uint16))), "name 32 x 48 pixels"),
-        (lambda whole: b"\xff\xd8\xff\xd9", "name no size"),
-        (lambda whole: b"\0\0", "end before their end marker"),
-    ],
-)
-def test_a_damaged_frame_is_refused_in_one_line(frame: Callable[[bytes], bytes], reason: str) -> None:
-    whole = bytes(imagecodecs.jpegls_encode((HU + 1400).astype(np.uint16)))
-    dataset = pack(build(HU + 1400, bits=12), frame(whole), JPEGLSLossless)
-    with pytest.raises(BadImageError, match=reason) as caught:
-        decode(save(dataset))
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("headers", "reason"),
-    [
-        ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "a localizer"),
-        ({"ImageType": ["ORIGINAL", "PRIMARY", "SCOUT"]}, "a localizer"),
-        ({"Modality": "SR", "PixelData": None}, "a report"),
-        ({"Modality": "RTSTRUCT", "PixelData": None}, "contours of radiotherapy"),
-        ({"Modality": "RTDOSE"}, "a dose grid"),
-        ({"Modality": "SEG"}, "a segmentation"),
-        ({"Modality": "DOC", "PixelData": None}, "a document"),
-        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.104.1", "Modality": "OT", "PixelData": None}, "without pixel data"),
-        ({"SOPClassUID": SECONDARY_CAPTURE}, "a secondary capture"),
-        ({"SOPClassUID": SECONDARY_CAPTURE, "RescaleSlope": 1, "RescaleIntercept": 0}, "a secondary capture"),
-        ({"SOPClassUID": SECONDARY_CAPTURE, "Modality": "OT", "ImageType": ["SCREEN SAVE"]}, "a secondary capture"),
-    ],
-)
-def test_what_holds_no_slice_is_told_apart_from_what_is_damaged(headers: dict[str, Any], reason: str) -> None:
-    with pytest.raises(NotASliceError, match=reason) as caught:
-        decode(save(build(HU + 2000, **headers)))
-    assert str(caught.value).endswith(f": {caught.value.reason}")
-    assert count_left_out([caught.value] * 3) == [f"3 files are left out: {caught.value.reason}"]
-
-
-def test_a_radiograph_that_was_stored_as_a_secondary_capture_is_taken() -> None:
-    data = save(build((HU // 10 + 140).astype(np.uint8), bits=8, Modality="CR", SOPClassUID=SECONDARY_CAPTURE))
-    assert decode_content(data, (LUNG,), colour=False, frame=None).scale is Scale.STRETCHED
-
-
-@pytest.mark.parametrize(
-    ("headers", "reason"),
-    [
-        ({"RescaleSlope": 0, "RescaleIntercept": -1024}, "RescaleSlope is 0"),
-        ({"BitsStored": 17}, "BitsStored|Bits Stored"),
-        ({"BitsStored": 0}, "BitsStored|Bits Stored"),
-        ({"HighBit": 3}, "HighBit 3"),
-        ({"PixelRepresentation": None}, "Pixel Representation"),
-        ({"Rows": ""}, "Rows is missing"),
-        ({"NumberOfFrames": 2}, "2 frames; read it as a series"),
-    ],
-)
-def test_headers_that_cannot_be_are_refused_by_name(headers: dict[str, Any], reason: str) -> None:
-    with pytest.raises(BadImageError, match=reason):
-        decode(save(build(HU + 2000, **headers)))
-
-
-def _palette(red: NDArray[Any], green: NDArray[Any]) -> bytes:
-    dataset = build(np.tile(np.arange(32, dtype=np.uint8), (24, 1)), bits=8, Modality="US")
-    dataset.PhotometricInterpretation = "PALETTE COLOR"
-    for name, entries in (("Red", red), ("Green", green), ("Blue", red)):
-        setattr(dataset, f"{name}PaletteColorLookupTableDescriptor", [32, 0, 16])
-        setattr(dataset, f"{name}PaletteColorLookupTableData", entries.astype("<u2").tobytes())
-    return save(dataset)
-
-
-def test_a_palette_is_looked_up_and_its_numbers_are_never_taken_for_greys() -> None:
-    falling = np.arange(31, -1, -1) * 2048
-    assert decode(_palette(falling, falling))[0].tolist() == [8 * grey for grey in range(31, -1, -1)]
-    coloured = _palette(falling, falling[::-1])
-    with pytest.raises(BadImageError, match="palette has colours"):
-        decode(coloured)
-    assert decode(coloured, colour=True)[0, 0].tolist() == [248, 0, 248]
-
-
-def test_colours_are_kept_where_they_are_asked_for() -> None:
-    rgb = np.zeros((24, 32, 3), np.uint8)
-    rgb[..., 0], rgb[..., 1] = 200, 40
-    dataset = build(np.zeros((24, 32), np.uint8), bits=8, Modality="XC", SamplesPerPixel=3)
-    dataset.PhotometricInterpretation, dataset.PlanarConfiguration = "RGB", 0
-    dataset.PixelData = rgb.tobytes()
-    np.testing.assert_array_equal(decode(save(dataset), colour=True), rgb)
-    with pytest.raises(BadImageError, match="must be grey, or be read in colour"):
-        decode(save(dataset))
+    assert_greys(save(dataset), LUNG_GREYS, Scale.HOUNSFIELD)

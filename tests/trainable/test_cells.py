@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from tests.trainable.test_export import SIZE, draw_files
-from trainable.classify import classify_cells, decode_cells, tabulate
+from trainable.cells import classify_cells, decode_cells, tabulate
+from trainable.classifier import Classifier
 from trainable.images.decode import BadImageError, decode_slice
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ def test_bytes_and_text_of_a_file_are_one_image() -> None:
 
 
 def test_no_images_give_an_empty_table_with_all_columns() -> None:
-    table = classify_cells([], predict=lambda pixels: pixels, classes=("a", "class"), image_size=SIZE)
+    classifier = Classifier(label="", predict=lambda pixels: pixels, classes=("a", "class"), image_size=SIZE)
+    table = classify_cells([], classifier)
     assert list(table) == ["class", "probability", "doubt", "probability_a", "probability_class"]
     assert len(table) == 0
 
