@@ -7,6 +7,7 @@ less on new patients.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from heapq import nsmallest
 from statistics import fmean, median
 
 from search.core.board import WORST, Standing
@@ -46,27 +47,28 @@ class Finishing(WrappedBoardRule):
         if self.is_end():
             return self._go_on(self.finalists())
         num_workers = 1 + sum(trial.is_running for trial in self.board.trials.values())
-        left, finalists = self.left(num_workers), self.finalists()
+        left = self.left(num_workers)
         if left.share <= MOST_KEPT:
-            wanted = finalists + [trial for trial in self.best() if trial not in finalists and self._fits(trial, left)]
+            wanted = self.finalists()
+            wanted += [trial for trial in self.best() if trial not in wanted and self._fits(trial, left)]
             if left.seconds <= MARGIN * self._seconds_to_end(wanted, num_workers):
                 return self._go_on(wanted) or self._go_on(self._fitting(left))
         if left.seconds < self.board.max_epochs * self._epoch_s():
             decision = self._go_on(self._fitting(left))
-            if decision is not None or all(trial.epoch >= self.board.max_epochs for trial in finalists):
+            if decision is not None or all(trial.epoch >= self.board.max_epochs for trial in self.finalists()):
                 return decision
         decision = self.inner.next(may_begin=may_begin)
-        return self._go_on(finalists) if decision is None and not may_begin else decision
+        return self._go_on(self.finalists()) if decision is None and not may_begin else decision
 
     def finalists(self) -> list[Standing]:
         """The trials that have come farthest, of these the best first, as many as become the champion."""
-        able = sorted(self._able(), key=lambda trial: (-trial.epoch, -trial.last_score, trial.number))
-        return able[: self.num_finalists]
+        return nsmallest(
+            self.num_finalists, self._able(), key=lambda trial: (-trial.epoch, -trial.last_score, trial.number)
+        )
 
     def best(self) -> list[Standing]:
         """The best trials by what they are worth now, as many."""
-        able = sorted(self._able(), key=lambda trial: (-trial.last_score, trial.number))
-        return able[: self.num_finalists]
+        return nsmallest(self.num_finalists, self._able(), key=lambda trial: (-trial.last_score, trial.number))
 
     def _able(self) -> list[Standing]:
         """Those that have ended their training or may go on."""
