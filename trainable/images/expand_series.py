@@ -67,9 +67,8 @@ def expand_series(
         files = [path for path, is_dicom in zip(candidates, yes, strict=True) if is_dicom]
     if not files:
         return ExpandedSeries(rows=tuple(rows))
-    kinds: dict[Path, tuple[int, str]] = {
-        row.path: (row.label, row.split) for row in rows
-    }  # a copy under another label is a fault, not a copy
+    # a copy under another label is a fault, not a copy
+    kinds: dict[Path, tuple[str | int, str | None]] = {row.path: (row.label, row.split) for row in rows}
     found: FoundSeries = find_series(files, kinds=kinds, num_workers=num_workers)
     volumes: list[Series] = [one for one in found.series if one.is_volume]
     refused = {path: error for path, error in found.refused.items() if error.reason != WITHOUT_PIXELS}
