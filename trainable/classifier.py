@@ -16,6 +16,7 @@ from trainable.images import decode
 from trainable.images.faults import show_text
 from trainable.images.likeness import LIKENESS_FILE, Likeness
 from trainable.images.pixel_format import GREY, PixelFormat
+from trainable.images.seen import SEEN_FILE, read_seen
 from trainable.verdicts import MEAN_VERDICT, PatientVerdict, read_verdict
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ class Classifier:
 
     `label` says which model it is, for people. Without `likeness` no image is doubted. With a `threshold` an image is
     called `positive` from that probability on. `slices` is the rule for the slices of a volume (`SliceRule`), `verdict`
-    makes one probability of those of a volume or a patient.
+    makes one probability of those of a volume or a patient. `seen` are the hashes of the images that it was trained and
+    validated on (`seen.py`); empty where that is not known.
     """
 
     label: str
@@ -46,6 +48,7 @@ class Classifier:
     form: PixelFormat = GREY
     slices: str = "all"
     verdict: PatientVerdict = MEAN_VERDICT
+    seen: frozenset[str] = frozenset()
 
     def call(self, probabilities: np.ndarray) -> np.ndarray:
         """The class int (N,) that each row of (N, C) is called."""
@@ -84,6 +87,7 @@ def load_registered(uri: str) -> Classifier:
                 form=PixelFormat.from_dict(facts.get("form", {})),
                 slices=facts.get("slices", "all"),
                 verdict=read_verdict(facts.get("patients")),
+                seen=read_seen(Path(folder) / "extra_files" / SEEN_FILE),
                 predict=mlflow.pytorch.load_model(folder),
                 likeness=Likeness.load(Path(folder) / "extra_files" / LIKENESS_FILE),
             )

@@ -27,6 +27,7 @@ from PIL import Image
 from trainable.images.decode import DECODER_VERSION
 from trainable.images.likeness import LIKENESS_FILE
 from trainable.images.pixel_format import GREY, PixelFormat
+from trainable.images.seen import SEEN_FILE
 from trainable.normalisation import pixel_shape
 from trainable.served_ensemble import ServedEnsemble
 from trainable.served_model import ServedModel
@@ -122,15 +123,18 @@ def images_name(name: str) -> str:
     return f"{name}-images"
 
 
-def save_models(model: nn.Module, facts: ModelFacts, folder: Path, likeness: Likeness | None = None) -> None:
+def save_models(
+    model: nn.Module, facts: ModelFacts, folder: Path, likeness: Likeness | None = None, *, seen: str = ""
+) -> None:
     """Write `NAME` and `NAME-images` as MLflow model folders `pixels` and `images` below `folder`, anew.
 
-    By `likeness`, which is kept with them, `NAME-images` says of an image that it may be no chest CT. Needs no server.
+    By `likeness`, which is kept with them, `NAME-images` says of an image that it may be no chest CT. `seen` is kept
+    too: which images it was trained on (`seen.write_seen`). Needs no server.
     """
     aside = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    save_pixel_model(model, facts, aside / "pixels", likeness)
+    save_pixel_model(model, facts, aside / "pixels", likeness, seen=seen)
     save_image_model(aside / "pixels", facts, aside / "images")
     shutil.rmtree(folder, ignore_errors=True)
     aside.rename(folder)
@@ -150,14 +154,20 @@ def register_models(folder: Path, facts: ModelFacts, *, client: MlflowClient, ru
         )
 
 
-def save_pixel_model(model: nn.Module, facts: ModelFacts, folder: Path, likeness: Likeness | None = None) -> None:
-    """Export `model` (torch.export, any batch size, on the CPU) to a new MLflow model folder, `likeness` beside it."""
+def save_pixel_model(
+    model: nn.Module, facts: ModelFacts, folder: Path, likeness: Likeness | None = None, *, seen: str = ""
+) -> None:
+    """Export `model` (torch.export, any batch size, on the CPU) to a new MLflow model folder, `likeness` and `seen`
+    beside it."""
     shape, num_classes = pixel_shape(facts.image_size, facts.form.num_channels), len(facts.classes)
     with _quiet_mlflow(), tempfile.TemporaryDirectory(prefix="ctsearch-export-") as beside:
         extra_files = []
         if likeness is not None:
             (Path(beside) / LIKENESS_FILE).write_text(likeness.to_json())
             extra_files.append(str(Path(beside) / LIKENESS_FILE))
+        if seen:
+            (Path(beside) / SEEN_FILE).write_text(seen)
+            extra_files.append(str(Path(beside) / SEEN_FILE))
         import mlflow.pytorch
         from mlflow.models import Model, ModelSignature
         from mlflow.types import Schema, TensorSpec

@@ -15,7 +15,7 @@ from search.champion.choice import choose_members
 from search.champion.confirmed import build_confirmed
 from search.champion.model import ChampionModel, build_champion, measure_cost
 from search.champion.opening import Opening, opened_for, record_opening
-from search.champion.promotion import judge_challenger, promote
+from search.champion.promotion import TestOfBoth, judge_challenger, promote
 from search.champion.sealed import SealedFigures, SealedScore, log_score, score_sealed_test
 from search.core.describe import name_trials
 from trainable.report import Outcome
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from search.core.folder import SearchFolder
     from search.core.ledger import Ledger
     from trainable.export import ModelFacts
+    from trainable.images.prepare import SealedTest
     from trainable.operating_point import OperatingPoint
     from trainable.task import TrialTask
     from trainable.verdicts import PatientVerdict
@@ -139,6 +140,7 @@ def crown(built: ChampionModel, finish: Finish) -> Champion:
     from trainable.export import save_models
     from trainable.images.likeness import LIKENESS_FILE, fit_likeness
     from trainable.images.prepare import open_sealed_test
+    from trainable.images.seen import write_seen
     from trainable.images.splits import read_splits
 
     folder, task = finish.folder, finish.task
@@ -168,11 +170,12 @@ def crown(built: ChampionModel, finish: Finish) -> Champion:
     notes.extend(score.warnings)
 
     facts = describe_model(built, finish, score, notes)
-    kept = [row.path for row in read_splits(folder.splits_file) if row.split != "test" and row.kept]
+    rows = read_splits(folder.splits_file)
+    kept = [row.path for row in rows if row.split != "test" and row.kept]
     likeness = fit_likeness(data, kept)
     (folder.folder / LIKENESS_FILE).write_text(likeness.to_json())
     served = built.model.to_served()
-    save_models(served, facts, folder.models, likeness)
+    save_models(served, facts, folder.models, likeness, seen=write_seen(rows))
     num_bytes, latency_ms = measure_cost(folder.models / "pixels", served, sealed.pixels.shape[1:])
     entry = built.best.entry
     champion = Champion(
@@ -196,7 +199,7 @@ def crown(built: ChampionModel, finish: Finish) -> Champion:
         model_bytes=num_bytes,
         latency_ms=latency_ms,
     )
-    return register(champion, facts, built, opening, run_id=entry.run_id, finish=finish)
+    return register(champion, facts, built, opening, run_id=entry.run_id, finish=finish, sealed=sealed)
 
 
 def describe_model(built: ChampionModel, finish: Finish, score: SealedScore, notes: Sequence[str]) -> ModelFacts:
@@ -252,7 +255,14 @@ def describe_model(built: ChampionModel, finish: Finish, score: SealedScore, not
 
 
 def register(
-    champion: Champion, facts: ModelFacts, built: ChampionModel, opening: Opening, *, run_id: str | None, finish: Finish
+    champion: Champion,
+    facts: ModelFacts,
+    built: ChampionModel,
+    opening: Opening,
+    *,
+    run_id: str | None,
+    finish: Finish,
+    sealed: SealedTest,
 ) -> Champion:
     """Log the test's figures, register both models and promote them; as it was where MLflow stays away."""
     from trainable.export import images_name, register_models
@@ -264,7 +274,8 @@ def register(
         log_score(client, (run_id, finish.parent_run_id), champion.score, opening)
         versions = register_models(champion.models, facts, client=client, run_id=run_id)
         named = {facts.name: versions.version, images_name(facts.name): versions.images_version}
-        judge = partial(judge_challenger, client, facts.name, versions.version, built=built, finish=finish)
+        test = TestOfBoth(sealed=sealed, probabilities=champion.score.probabilities)
+        judge = partial(judge_challenger, client, facts.name, versions.version, built=built, finish=finish, test=test)
         alias, words = promote(client, named, rule=finish.promote, judge=judge)
     except Exception as error:
         if not is_lost_connection(error):

@@ -82,7 +82,7 @@ class SealedScore:
     """A model on the sealed test: all slices, their patients, and the slices without near-duplicates elsewhere.
 
     Each is None where it would rest on no slice at all; `of_patients` also where each group is one slice, and
-    where a group has slices of several of more than two classes.
+    where a group has slices of several of more than two classes. `probabilities` float (M, C) are the model's.
     """
 
     figures: SealedFigures | None
@@ -90,6 +90,7 @@ class SealedScore:
     without_duplicates: SealedFigures | None
     figure_files: tuple[Path, ...]
     warnings: tuple[str, ...]
+    probabilities: np.ndarray | None = None
 
     def named(self) -> dict[str, SealedFigures]:
         """What there is, by the prefix under which it is logged: test, test_patients, test_without_duplicates."""
@@ -193,6 +194,7 @@ def score_sealed_test(
         without_duplicates=without_duplicates,
         figure_files=draw_score(sealed, probabilities, figures, data, folder),
         warnings=tuple(notes),
+        probabilities=probabilities,
     )
 
 

@@ -31,6 +31,7 @@ from trainable.images.patients import Patients
 from trainable.images.pixel_format import GREY, PixelFormat
 from trainable.images.reading import Reading
 from trainable.images.scales import scale_warnings
+from trainable.images.seen import shorten
 from trainable.images.slice_rule import SliceRule
 from trainable.images.splits import SplitRow, read_splits, write_splits
 
@@ -73,12 +74,13 @@ class TrainingData:
 @dataclass(frozen=True, kw_only=True)
 class SealedTest:
     """The test split: pixels uint8 (M, S, S[, C]), labels and groups int64 (M,), and bool (M,) telling which
-    slices were also shown in train or val before those were taken out."""
+    slices were also shown in train or val before those were taken out. `hashes` are those of the files (`seen.py`)."""
 
     pixels: NDArray[np.uint8]
     labels: NDArray[np.int64]
     groups: NDArray[np.int64]
     has_near_duplicate: NDArray[np.bool_]
+    hashes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,6 +211,7 @@ def open_sealed_test(
         labels=_number_labels(test, classes),
         groups=np.array([row.group for row in test], dtype=np.int64),
         has_near_duplicate=np.array([row.near_duplicate for row in test]),
+        hashes=tuple(shorten(row.sha256) for row in test),
     )
 
 
