@@ -70,7 +70,7 @@ class Study(Observer):
         self.live: dict[int, Trial] = {}
         self.paused: dict[int, Trial] = {}
         trials = self.trials()
-        waiting = [trial for trial in trials if trial.state == TrialState.WAITING and not is_begun(trial)]
+        waiting = [trial for trial in trials if not trial.state.is_finished() and not is_begun(trial)]
         self.num_wishes = sum(WISHED in trial.user_attrs for trial in waiting)  # asked for by a person
         self.study.sampler = build_sampler(sampler, seed + len(trials), self.paused)
         for trial in trials:
@@ -78,8 +78,8 @@ class Study(Observer):
                 self.storage.set_trial_state_values(trial._trial_id, state=TrialState.RUNNING)
             if is_begun(trial) and not trial.state.is_finished():
                 self.paused[trial.number] = Trial(self.study, trial._trial_id)
-            elif trial.state == TrialState.RUNNING:  # its driver died before it had a configuration
-                self.storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
+            elif trial.state == TrialState.RUNNING:  # its driver died before it had a configuration: it is the next
+                self.storage.set_trial_state_values(trial._trial_id, state=TrialState.WAITING)
 
     def begin_with(self, points: Sequence[Mapping[str, Any]], *, num_warm: int = 0) -> None:
         """Let a new study try these points first; a resumed one has them already. The first `num_warm` are known from
