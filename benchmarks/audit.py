@@ -31,7 +31,7 @@ from trainable.images.audit_data import audit_data
 from trainable.images.audit_page import write_audit
 from trainable.images.decode import decode_grey, resize_grey
 from trainable.images.manifest import read_manifest
-from trainable.images.near_duplicates import PICTURE_SIZE, find_near_duplicates
+from trainable.images.near_duplicates import THUMBNAIL_SIZE, find_near_duplicates
 from trainable.images.synthetic import write_synthetic_set
 
 NUM_PLANTED = 25
@@ -79,13 +79,13 @@ def find_planted(data: Path, seed: int) -> dict[str, object]:
         manifest = read_manifest(data, unpack_into=Path(folder))
     first = {item.patient: item.path for item in reversed(manifest.slices) if item.split != "test"}
     paths = sorted(first.values())
-    originals = np.stack([resize_grey(decode_grey(path), PICTURE_SIZE) for path in paths])
+    originals = np.stack([resize_grey(decode_grey(path), THUMBNAIL_SIZE) for path in paths])
     rng = np.random.default_rng(seed)
     found: dict[str, int] = {}
     false_alarms = set()
     for kind, change in CHANGES.items():
         chosen = rng.choice(len(paths), NUM_PLANTED, replace=False)
-        copies = np.stack([resize_grey(change(decode_grey(paths[index])), PICTURE_SIZE) for index in chosen])
+        copies = np.stack([resize_grey(change(decode_grey(paths[index])), THUMBNAIL_SIZE) for index in chosen])
         pairs = {(i, j) for i, j, _ in find_near_duplicates(np.concatenate([originals, copies]))}
         found[kind] = sum((int(index), len(paths) + at) in pairs for at, index in enumerate(chosen))
         false_alarms |= {(paths[i].name, paths[j].name) for i, j in pairs if j < len(paths)} - PRINTED_TWICE

@@ -184,7 +184,7 @@ def test_a_slice_across_its_series_is_refused_and_each_fault_is_its_own(tmp_path
         assert get_answer((paths[0], found.pop(tmp_path / "scan"))).num_slices == 9
         assert "a slice of another direction or size" in str(found.pop(paths[4]))
         assert "No such file" in str(found.pop(tmp_path / "scan" / "gone.png"))
-        assert "neither DICOM nor a picture" in str(found.pop(tmp_path / "scan" / "empty.png"))
+        assert "neither DICOM nor an image" in str(found.pop(tmp_path / "scan" / "empty.png"))
         assert not found
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     ("cell", "message"),
     [
         ("/data/slice.png", "row 1: text of 15 characters is not base64"),
-        (b"no picture", "row 1: a picture of 10 bytes"),
+        (b"no picture", "row 1: an image of 10 bytes"),
         (3.5, "row 1: a float came"),
     ],
 )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MAX_UNPACKED_BYTES = 200 * 10**9
 MAX_RATIO = 200
-MIN_LIMIT_BYTES = 10**9  # a small archive of blank pictures may well exceed the ratio
+MIN_LIMIT_BYTES = 10**9  # a small archive of blank images may well exceed the ratio
 MAX_MEMBERS = 5_000_000
 _CHUNK_BYTES = 1 << 20
 

@@ -41,9 +41,9 @@ from trainable.images.groups import group_slices
 from trainable.images.looked_at import check_neighbours, look_with_neighbours
 from trainable.images.manifest import Manifest, Slice
 from trainable.images.near_duplicates import (
-    PICTURE_SIZE,
     SAME_SCAN,
     SAME_SLICE,
+    THUMBNAIL_SIZE,
     find_near_duplicates,
 )
 from trainable.images.pixel_format import GREY, PixelFormat
@@ -130,7 +130,7 @@ def audit_data(
     def measure(path: Path, facts: ImageFacts, pixels: NDArray[np.uint8]) -> LookedFile:
         name = str(path.relative_to(root)) if path.is_relative_to(root) else path.name
         lung, pixels = (pixels[..., 0], pixels[..., 1]) if pixels.ndim == 3 else (pixels, pixels)
-        blocks = lung.reshape(PICTURE_SIZE, SIDE // PICTURE_SIZE, PICTURE_SIZE, SIDE // PICTURE_SIZE)
+        blocks = lung.reshape(THUMBNAIL_SIZE, SIDE // THUMBNAIL_SIZE, THUMBNAIL_SIZE, SIDE // THUMBNAIL_SIZE)
         return LookedFile(
             facts=facts,
             small=np.round(blocks.mean(axis=(1, 3))).astype(np.uint8),

@@ -170,7 +170,7 @@ def _pair(shown: ShownPair) -> str:
     tags = [("across splits", pair.across_splits), ("across classes", pair.across_labels)]
     marks = "".join(f'<span class="tag">{name}</span>' for name, yes in tags if yes)
     sides = "".join(
-        f"<figure>{_picture(path)}<figcaption><b>{escape(label)}</b> · {escape(split)}<br>"
+        f"<figure>{_image(path)}<figcaption><b>{escape(label)}</b> · {escape(split)}<br>"
         f'<span title="{escape(name)}">{escape(_shorten(name))}</span></figcaption></figure>'
         for path, name, label, split in zip(
             shown.paths, (pair.first, pair.second), pair.labels, pair.splits, strict=True
@@ -185,7 +185,7 @@ def _shorten(name: str) -> str:
     return last if len(last) <= 28 else f"{last[:12]}…{last[-15:]}"
 
 
-def _picture(path: Path) -> str:
+def _image(path: Path) -> str:
     try:
         grey = decode_grey(path)
     except (BadImageError, OSError):

@@ -30,9 +30,9 @@ def take_rows(pixels: np.ndarray, mask: np.ndarray, device: torch.device) -> Ten
 
 
 def draw_batches(num_images: int, batch_size: int, generator: torch.Generator, *, least: int = 2) -> list[Tensor]:
-    """Indices int64 of an epoch's batches: every picture once, in an order drawn from `generator`.
+    """Indices int64 of an epoch's batches: every image once, in an order drawn from `generator`.
 
-    A last batch of fewer than `least` pictures is left out, since batch norm cannot be trained on a single one, unless
+    A last batch of fewer than `least` images is left out, since batch norm cannot be trained on a single one, unless
     all are as small or it is the only one.
     """
     order = torch.randperm(num_images, generator=generator)

@@ -186,7 +186,7 @@ def decode_with_colour(source: Path | bytes, *, window: Window = LUNG) -> tuple[
 def resize_grey(image: Image.Image, size: int) -> NDArray[np.uint8]:
     """An image in mode "L" as writable uint8 (size, size): bilinear with antialiasing, nothing cropped."""
     if image.mode != "L":
-        raise ValueError(f"the picture's mode is {image.mode!r}; it must be 'L' (decode_grey gives that)")
+        raise ValueError(f"the image's mode is {image.mode!r}; it must be 'L' (decode_grey gives that)")
     return np.array(image.resize((size, size), Image.Resampling.BILINEAR))
 
 
@@ -253,7 +253,7 @@ def _naming(source: Path | bytes) -> Iterator[None]:
     except ImportError:  # the installation's fault, not the file's
         raise
     except Exception as error:  # fed a damaged file, decoders raise nearly anything
-        name = f"a picture of {len(source)} bytes" if isinstance(source, bytes) else show_name(source)
+        name = f"an image of {len(source)} bytes" if isinstance(source, bytes) else show_name(source)
         reason = show_text(str(error) or type(error).__name__)
         if isinstance(error, NotASliceError):
             raise NotASliceError(reason, name=name) from error

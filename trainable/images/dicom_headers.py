@@ -126,7 +126,7 @@ def as_list(value: Any) -> list[Any]:
 
 
 def is_secondary_capture(dataset: pydicom.Dataset) -> bool:
-    """Whether a file is a picture of another system, not what a scanner stored."""
+    """Whether a file is an image of another system, not what a scanner stored."""
     sop_class = str(dataset.get("SOPClassUID") or "")
     return sop_class == _SECONDARY_CAPTURE or sop_class.startswith(f"{_SECONDARY_CAPTURE}.")
 

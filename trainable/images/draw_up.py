@@ -43,9 +43,9 @@ def draw_up(
                 "remove one or correct its label"
             )
     if missing := [name for name in manifest.classes if name not in labels]:
-        raise ValueError(f"class {missing[0]} has no usable picture; a classifier needs some of every class")
+        raise ValueError(f"class {missing[0]} has no usable image; a classifier needs some of every class")
 
-    check_blank_classes(labels, find_blank(stack_pictures(slices, files)))
+    check_blank_classes(labels, find_blank(stack_thumbnails(slices, files)))
     groups = group_slices(slices, patients, alike)
     notes: list[str] = []
     given = [item.split for item in slices if item.split is not None]
@@ -82,10 +82,10 @@ def draw_up(
             if (split, label) not in left:
                 raise ValueError(
                     f"class {label} has no slice in {split} once near-duplicates across splits and classes are "
-                    "taken out; the set shows the same pictures in several splits or classes"
+                    "taken out; the set shows the same images in several splits or classes"
                 )
     return rows, notes
 
 
-def stack_pictures(items: Sequence[Slice] | Sequence[SplitRow], files: Mapping[Path, SeenFile]) -> NDArray[np.uint8]:
-    return np.stack([files[item.path].picture for item in items])
+def stack_thumbnails(items: Sequence[Slice] | Sequence[SplitRow], files: Mapping[Path, SeenFile]) -> NDArray[np.uint8]:
+    return np.stack([files[item.path].thumbnail for item in items])

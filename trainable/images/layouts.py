@@ -139,7 +139,7 @@ def _read_classes(classes: Sequence[Branch], above: str, split: str | None, log:
     for branch in classes:
         found = _read_class(branch, above, log)
         if not found:
-            fault = f"the class folder {branch.folder} holds no pictures"
+            fault = f"the class folder {branch.folder} holds no images"
             if not log.skip_bad:
                 raise ValueError(f"{fault}; fill it or remove it")
             log.skipped.append(fault)

@@ -45,7 +45,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Likeness:
-    """What is kept of the training's slices to judge a picture by: averages, none of which is a slice.
+    """What is kept of the training's slices to judge an image by: averages, none of which is a slice.
 
     `prototypes` (P, 256) are mean layouts of many slices each, of unit length; `detail_mean` (9,) and
     `detail_precision` (9, 9) describe their log spectrum; `limits` the most that a slice has of `colour`, `detail` and
@@ -222,7 +222,7 @@ def _reduce(image: NDArray[np.uint8], how: Image.Resampling) -> Image.Image:
 
 
 def _layout(small: Floats) -> Floats:
-    """Means of 16 x 16 cells, without the picture's own mean and contrast: float (N, 256) of unit length."""
+    """Means of 16 x 16 cells, without the image's own mean and contrast: float (N, 256) of unit length."""
     cells = small.reshape(len(small), _CELLS, _SIDE // _CELLS, _CELLS, _SIDE // _CELLS).mean(axis=(2, 4))
     rows = cells.reshape(len(small), _CELLS**2)
     return _to_unit_length(rows - rows.mean(axis=1, keepdims=True))

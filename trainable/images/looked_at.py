@@ -14,7 +14,7 @@ from trainable.images.decode import BadImageError, ImageFacts
 from trainable.images.faults import NotASliceError, count_left_out
 from trainable.images.manifest import Manifest
 from trainable.images.members import split_member
-from trainable.images.near_duplicates import PICTURE_SIZE
+from trainable.images.near_duplicates import THUMBNAIL_SIZE
 from trainable.images.neighbours import plan_rows
 from trainable.images.pixel_format import PixelFormat
 from trainable.images.read_many import read_all
@@ -24,10 +24,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class SeenFile:
-    """What a file is, and its picture uint8 (64, 64), by which near-duplicates are found."""
+    """What a file is, and its thumbnail uint8 (64, 64), by which near-duplicates are found."""
 
     facts: ImageFacts
-    picture: NDArray[np.uint8]
+    thumbnail: NDArray[np.uint8]
 
 
 def look_at(
@@ -40,13 +40,13 @@ def look_at(
     """
 
     def keep(path: Path, facts: ImageFacts, pixels: NDArray[np.uint8]) -> SeenFile:
-        return SeenFile(facts=facts, picture=pixels)
+        return SeenFile(facts=facts, thumbnail=pixels)
 
     files: dict[Path, SeenFile] = {}
     bad: dict[Path, BadImageError | OSError] = {}
     left_out: list[NotASliceError] = []
     looks = look_with_neighbours(
-        paths, form, num_workers, lambda files: read_all(files, PICTURE_SIZE, num_workers, keep, colour=form.colour)
+        paths, form, num_workers, lambda files: read_all(files, THUMBNAIL_SIZE, num_workers, keep, colour=form.colour)
     )
     for path, look in zip(paths, looks, strict=True):
         if isinstance(look, SeenFile):

@@ -9,18 +9,18 @@ from numpy.typing import NDArray
 
 from trainable.images.splits import SPLITS
 
-PICTURE_SIZE = 64
+THUMBNAIL_SIZE = 64
 SAME_SLICE = 0.92
 SAME_SCAN = 0.8
 MAX_CLUSTER_SHARE = 0.2
 
 
-def find_near_duplicates(pictures: NDArray[np.uint8], threshold: float = SAME_SLICE) -> list[tuple[int, int, float]]:
+def find_near_duplicates(images: NDArray[np.uint8], threshold: float = SAME_SLICE) -> list[tuple[int, int, float]]:
     """All pairs (i, j, similarity) with i < j and similarity of at least `threshold`, the most alike first.
 
-    `pictures` is uint8 (N, 64, 64). Candidates are found by their spectra (spectra.py), laid over one another by an
+    `images` is uint8 (N, 64, 64). Candidates are found by their spectra (spectra.py), laid over one another by an
     affine registration in whichever of eight poses and two signs fits (registration.py); the similarity is the
-    correlation, in [0, 1], of the fine scales that are left there. A picture without contrast is like no other.
+    correlation, in [0, 1], of the fine scales that are left there. An image without contrast is like no other.
     Time grows with N squared, but slowly: `benchmarks/audit.py` has the seconds for 10,000.
 
     The thresholds come from one slice of each of the 289 patients in COVID-CT's train and val, and 25 changed copies
@@ -31,18 +31,18 @@ def find_near_duplicates(pictures: NDArray[np.uint8], threshold: float = SAME_SL
     or more, and the eye finds the same slice in each, mostly cropped anew and printed twice; the next come to 0.89, and
     down to 0.8 they look like other slices or dates of one person; from there on different people begin.
     """
-    if pictures.ndim != 3 or pictures.shape[1:] != (PICTURE_SIZE, PICTURE_SIZE) or pictures.dtype != np.uint8:
+    if images.ndim != 3 or images.shape[1:] != (THUMBNAIL_SIZE, THUMBNAIL_SIZE) or images.dtype != np.uint8:
         raise ValueError(
-            f"pictures are {pictures.dtype} {pictures.shape}; they must be uint8 (N, {PICTURE_SIZE}, {PICTURE_SIZE})"
+            f"images are {images.dtype} {images.shape}; they must be uint8 (N, {THUMBNAIL_SIZE}, {THUMBNAIL_SIZE})"
         )
-    if len(pictures) < 2:
+    if len(images) < 2:
         return []
     # torch takes seconds to import, and this module is imported for a command line's help.
     from trainable.images.registration import Registration
     from trainable.images.spectra import find_candidates
 
-    first, second, poses = find_candidates(pictures)
-    scores = Registration(pictures).compare(first, second, poses).numpy()
+    first, second, poses = find_candidates(images)
+    scores = Registration(images).compare(first, second, poses).numpy()
     best: dict[tuple[int, int], float] = {}
     for i, j, score in zip(first.tolist(), second.tolist(), scores.tolist(), strict=True):
         if score >= threshold:
@@ -52,22 +52,22 @@ def find_near_duplicates(pictures: NDArray[np.uint8], threshold: float = SAME_SL
 
 
 def group_scans(
-    alike: Sequence[tuple[int, int, float]], num_pictures: int, max_share: float = MAX_CLUSTER_SHARE
+    alike: Sequence[tuple[int, int, float]], num_images: int, max_share: float = MAX_CLUSTER_SHARE
 ) -> NDArray[np.int64]:
     """Group numbers int64 (N,) for a set without patients, from its pairs of SAME_SCAN and above.
 
     Pairs can chain a set of very similar scans into one heap. Where a cluster would hold more than
-    `max_share` of all pictures, only the pairs of SAME_SLICE count.
+    `max_share` of all images, only the pairs of SAME_SLICE count.
     """
-    groups = cluster([(i, j) for i, j, _ in alike], num_pictures)
-    if np.bincount(groups).max() > max_share * num_pictures:
-        groups = cluster([(i, j) for i, j, likeness in alike if likeness >= SAME_SLICE], num_pictures)
+    groups = cluster([(i, j) for i, j, _ in alike], num_images)
+    if np.bincount(groups).max() > max_share * num_images:
+        groups = cluster([(i, j) for i, j, likeness in alike if likeness >= SAME_SLICE], num_images)
     return groups
 
 
-def cluster(pairs: Iterable[tuple[int, int]], num_pictures: int) -> NDArray[np.int64]:
-    """Group numbers int64 (N,), counted from 0 in order of appearance: pictures joined by pairs share one."""
-    parent = list(range(num_pictures))
+def cluster(pairs: Iterable[tuple[int, int]], num_images: int) -> NDArray[np.int64]:
+    """Group numbers int64 (N,), counted from 0 in order of appearance: images joined by pairs share one."""
+    parent = list(range(num_images))
 
     def root(node: int) -> int:
         while parent[node] != node:
@@ -78,7 +78,7 @@ def cluster(pairs: Iterable[tuple[int, int]], num_pictures: int) -> NDArray[np.i
     for i, j in pairs:
         low, high = sorted((root(i), root(j)))
         parent[high] = low
-    roots = np.array([root(node) for node in range(num_pictures)], dtype=np.int64)
+    roots = np.array([root(node) for node in range(num_images)], dtype=np.int64)
     return np.unique(roots, return_inverse=True)[1].astype(np.int64)
 
 

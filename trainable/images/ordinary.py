@@ -57,7 +57,7 @@ def decode_ordinary(data: bytes, *, colour: bool = False) -> Ordinary:
             return _decode_odd_tiff(data, colour)
         packed = [f", but {name}; unpack it first" for start, name in _PACKED.items() if data.startswith(start)]
         raise ValueError(
-            f"its content is neither DICOM nor a picture that Pillow opens{packed[0] if packed else ''}"
+            f"its content is neither DICOM nor an image that Pillow opens{packed[0] if packed else ''}"
         ) from None
     check_dimensions(image.width, image.height)
     if (num_frames := _count_frames(image)) > 1:

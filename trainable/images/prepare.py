@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from trainable.images.audit import Audit, audit_slices, shorten_names
 from trainable.images.cache import build_cache, open_pixels
-from trainable.images.draw_up import draw_up, stack_pictures
+from trainable.images.draw_up import draw_up, stack_thumbnails
 from trainable.images.faults import count_left_out
 from trainable.images.find_slices import ALL_SLICES, find_slices
 from trainable.images.findings import find_blank, find_blank_slices
@@ -121,7 +121,7 @@ def prepare_data(
     before any image is decoded, so that it is seen also where a check fails later.
 
     Splits are written to `splits_file` once. Where it exists already its rows are taken as they are, and every
-    file must still have the content it had. Raises ValueError (BadImageError for a picture) or
+    file must still have the content it had. Raises ValueError (BadImageError for an image) or
     FileNotFoundError, naming the file: see `read_manifest`, `read_slice`, `check_splits`; also for identical
     files in two splits or classes, and for a class of blank slices. Files in order that hold no slice, such as
     localizers, are left out and counted; with `skip_bad_images` unusable ones are too.
@@ -144,13 +144,13 @@ def prepare_data(
         rows = read_splits(splits_file)
         files, skipped, notes = look_at([row.path for row in rows], form, num_workers)
         _check_unchanged(rows, files)
-        pairs = find_near_duplicates(stack_pictures(rows, files))
+        pairs = find_near_duplicates(stack_thumbnails(rows, files))
         patients = _list_patients([row.path for row in rows], manifest, found.patients)
     else:
         files, skipped, notes = look_at([item.path for item in manifest.slices], form, num_workers, skip_bad_images)
         slices = [item for item in manifest.slices if item.path in files]
         patients = _list_patients([item.path for item in slices], manifest, found.patients)
-        alike = find_near_duplicates(stack_pictures(slices, files), SAME_SCAN)
+        alike = find_near_duplicates(stack_thumbnails(slices, files), SAME_SCAN)
         pairs = [pair for pair in alike if pair[2] >= SAME_SLICE]
         rows, remarks = draw_up(manifest, slices, files, patients, alike, pairs, seed)
         notes += remarks
@@ -163,7 +163,7 @@ def prepare_data(
         *count_left_out(found.left_out),
         *notes,
         *scale_warnings(Counter(fact.scale for fact in facts)),
-        *_warn_of_blank(rows, stack_pictures(rows, files)),
+        *_warn_of_blank(rows, stack_thumbnails(rows, files)),
         *([NO_PATIENTS] if patients is None else []),
     ]
     shown = [row for split in ("train", "val") for row in rows if row.split == split and row.kept]
@@ -215,9 +215,9 @@ def open_sealed_test(
     )
 
 
-def _warn_of_blank(rows: Sequence[SplitRow], pictures: NDArray[np.uint8]) -> list[str]:
+def _warn_of_blank(rows: Sequence[SplitRow], images: NDArray[np.uint8]) -> list[str]:
     names, labels = shorten_names([row.path for row in rows]), [row.label for row in rows]
-    return [finding.line() for finding in find_blank_slices(names, labels, find_blank(pictures))]
+    return [finding.line() for finding in find_blank_slices(names, labels, find_blank(images))]
 
 
 def _check_unchanged(rows: Sequence[SplitRow], files: Mapping[Path, SeenFile]) -> None:
@@ -238,7 +238,7 @@ def _list_patients(paths: Sequence[Path], manifest: Manifest, found: Patients) -
 
 
 def _hash_rows(rows: Sequence[SplitRow]) -> str:
-    """16 hex digits that stand for the pictures, their classes and their splits, whatever their size or order."""
+    """16 hex digits that stand for the images, their classes and their splits, whatever their size or order."""
     facts = sorted((row.sha256, row.label, row.split, row.kept) for row in rows)
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 

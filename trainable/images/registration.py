@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-PICTURE_SIZE = 64  # as in near_duplicates.py
+THUMBNAIL_SIZE = 64  # as in near_duplicates.py
 NUM_POSES = 8  # the symmetries of a square; those from 4 on are mirrored
 
 _COARSE, _FINE = 32, 64  # sides in pixels at which slices are registered and compared
@@ -25,14 +25,14 @@ Grey = NDArray[np.uint8]
 
 def blur_matrix(sigma: float, num_out: int) -> Tensor:
     """Gaussian smoothing of 64 samples to `num_out`, as a matrix float32 (num_out, 64); `sigma` in pixels of 64."""
-    centres = (np.arange(num_out) + 0.5) * PICTURE_SIZE / num_out - 0.5
-    weights = np.exp(-0.5 * ((centres[:, None] - np.arange(PICTURE_SIZE)) / sigma) ** 2)
+    centres = (np.arange(num_out) + 0.5) * THUMBNAIL_SIZE / num_out - 0.5
+    weights = np.exp(-0.5 * ((centres[:, None] - np.arange(THUMBNAIL_SIZE)) / sigma) ** 2)
     return torch.from_numpy((weights / weights.sum(axis=1, keepdims=True)).astype(np.float32))
 
 
-def filter_band(pictures: Grey, fine: float, coarse: float, side: int) -> Tensor:
+def filter_band(images: Grey, fine: float, coarse: float, side: int) -> Tensor:
     """The scales between two Gaussians (Marr and Hildreth 1980) of uint8 (N, 64, 64), float32 (N, side, side)."""
-    grey = torch.from_numpy(pictures).float()
+    grey = torch.from_numpy(images).float()
     narrow, wide = blur_matrix(fine, side), blur_matrix(coarse, side)
     return narrow @ grey @ narrow.T - wide @ grey @ wide.T
 
@@ -46,15 +46,15 @@ def make_window(side: int, inner: float, outer: float = 1.0) -> Tensor:
     return torch.from_numpy((np.outer(edge, edge) * corner).astype(np.float32))
 
 
-def turn(pictures: Tensor, pose: int) -> Tensor:
+def turn(images: Tensor, pose: int) -> Tensor:
     """(..., S, S) in one of the eight poses of a square."""
-    turned = torch.rot90(pictures, pose % 4, dims=(-2, -1))
+    turned = torch.rot90(images, pose % 4, dims=(-2, -1))
     return turned.flip(-1) if pose >= 4 else turned
 
 
-def has_contrast(pictures: Grey) -> NDArray[np.bool_]:
+def has_contrast(images: Grey) -> NDArray[np.bool_]:
     """Which of uint8 (N, 64, 64) show anything at the scales that are compared, bool (N,)."""
-    return filter_band(pictures, 1.0, 4.0, _COARSE).flatten(1).std(1).numpy() > _MIN_CONTRAST
+    return filter_band(images, 1.0, 4.0, _COARSE).flatten(1).std(1).numpy() > _MIN_CONTRAST
 
 
 class Registration:
@@ -64,9 +64,9 @@ class Registration:
     Lucas-Kanade (Baker and Matthews, IJCV 2004), first at 32 and then at 64 pixels.
     """
 
-    def __init__(self, pictures: Grey) -> None:
-        self._coarse = filter_band(pictures, 2.0, 8.0, _COARSE)
-        self._fine = filter_band(pictures, 0.6, 2.0, _FINE)
+    def __init__(self, images: Grey) -> None:
+        self._coarse = filter_band(images, 2.0, 8.0, _COARSE)
+        self._fine = filter_band(images, 0.6, 2.0, _FINE)
         self._coarse_window = make_window(_COARSE, 0.5)
         self._fine_window = make_window(_FINE, 0.6, 0.9)
 
@@ -147,26 +147,26 @@ def _register(still: Tensor, moving: Tensor, maps: Tensor, window: Tensor, num_s
     return maps, torch.where(_is_moderate(maps), _correlate(still, seen, window * inside), 0.0)
 
 
-def _gradients(pictures: Tensor) -> tuple[Tensor, Tensor]:
+def _gradients(images: Tensor) -> tuple[Tensor, Tensor]:
     """Central differences across and down, per half side."""
-    padded = functional.pad(pictures[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
-    scale = pictures.shape[-1] / 4
+    padded = functional.pad(images[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
+    scale = images.shape[-1] / 4
     across = (padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]) * scale
     return across, (padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1]) * scale
 
 
-def _warp(pictures: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
+def _warp(images: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
     """The slices (P, S, S) through their maps, and 1 where a pixel's place lies well inside the other, else 0."""
-    side = pictures.shape[-1]
+    side = images.shape[-1]
     grid = functional.affine_grid(maps, [len(maps), 1, side, side], align_corners=False)
-    seen = functional.grid_sample(pictures[:, None], grid, padding_mode="border", align_corners=False)[:, 0]
+    seen = functional.grid_sample(images[:, None], grid, padding_mode="border", align_corners=False)[:, 0]
     return seen, (grid.abs().amax(-1) < 0.95).float()
 
 
-def _standardise(pictures: Tensor, window: Tensor) -> Tensor:
+def _standardise(images: Tensor, window: Tensor) -> Tensor:
     total = window.sum((-2, -1))
-    mean = (pictures * window).sum((-2, -1)) / total
-    centred = pictures - mean[..., None, None]
+    mean = (images * window).sum((-2, -1)) / total
+    centred = images - mean[..., None, None]
     spread = ((centred**2 * window).sum((-2, -1)) / total).sqrt().clamp(min=_MIN_CONTRAST / 4)
     return centred / spread[..., None, None]
 

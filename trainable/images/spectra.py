@@ -21,7 +21,7 @@ _BLOCK = 1024
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 
 
-def find_candidates(pictures: Grey) -> Pairs:
+def find_candidates(images: Grey) -> Pairs:
     """Pairs (first, second, pose) of the slices uint8 (N, 64, 64) whose spectra are most alike, int64 (P,) each.
 
     The amplitudes of the Fourier transform under a window do not change with a shift, an inversion or half a turn
@@ -29,9 +29,9 @@ def find_candidates(pictures: Grey) -> Pairs:
     tried in four poses, a little enlarged and a little turned. Of each slice the best dozen are kept: P is at most
     24 N. Time grows with N squared, memory with N.
     """
-    band = filter_band(pictures, 2.0, 8.0, _SIDE)
+    band = filter_band(images, 2.0, 8.0, _SIDE)
     whole = _describe(band)
-    whole[~torch.from_numpy(has_contrast(pictures))] = 0
+    whole[~torch.from_numpy(has_contrast(images))] = 0
     views = {pose: [_describe(_look(turn(band, pose), *view)) for view in _VIEWS] for pose in _POSES}
     found = []
     for start in range(0, len(whole), _BLOCK):

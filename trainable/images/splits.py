@@ -25,8 +25,8 @@ FRACTIONS = (0.7, 0.2, 0.1)
 class SplitRow:
     """One slice of splits.csv. `group` is a number: patients stay out of the file.
 
-    `kept` is False for a picture that was taken out of train or validation; `near_duplicate` is True where
-    another slice shows the same picture.
+    `kept` is False for an image that was taken out of train or validation; `near_duplicate` is True where
+    another slice shows the same image.
     """
 
     path: Path

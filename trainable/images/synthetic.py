@@ -97,14 +97,14 @@ def _draw_patient(root: Path, patient: int, seed: int, num_slices: int, size: in
     note = PngInfo()
     note.add_text("Description", "drawn by ctsearch; not a patient")
     for number, depth in enumerate(np.linspace(0.1, 0.9, num_slices)):
-        picture = _draw_slice(anatomy, float(depth), is_positive, size, rng)
+        pixels = _draw_slice(anatomy, float(depth), is_positive, size, rng)
         # Stored, not compressed: else the texture of a class would show in the length of its files.
-        Image.fromarray(picture).save(case / f"slice-{number + 1}.png", compress_level=0, pnginfo=note)
+        Image.fromarray(pixels).save(case / f"slice-{number + 1}.png", compress_level=0, pnginfo=note)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Anatomy:
-    """What the slices of one patient share. Lengths are in halves of the picture's side, angles in radians."""
+    """What the slices of one patient share. Lengths are in halves of the image's side, angles in radians."""
 
     thorax: tuple[float, float]  # half axes
     lung: tuple[float, float]

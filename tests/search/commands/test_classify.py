@@ -81,7 +81,7 @@ def test_a_file_that_cannot_be_used_is_named_and_the_others_are_classified(
     assert classify(finished_search, str(tmp_path), good, "--model", "finished-model") == 1
     captured = capsys.readouterr()
     assert good in captured.out
-    assert "notes.png: its content is neither DICOM nor a picture" in captured.err
+    assert "notes.png: its content is neither DICOM nor an image" in captured.err
     assert "1 of 2 files could not be used" in captured.err
 
 

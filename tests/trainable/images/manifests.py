@@ -11,7 +11,7 @@ from trainable.images.manifest import Manifest, read_manifest
 
 
 def fill(root: Path, *names: str) -> Path:
-    """A tiny picture at each name; a name that ends in / is an empty folder."""
+    """A tiny image at each name; a name that ends in / is an empty folder."""
     for name in names:
         path = root / name
         if name.endswith("/"):

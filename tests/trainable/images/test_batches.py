@@ -12,7 +12,7 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (50, 8, 8), dtype=np.uint8)
 EVERYTHING = np.ones(50, dtype=bool)
 
 
-def test_batches_hold_the_pictures_that_were_drawn_in_their_order() -> None:
+def test_batches_hold_the_images_that_were_drawn_in_their_order() -> None:
     pixels = take_rows(PIXELS, EVERYTHING, CPU)
     drawn = draw_batches(50, 16, torch.Generator().manual_seed(0))
     fetched = list(fetch_batches(pixels, drawn, CPU))

@@ -17,7 +17,7 @@ from trainable.images.decode import decode_slice
 
 ROOT = Path(__file__).resolve().parents[3]
 
-# Builds the cache of the files after the first two arguments; waits at the third picture where told to.
+# Builds the cache of the files after the first two arguments; waits at the third image where told to.
 BUILDER = """
 import hashlib, sys, time
 from pathlib import Path

@@ -76,14 +76,14 @@ def test_colour_becomes_luma() -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
-def test_transparent_pictures_lie_on_black(mode: str) -> None:
+def test_transparent_images_lie_on_black(mode: str) -> None:
     image = Image.new("L", (32, 32), 200).convert(mode)
     image.putalpha(Image.fromarray(np.repeat(np.array([[0, 51, 128, 255]], np.uint8), 8, axis=1).repeat(32, 0)))
     assert _decode(image)[0, ::8].tolist() == [0, 40, 100, 200]
 
 
 @pytest.mark.parametrize("mode", ["P", "L", "RGB"])
-def test_the_transparent_colour_of_a_picture_lies_on_black(mode: str) -> None:
+def test_the_transparent_colour_of_an_image_lies_on_black(mode: str) -> None:
     image = Image.new("L", (32, 32), 200)
     image.paste(90, (0, 0, 16, 32))
     image = image.convert(mode)
@@ -129,7 +129,7 @@ def test_content_decides_and_names_may_be_nasty(tmp_path: Path) -> None:
         np.testing.assert_array_equal(decode_slice(path, 48), decode_slice(path.read_bytes(), 48))
 
 
-def test_the_whole_picture_is_squeezed_with_antialiasing() -> None:
+def test_the_whole_image_is_squeezed_with_antialiasing() -> None:
     stripes = np.zeros((64, 128), np.uint8)
     stripes[:, ::2] = 200
     stripes[:, 64:] //= 2
@@ -160,7 +160,7 @@ def test_facts_are_those_of_the_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "TGA"])
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.9])
-def test_truncated_picture_is_an_error_that_names_it(kind: str, share: float, tmp_path: Path) -> None:
+def test_truncated_image_is_an_error_that_names_it(kind: str, share: float, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     whole = _encode(Image.fromarray(noise), kind)
     path = tmp_path / "cut off.png"
@@ -170,10 +170,10 @@ def test_truncated_picture_is_an_error_that_names_it(kind: str, share: float, tm
             use(path)
 
 
-def test_what_is_no_picture_is_an_error_that_names_it(tmp_path: Path) -> None:
+def test_what_is_no_image_is_an_error_that_names_it(tmp_path: Path) -> None:
     for content in (
         b"",
-        b"not a picture",
+        b"not an image",
         b"path,label\n",
         bytes(5000),
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 99 99\n",
@@ -184,7 +184,7 @@ def test_what_is_no_picture_is_an_error_that_names_it(tmp_path: Path) -> None:
             decode_grey(path)
 
 
-def test_missing_file_is_not_taken_for_a_bad_picture(tmp_path: Path) -> None:
+def test_missing_file_is_not_taken_for_a_bad_image(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         decode_grey(tmp_path / "gone.png")
 
@@ -226,8 +226,8 @@ def test_threads_decode_alike_and_leave_the_warning_filters_alone(tmp_path: Path
     filters = list(warnings.filters)
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lambda source: decode_slice(source, 32), sources))
-    for source, picture in zip(sources, together, strict=True):
-        np.testing.assert_array_equal(decode_slice(source, 32), picture)
+    for source, image in zip(sources, together, strict=True):
+        np.testing.assert_array_equal(decode_slice(source, 32), image)
     assert list(warnings.filters) == filters
 
 
@@ -246,20 +246,20 @@ def test_real_slices_are_decoded_as_pillow_decodes_them(shared_data: Path) -> No
     ("kind", "mode"),
     [("PNG", "L"), ("PNG", "RGB"), ("JPEG", "L"), ("JPEG", "RGB"), ("JPEG", "CMYK"), ("TIFF", "CMYK"), ("WEBP", "RGB")],
 )
-def test_how_much_of_a_picture_is_coloured_is_told_beside_its_grey(kind: str, mode: str) -> None:
-    picture = Image.new("RGB", (200, 120), (90, 90, 100))  # a tint is no colour
-    picture.paste((200, 30, 30), (0, 0, 50, 120))
-    data = _encode(picture.convert(mode), kind)
+def test_how_much_of_an_image_is_coloured_is_told_beside_its_grey(kind: str, mode: str) -> None:
+    image = Image.new("RGB", (200, 120), (90, 90, 100))  # a tint is no colour
+    image.paste((200, 30, 30), (0, 0, 50, 120))
+    data = _encode(image.convert(mode), kind)
     grey, share = decode_with_colour(data)
     np.testing.assert_array_equal(np.asarray(grey), np.asarray(decode_grey(data)))
     assert share == pytest.approx(0 if mode == "L" else 0.25, abs=0.03)
 
 
 def test_palettes_and_transparency_have_colours_too() -> None:
-    picture = Image.new("RGBA", (64, 64), (200, 30, 30, 255))
-    palette = picture.convert("P")
-    for data in (_encode(picture), _encode(palette), _encode(palette, transparency=bytes([255, 128]))):
+    image = Image.new("RGBA", (64, 64), (200, 30, 30, 255))
+    palette = image.convert("P")
+    for data in (_encode(image), _encode(palette), _encode(palette, transparency=bytes([255, 128]))):
         assert decode_with_colour(data)[1] == 1
     assert decode_with_colour(_encode(Image.new("I;16", (64, 64), 500)))[1] == 0
-    with pytest.raises(BadImageError, match="a picture of 10 bytes"):
+    with pytest.raises(BadImageError, match="an image of 10 bytes"):
         decode_with_colour(b"no picture")

@@ -44,8 +44,8 @@ def test_slices_of_other_patients_are_not_doubted(
 
 @pytest.mark.parametrize("kind", ["photos", "grey photos", "noise", "pages", "digits", "blank"])
 def test_what_is_no_slice_is_doubted(learnt: Likeness, kind: str) -> None:
-    pictures = [save_to_bytes(picture) for picture in draw_kind(kind, 60)]
-    assert count_flagged(learnt, pictures, SIZE) >= 0.95
+    images = [save_to_bytes(image) for image in draw_kind(kind, 60)]
+    assert count_flagged(learnt, images, SIZE) >= 0.95
 
 
 def test_real_slices_pass_and_photos_noise_and_text_do_not(shared_data: Path, tmp_path: Path) -> None:
@@ -70,8 +70,8 @@ def test_real_slices_pass_and_photos_noise_and_text_do_not(shared_data: Path, tm
     learnt = fit_likeness(data, files["train"])
     assert count_flagged(learnt, files["val"], SIZE) <= 0.05
     for kind in ("photos", "noise", "pages"):
-        pictures = [save_to_bytes(picture) for picture in draw_kind(kind, 60)]
-        assert count_flagged(learnt, pictures, SIZE) >= 0.95
+        images = [save_to_bytes(image) for image in draw_kind(kind, 60)]
+        assert count_flagged(learnt, images, SIZE) >= 0.95
 
 
 def test_a_reason_names_what_is_unlike_and_the_limit(learnt: Likeness) -> None:

@@ -48,7 +48,7 @@ def test_hidden_files_and_well_known_extras_are_ignored(tmp_path: Path) -> None:
     assert len(read(root).slices) == 2
 
 
-def test_what_is_neither_extra_nor_picture_is_kept_for_the_decoder_to_judge(tmp_path: Path) -> None:
+def test_what_is_neither_extra_nor_image_is_kept_for_the_decoder_to_judge(tmp_path: Path) -> None:
     root = fill(tmp_path / "x", "a/1.png", "b/1.xyz")
     assert len(read(root).slices) == 2
 
@@ -56,10 +56,10 @@ def test_what_is_neither_extra_nor_picture_is_kept_for_the_decoder_to_judge(tmp_
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["a/1.png", "b/"], r"class folder .*/b holds no pictures"),
-        (["a/1.png", "b/p/"], r"class folder .*/b holds no pictures"),
+        (["a/1.png", "b/"], r"class folder .*/b holds no images"),
+        (["a/1.png", "b/p/"], r"class folder .*/b holds no images"),
         (["a/1.png"], r"classes \[a\]; it needs two"),
-        (["nothing/"], r"class folder .*/nothing holds no pictures"),
+        (["nothing/"], r"class folder .*/nothing holds no images"),
         (
             ["a/1.png", "b/1.png", "stray.png"],
             r"stray\.png lies beside the class folders .*CLASS/PATIENT/slice",
@@ -79,7 +79,7 @@ def test_an_empty_class_is_skipped_on_demand(tmp_path: Path) -> None:
     root = fill(tmp_path / "x", "a/1.png", "b/1.png", "c/")
     manifest = read(root, skip_bad_images=True)
     assert manifest.classes == ("a", "b")
-    assert len(manifest.skipped) == 1 and "/c holds no pictures" in manifest.skipped[0]
+    assert len(manifest.skipped) == 1 and "/c holds no images" in manifest.skipped[0]
 
 
 def test_data_that_is_not_there_or_not_understood_is_an_error(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from trainable.images.decode import decode_grey, decode_slice, resize_grey
 from trainable.images.near_duplicates import (
-    PICTURE_SIZE,
     SAME_SCAN,
     SAME_SLICE,
+    THUMBNAIL_SIZE,
     cluster,
     find_near_duplicates,
     group_scans,
@@ -70,17 +70,17 @@ PRINTED_TWICE = [("1533-1", "1542"), ("1533-2", "1541"), ("1533-4", "1545")] + [
 def covid_ct(shared_data: Path) -> tuple[list[dict[str, str]], np.ndarray]:
     with (shared_data / "covid-ct" / "manifest.csv").open() as file:
         rows = list(csv.DictReader(file))
-    return rows, np.stack([decode_slice(shared_data / "covid-ct" / row["path"], PICTURE_SIZE) for row in rows])
+    return rows, np.stack([decode_slice(shared_data / "covid-ct" / row["path"], THUMBNAIL_SIZE) for row in rows])
 
 
 def test_across_patients_of_covid_ct_exactly_the_slices_that_were_printed_twice_are_found(
     covid_ct: tuple[list[dict[str, str]], np.ndarray],
 ) -> None:
-    rows, pictures = covid_ct
+    rows, images = covid_ct
     names = [Path(row["path"]).name for row in rows]
     found = {
         frozenset((names[i], names[j]))
-        for i, j, _ in find_near_duplicates(pictures)
+        for i, j, _ in find_near_duplicates(images)
         if rows[i]["patient"] != rows[j]["patient"]
     }
     known = {
@@ -95,56 +95,54 @@ def test_across_patients_of_covid_ct_exactly_the_slices_that_were_printed_twice_
 @pytest.fixture(scope="module")
 def originals(covid_ct: tuple[list[dict[str, str]], np.ndarray]) -> tuple[list[str], np.ndarray]:
     """The first slice of each patient in train and val: path and pixels."""
-    rows, pictures = covid_ct
+    rows, images = covid_ct
     first: dict[str, int] = {}
     for index, row in enumerate(rows):
         if row["split"] != "test":
             first.setdefault(row["patient"], index)
     chosen = sorted(first.values())
-    return [rows[index]["path"] for index in chosen], pictures[chosen]
+    return [rows[index]["path"] for index in chosen], images[chosen]
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_of_25_changed_copies_of_real_slices_23_are_found_and_no_other_slice_is_taken_for_one(
     change: str, shared_data: Path, originals: tuple[list[str], np.ndarray]
 ) -> None:
-    paths, pictures = originals
+    paths, images = originals
     chosen = np.random.default_rng(7).choice(len(paths), 25, replace=False)
     copies = np.stack(
         [
-            resize_grey(CHANGES[change](decode_grey(shared_data / "covid-ct" / paths[index])), PICTURE_SIZE)
+            resize_grey(CHANGES[change](decode_grey(shared_data / "covid-ct" / paths[index])), THUMBNAIL_SIZE)
             for index in chosen
         ]
     )
-    found = {(i, j) for i, j, _ in find_near_duplicates(np.concatenate([pictures, copies])) if j >= len(paths)}
+    found = {(i, j) for i, j, _ in find_near_duplicates(np.concatenate([images, copies])) if j >= len(paths)}
     right = {(index, len(paths) + number) for number, index in enumerate(chosen)}
     assert len(found & right) >= 23
-    printed_twice = {i for i, j, _ in find_near_duplicates(pictures)} | {
-        j for _, j, _ in find_near_duplicates(pictures)
-    }
+    printed_twice = {i for i, j, _ in find_near_duplicates(images)} | {j for _, j, _ in find_near_duplicates(images)}
     assert {pair for pair in found - right if chosen[pair[1] - len(paths)] not in printed_twice} == set()
 
 
 def test_made_slices_of_different_patients_are_no_near_duplicates(synthetic_folder: Path) -> None:
     paths = sorted(synthetic_folder.glob("*/*/*.png"))
-    pairs = find_near_duplicates(np.stack([decode_slice(path, PICTURE_SIZE) for path in paths]))
+    pairs = find_near_duplicates(np.stack([decode_slice(path, THUMBNAIL_SIZE) for path in paths]))
     assert all(paths[i].parent == paths[j].parent for i, j, _ in pairs)
 
 
 def test_pairs_are_the_same_in_blocks_and_sorted(synthetic_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    slices = np.stack([decode_slice(path, PICTURE_SIZE) for path in sorted(synthetic_folder.glob("*/*/*.png"))[:12]])
-    pictures = np.concatenate([slices, np.rot90(slices, axes=(1, 2)), 255 - slices])
-    whole = find_near_duplicates(pictures)
+    slices = np.stack([decode_slice(path, THUMBNAIL_SIZE) for path in sorted(synthetic_folder.glob("*/*/*.png"))[:12]])
+    images = np.concatenate([slices, np.rot90(slices, axes=(1, 2)), 255 - slices])
+    whole = find_near_duplicates(images)
     monkeypatch.setattr("trainable.images.spectra._BLOCK", 5)
     monkeypatch.setattr("trainable.images.registration._CHUNK", 3)
-    blocks = find_near_duplicates(pictures)
+    blocks = find_near_duplicates(images)
     assert {pair[:2] for pair in whole} == {pair[:2] for pair in blocks}
     assert {(i, j) for i in range(12) for j in (i + 12, i + 24)} <= {pair[:2] for pair in whole}
     assert all(i < j for i, j, _ in whole)
     assert [pair[2] for pair in whole] == sorted((pair[2] for pair in whole), reverse=True)
 
 
-def test_blank_pictures_are_like_nothing() -> None:
+def test_blank_images_are_like_nothing() -> None:
     assert find_near_duplicates(np.zeros((3, 64, 64), dtype=np.uint8)) == []
 
 
@@ -153,7 +151,7 @@ def test_other_sizes_are_refused() -> None:
         find_near_duplicates(np.zeros((3, 32, 32), dtype=np.uint8))
 
 
-def test_clusters_are_connected_pictures_numbered_by_appearance() -> None:
+def test_clusters_are_connected_images_numbered_by_appearance() -> None:
     assert cluster([(4, 1), (1, 3)], 6).tolist() == [0, 1, 2, 1, 1, 3]
 
 

@@ -26,8 +26,8 @@ def prepare(data: Path, home: Path, **options: Any) -> PreparedData:
     return prepare_data(data, cache_dir=home / "cache", splits_file=home / "splits.csv", **options)
 
 
-def write_picture(path: Path, seed: int) -> Path:
-    """A picture like no other: blocks of random grey."""
+def write_image(path: Path, seed: int) -> Path:
+    """An image like no other: blocks of random grey."""
     path.parent.mkdir(parents=True, exist_ok=True)
     blocks = np.random.default_rng(seed).integers(0, 256, (12, 12), dtype=np.uint8)
     Image.fromarray(blocks).resize((64, 64), Image.Resampling.BICUBIC).save(path)
@@ -39,7 +39,7 @@ def patients_folder(tmp_path: Path) -> Path:
     """Two classes of eight patients with two slices each."""
     for number in range(32):
         label, patient, name = ("sick", "well")[number % 2], number // 2 % 16, number // 16
-        write_picture(tmp_path / "data" / label / f"p{patient:02d}" / f"{name}.png", number)
+        write_image(tmp_path / "data" / label / f"p{patient:02d}" / f"{name}.png", number)
     return tmp_path / "data"
 
 
@@ -47,7 +47,7 @@ def patients_folder(tmp_path: Path) -> Path:
 def flat_folder(tmp_path: Path) -> Path:
     """Two classes of twelve slices without patients."""
     for number in range(24):
-        write_picture(tmp_path / "data" / ("sick", "well")[number % 2] / f"{number}.png", number)
+        write_image(tmp_path / "data" / ("sick", "well")[number % 2] / f"{number}.png", number)
     return tmp_path / "data"
 
 
@@ -58,10 +58,10 @@ def write_manifest(root: Path, rows: list[tuple[str, str, str, str]]) -> Path:
 
 
 def split_rows(root: Path) -> list[tuple[str, str, str, str]]:
-    """Sixteen unlike pictures, each of its own patient, in all classes and splits."""
+    """Sixteen unlike images, each of its own patient, in all classes and splits."""
     rows = []
     for number in range(16):
-        write_picture(root / f"{number}.png", number)
+        write_image(root / f"{number}.png", number)
         split = ("train", "train", "val", "test")[number // 2 % 4]
         rows.append((f"{number}.png", ("sick", "well")[number % 2], f"p{number}", split))
     return rows
@@ -144,8 +144,8 @@ def test_training_data_is_small_and_names_no_patient(patients_folder: Path, tmp_
 
 
 def test_without_patients_groups_are_clusters_and_it_warns(flat_folder: Path, tmp_path: Path) -> None:
-    picture = Image.open(flat_folder / "sick" / "0.png")
-    picture.resize((48, 48)).save(flat_folder / "sick" / "copy.png")
+    image = Image.open(flat_folder / "sick" / "0.png")
+    image.resize((48, 48)).save(flat_folder / "sick" / "copy.png")
     prepared = prepare(flat_folder, tmp_path)
     assert prepared.grouped_by == "runs" and prepared.audit.num_patients is None
     assert "may be inflated" in prepared.warnings[0]
@@ -165,7 +165,7 @@ def test_the_same_seed_gives_the_same_data_hash_at_every_size(patients_folder: P
 def test_resume_takes_the_same_rows_whatever_the_seed(patients_folder: Path, tmp_path: Path) -> None:
     first = prepare(patients_folder, tmp_path)
     text = (tmp_path / "splits.csv").read_text()
-    write_picture(patients_folder / "sick" / "new" / "new.png", 99)
+    write_image(patients_folder / "sick" / "new" / "new.png", 99)
     second = prepare(patients_folder, tmp_path, seed=5)
     assert (tmp_path / "splits.csv").read_text() == text
     assert second.training.data_hash == first.training.data_hash
@@ -177,7 +177,7 @@ def test_resume_names_a_file_that_is_no_longer_what_it_was(change: str, patients
     prepare(patients_folder, tmp_path)
     victim = next(patients_folder.glob("*/p04/1.png"), None) or next(patients_folder.glob("*/p04/*.png"))
     if change == "rewritten":
-        write_picture(victim, 99)
+        write_image(victim, 99)
     else:
         victim.unlink()
     with pytest.raises(ValueError, match=r"p04/\d.png"):
@@ -186,7 +186,7 @@ def test_resume_names_a_file_that_is_no_longer_what_it_was(change: str, patients
 
 def test_how_the_data_was_read_is_known_before_a_later_check_fails(tmp_path: Path) -> None:
     for number, split in enumerate(("train", "train", "val", "val")):
-        write_picture(tmp_path / "data" / split / ("sick", "well")[number % 2] / "0.png", number)
+        write_image(tmp_path / "data" / split / ("sick", "well")[number % 2] / "0.png", number)
     readings: list[Reading] = []
     with pytest.raises(ValueError, match="the splits given have no test, only train, val; add it, or name val test"):
         prepare(tmp_path / "data", tmp_path, on_reading=readings.append)
@@ -195,7 +195,7 @@ def test_how_the_data_was_read_is_known_before_a_later_check_fails(tmp_path: Pat
     ]
 
 
-def test_a_bad_picture_is_an_error_or_is_skipped_and_counted(patients_folder: Path, tmp_path: Path) -> None:
+def test_a_bad_image_is_an_error_or_is_skipped_and_counted(patients_folder: Path, tmp_path: Path) -> None:
     (patients_folder / "sick" / "p00" / "bad.png").write_bytes(b"no picture")
     (patients_folder / "well" / "p01" / "bad.png").write_bytes(b"none either")
     with pytest.raises(ValueError, match=r"p00/bad.png.*2 of 34 files.*--skip-bad-images"):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from trainable.images.decode import decode_slice
-from trainable.images.near_duplicates import PICTURE_SIZE, SAME_SCAN, find_near_duplicates, group_scans
+from trainable.images.near_duplicates import SAME_SCAN, THUMBNAIL_SIZE, find_near_duplicates, group_scans
 from trainable.images.runs import MAX_RUN, groups_of_runs
 
 FAR_APART = [f"other/{100 * k}.png" for k in range(1, 200)]  # so that a tenth of the set is more than a run
@@ -61,7 +61,7 @@ def test_runs_keep_more_of_covid_cts_patients_whole_than_likeness_does(shared_da
     with (shared_data / "covid-ct" / "manifest.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["split"] != "test"]
     names = [row["path"] for row in rows]
-    pixels = np.stack([decode_slice(shared_data / "covid-ct" / name, PICTURE_SIZE) for name in names])
+    pixels = np.stack([decode_slice(shared_data / "covid-ct" / name, THUMBNAIL_SIZE) for name in names])
     alike = find_near_duplicates(pixels, SAME_SCAN)
     same = [(i, j) for i, j in combinations(range(len(rows)), 2) if rows[i]["patient"] == rows[j]["patient"]]
 

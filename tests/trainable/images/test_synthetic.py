@@ -48,7 +48,7 @@ def test_the_same_arguments_give_the_same_bytes(tmp_path: Path) -> None:
     assert [path.read_bytes() for path in one] == [path.read_bytes() for path in two]
 
 
-def test_another_seed_gives_other_pictures(tmp_path: Path) -> None:
+def test_another_seed_gives_other_images(tmp_path: Path) -> None:
     one, two = (files_of(write_synthetic_set(tmp_path / str(seed), seed=seed, **SMALL)) for seed in (0, 1))
     assert not {path.read_bytes() for path in one} & {path.read_bytes() for path in two}
 
