@@ -100,21 +100,24 @@ def compare(
     trainings: int,
     num_jobs: int,
 ) -> Iterable[dict[str, Any]]:
+    references = [name for name in (STOCK, OURS) if name in contenders]
     with ProcessPoolExecutor(num_jobs) as pool:
         for num_workers, noise in product(workers, noises):
-            found: dict[str, Array] = {}
-            for name in sorted(contenders, key=lambda name: (name != STOCK, name != OURS)):
-                cases = [
-                    Case(name, table, num_workers, noise, seed, trainings)
-                    for table in tables
-                    for seed in range(num_seeds)
-                ]
+
+            def run(name: str, num_workers: int = num_workers, noise: float = noise) -> tuple[Array, int]:
+                seeds = range(num_seeds)
+                cases = [Case(name, table, num_workers, noise, seed, trainings) for table in tables for seed in seeds]
                 results = list(pool.map(run_case, cases))
-                found[name] = np.array([regrets for regrets, _ in results]).reshape(len(tables), num_seeds, -1)
+                regrets = np.array([each for each, _ in results]).reshape(len(tables), num_seeds, -1)
+                return regrets, round(float(np.mean([num for _, num in results])))
+
+            found = {name: run(name) for name in references}  # what every line is set beside
+            stock, ours = (found[name][0] if name in found else None for name in (STOCK, OURS))
+            for name in [*references, *(name for name in contenders if name not in references)]:
+                regrets, num_trials = found[name] if name in found else run(name)
                 line = {"contender": name, "workers": num_workers, "noise": noise, "seeds": num_seeds}
-                line |= summary(found[name], found.get(STOCK), found.get(OURS) if name != OURS else None)
-                line["trials"] = round(float(np.mean([num for _, num in results])))
-                yield line | {"by_task": by_task(tables, found[name])}
+                line |= summary(regrets, stock, ours if name != OURS else None)
+                yield line | {"trials": num_trials, "by_task": by_task(tables, regrets)}
 
 
 def by_task(tables: Sequence[CurveTable], regrets: Array) -> dict[str, float]:

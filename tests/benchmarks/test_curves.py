@@ -136,5 +136,5 @@ def test_the_command_compares_on_an_exported_table(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["contender"] for line in lines] == ["stock", "freeze-thaw", "promotion-random"]
     assert all(0 <= line["area"] <= 1 for line in lines)
-    assert len(lines[2]["ours_minus_this"]) == 3
+    assert len(lines[0]["ours_minus_this"]) == len(lines[2]["ours_minus_this"]) == 3
     assert 0 < lines[0]["epochs_to_stock"] <= 1
