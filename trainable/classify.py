@@ -7,10 +7,10 @@ along), the exported pixel model among its artifacts, and nothing pickled.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import pandas as pd
+import pandas as pd  # MLflow looks at the types of `predict`
 from PIL import Image
 
 from trainable.images import decode
@@ -18,12 +18,6 @@ from trainable.images.cache import decode_pixels
 from trainable.images.likeness import LIKENESS_FILE, Likeness
 from trainable.images.members import resize_channels
 from trainable.images.pixel_format import GREY, PixelFormat
-
-if TYPE_CHECKING:
-    pass
-
-
-_BATCH_SIZE = 64
 
 
 def see(source: Path | bytes, image_size: int, form: PixelFormat) -> tuple[Image.Image, np.ndarray, float]:

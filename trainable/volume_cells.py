@@ -8,6 +8,7 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trainable.answers import classify_scans
 from trainable.images.archive import is_archive, unpack
 from trainable.images.dicom import is_dicom
 from trainable.images.faults import BadImageError
@@ -31,8 +32,6 @@ def answer_volume(content: bytes, classifier: Classifier) -> Answer | None:
     suffix = _find_suffix(content)
     if suffix is None:
         return None
-    from trainable.answers import classify_scans
-
     with tempfile.TemporaryDirectory(prefix="ctsearch-cell-") as aside:
         file = Path(aside) / f"content{suffix}"
         file.write_bytes(content)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,13 +17,18 @@ if TYPE_CHECKING:
 
 
 def list_scans(paths: Sequence[Path]) -> list[Scan]:
-    """What lies below given folders, where the slices of a DICOM series are one volume, also in several of them; then
-    files as they are given, each an image or a volume. Raises ValueError as `list_files` does."""
+    """Files as they are given, each an image or a volume, and what lies below given folders, where the slices of a
+    DICOM series are one volume, also in several folders that are given one after the other.
+
+    Raises ValueError as `list_files` does.
+    """
     from trainable.images.scans import find_scans, open_scan
 
-    inside = dict.fromkeys(file for path in paths if path.is_dir() for file in list_files([path]))
-    files = [file for path in paths if not path.is_dir() for file in list_files([path])]
-    return [*find_scans(list(inside), num_workers=os.cpu_count() or 1), *map(open_scan, files)]
+    scans: list[Scan] = []
+    for are_folders, run in groupby(paths, key=Path.is_dir):
+        files = list(dict.fromkeys(file for path in run for file in list_files([path])))
+        scans += find_scans(files, num_workers=os.cpu_count() or 1) if are_folders else map(open_scan, files)
+    return scans
 
 
 def list_patients(paths: Sequence[Path]) -> ScansOfPatients:

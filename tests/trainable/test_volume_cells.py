@@ -95,7 +95,7 @@ def test_what_is_no_volume_to_answer_is_refused_by_its_row_and_without_places(tm
     nifti = save_nifti(tmp_path / "a.nii.gz", draw_chest()).read_bytes()
     cases = {
         "row 0: the archive holds 2 scans": pack(a=image, b=image),
-        "row 0: the archive holds 0 scans": pack(),
+        "row 0: the archive holds 0 scans": b"PK\x05\x06" + bytes(18),
         "row 0: .*is damaged": b"PK\x03\x04" + b"x" * 400,
         "row 0: ": nifti[: len(nifti) // 2],
     }

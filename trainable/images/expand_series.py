@@ -116,7 +116,7 @@ def expand_series(
         notes.append(f"DICOM series: {len(bad)} of {len(volumes)} cannot be used, the first: {bad[0]}")
     oddities = [
         *found.doubts,
-        *_count_several_labels(volumes, {path: label for path, (label, _) in kinds.items()}),
+        *_count_torn(volumes, kinds),
         *_count_oddities(volumes),
         *_count_unordered(found.series),
     ]
@@ -154,15 +154,16 @@ def _name_slice(row: T, item: SeriesSlice) -> T:
     return replace(row, path=name_frame(row.path, item.frame), name=f"{row.name}#frame{item.frame}")
 
 
-def _count_several_labels(volumes: Sequence[Series], labels: Mapping[Path, str | int]) -> list[str]:
-    """A line on series whose slices are of several classes."""
-    several = sum(len({labels[item.path] for item in series.slices}) > 1 for series in volumes)
-    if not several:
-        return []
-    return [
-        f"{several} of {len(volumes)} DICOM series have slices in several classes: each slice keeps its class, and "
-        "the rule for slices chooses among all slices of a series"
-    ]
+def _count_torn(volumes: Sequence[Series], kinds: Mapping[Path, tuple[str | int, str | None]]) -> list[str]:
+    """Lines on series whose slices are of several classes or splits."""
+    lines = []
+    for what, place in (("classes", 0), ("splits", 1)):
+        if torn := sum(len({kinds[item.path][place] for item in series.slices}) > 1 for series in volumes):
+            lines.append(
+                f"{torn} of {len(volumes)} DICOM series have slices in several {what}: each slice keeps its own, and "
+                "the rule for slices chooses among all slices of a series"
+            )
+    return lines
 
 
 def _count_unordered(series: Sequence[Series]) -> list[str]:

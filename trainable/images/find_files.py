@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from trainable.images.folders import exists, walk
+from trainable.images.names import is_split_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +64,8 @@ def _find_foreign_begin(root: Path, paths: Sequence[PurePosixPath]) -> tuple[str
     if not paths or any(".." in path.parts for path in paths):
         return ()
     for length in range(1, min(len(path.parts) for path in paths)):
-        if len({path.parts[:length] for path in paths}) > 1:
-            break
+        if len({path.parts[:length] for path in paths}) > 1 or is_split_name(paths[0].parts[length - 1]):
+            break  # the images of another split may bear the same names
         if any(exists(root.joinpath(*path.parts[length:])) for path in paths):
             return paths[0].parts[:length]
     return ()

@@ -24,13 +24,13 @@ def test_a_folder_or_archive_that_holds_a_manifest_is_read_by_it(tmp_path: Path)
 
 
 def test_a_csv_is_read_as_text(tmp_path: Path) -> None:
-    rows = ('"a, 1%.png",3, 0 ,007,train', "ü 2.png,4,No,p 1,dev", "3.png,,No,1.0,Test", "")
+    rows = ('"a, 1%.png",3, 2 ,007,train', "ü 2.png,4,No,p 1,dev", "3.png,,No,1.0,Test", "")
     text = "\n".join(("\ufeffPath,age,label,patient,split", *rows))
     path = write_manifest(tmp_path / "Größe", text, "a, 1%.png", "ü 2.png", "3.png")
     manifest = read(path)
     assert manifest.name == "grosse"
     assert listed(manifest, path.parent) == [
-        ("a, 1%.png", "0", "007"),
+        ("a, 1%.png", "2", "007"),
         ("ü 2.png", "No", "p 1"),
         ("3.png", "No", "1.0"),
     ]

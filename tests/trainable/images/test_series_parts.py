@@ -109,6 +109,20 @@ def test_a_copy_of_a_slice_under_another_label_is_an_error_as_before(tmp_path: P
         prepare(tmp_path / "set", tmp_path / "home")
 
 
+@pytest.mark.parametrize("what", ["classes", "splits"])
+def test_a_series_that_is_torn_is_told_whatever_the_rule(what: str, tmp_path: Path) -> None:
+    for number in range(4):
+        label = "ab"[number % 2]
+        first, second = ("a", "b") if what == "classes" else (f"train/{label}", f"test/{label}")
+        paths = save_series(tmp_path / "all", draw_chest(seed=number), patient=f"P{number}", uid=f"1.2.{number}")
+        part(paths, tmp_path / "set" / first / f"P{number}", tmp_path / "set" / second / f"P{number}")
+    found = find(tmp_path / "set", "middle")
+    assert any(f"4 of 4 DICOM series have slices in several {what}" in line for line in found.oddities)
+    if what == "splits":
+        with pytest.raises(ValueError, match="4 patients are in two splits"):
+            prepare(tmp_path / "set", tmp_path / "home")
+
+
 def test_files_of_one_uid_for_all_slices_are_no_copies(tmp_path: Path) -> None:
     paths = save_series(tmp_path, draw_chest())
     for path in paths:

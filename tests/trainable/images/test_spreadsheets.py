@@ -97,6 +97,14 @@ def test_paths_that_begin_differently_are_not_guessed_at(tmp_path: Path) -> None
         read(root)
 
 
+def test_a_split_that_is_not_there_is_not_left_out_of_paths(tmp_path: Path) -> None:
+    """Images of the test split may have the names of those of train."""
+    root = fill(tmp_path / "set", "1.png", "2.png")
+    (root / "train.csv").write_text("path,label\n/data/train/1.png,x\n/data/train/2.png,y\n")
+    with pytest.raises(ValueError, match="leaves the manifest's folder"):
+        read(root / "train.csv")
+
+
 def test_lists_of_splits_beside_class_folders_are_told(tmp_path: Path) -> None:
     root = fill(
         tmp_path / "set", *(f"{name}/{number}.png" for name in ("CT_COVID", "CT_NonCOVID") for number in (0, 1))
