@@ -27,7 +27,6 @@ ROOMS = ("search", "trainable", "mlflow_server", "benchmarks", "docs", "examples
 LONG_FILES = {
     *(f"trainable/images/{name}.py" for name in ("audit_data", "prepare", "table")),
     *(f"tests/trainable/images/test_{name}.py" for name in ("dicom_greys", "manifest", "series_sets", "table")),
-    "benchmarks/chaos.py",
 }
 """Python files above that: this list may only shrink."""
 
