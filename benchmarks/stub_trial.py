@@ -52,7 +52,8 @@ class Stub(tune.Trainable):
         number = self.config["number"]
         if self.log is None:
             self.epoch = 0
-            self.log = RunLog(self.uri, self.config["run_id"], Path(self.folder) / f"{number}.jsonl")
+            uri = self.uri if self.config["run_id"] else None  # the driver logs for a trial that began without its run
+            self.log = RunLog(uri, self.config["run_id"], Path(self.folder) / f"{number}.jsonl")
         self.epoch += 1
         time.sleep(self.epoch_s)
         value = self.epoch / NUM_REPORTS

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import sqlite3
 import subprocess
 from contextlib import closing
 from typing import TYPE_CHECKING
+
+from mlflow_server.mlflow_process import ServerError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,6 +68,31 @@ def fill_database(stores: Stores, file: Path) -> None:
             *("pg_restore", "--no-owner", "--no-privileges", "--exit-on-error", "--single-transaction"),
             *(f"--dbname={stores.libpq_uri}", str(file)),
         ]
+    )
+
+
+def require_sound(file: Path, *, wholly: bool = False) -> None:
+    """Raise ServerError for a SQLite file that is damaged; one that is not there is no matter.
+
+    By its header and its schema, which costs nothing, or `wholly`, which reads all of it.
+    """
+    if not file.exists() or not file.stat().st_size:
+        return
+    query = "PRAGMA quick_check(1)" if wholly else "SELECT count(*) FROM sqlite_master"
+    try:
+        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as database:
+            found = database.execute(query).fetchone()[0]
+    except sqlite3.OperationalError:  # somebody writes, or it cannot be read: the server says which
+        return
+    except sqlite3.DatabaseError as error:
+        found = str(error)
+    if isinstance(found, int) or found == "ok":
+        return
+    place = shlex.quote(str(file))
+    raise ServerError(
+        f"{file} is damaged ({found.splitlines()[0]}): end what uses it, then restore a backup (`ctsearch server "
+        f"restore`), or take it away (mv {place} {shlex.quote(f'{file}.damaged')}); a search that goes on then makes "
+        "its runs anew from its own record"
     )
 
 

@@ -29,10 +29,12 @@ from typing import Self
 if __name__ == "__main__":  # as a script, mlflow_server/ comes first on the path: the root must
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from mlflow_server.database import require_sound
 from mlflow_server.locks import lock, try_lock, unlock
 from mlflow_server.mlflow_process import (
     LOOPBACK,
     ServerError,
+    bind_port,
     find_port,
     is_healthy,
     local_uri,
@@ -56,6 +58,20 @@ class ServerHandle:
         self.folder = folder
         self._in_use: int | None = in_use
 
+    def find_again(self) -> str:
+        """Where the server answers now: it may be at another port, if it has died meanwhile. Returns at once.
+
+        Where nobody keeps it up any more it is started; until it answers, its address stays what it was. Raises
+        ServerError where it is another machine's by now.
+        """
+        port = int(self.uri.rpartition(":")[2])
+        pending = PendingServer(self.folder, port if bind_port(port) is not None else None)
+        try:
+            self.uri = pending.find_uri() or self.uri
+        finally:
+            pending.abandon()
+        return self.uri
+
     def close(self) -> None:
         """Let go. The server ends about five seconds after its last user. Safe to call twice."""
         if self._in_use is not None:
@@ -76,6 +92,7 @@ class PendingServer:
         self._folder = folder.absolute()
         self._port = port
         (self._folder / "artifacts").mkdir(parents=True, exist_ok=True)
+        require_sound(self._folder / "mlflow.db")
         self._in_use: int | None = lock(self._folder / "in_use", fcntl.LOCK_SH)
         self._supervisor = self._start_supervisor()
 
@@ -85,10 +102,11 @@ class PendingServer:
         try:
             while time.monotonic() < end:
                 if self._supervisor is not None and self._supervisor.poll() is not None:
+                    require_sound(self._folder / "mlflow.db", wholly=True)
                     raise ServerError(f"the MLflow server ended as it started:\n{self._log()}")
                 if self._supervisor is None:  # another search's server, which may have ended meanwhile
                     self._supervisor = self._start_supervisor()
-                if (uri := self._find_uri()) is not None:
+                if (uri := self.find_uri()) is not None:
                     started = self._supervisor is not None
                     in_use, self._in_use = self._in_use, None
                     assert in_use is not None
@@ -129,7 +147,8 @@ class PendingServer:
         threading.Thread(target=supervisor.wait, name="reap-supervisor", daemon=True).start()
         return supervisor
 
-    def _find_uri(self) -> str | None:
+    def find_uri(self) -> str | None:
+        """Where the server answers, None while it does not. Raises ServerError where it is another machine's."""
         try:
             facts = json.loads((self._folder / "server.json").read_text())
         except (FileNotFoundError, ValueError):

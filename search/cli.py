@@ -31,14 +31,14 @@ def read_config(args: argparse.Namespace) -> SearchConfig:
     file = getattr(args, "config", None)
     if file is None:
         return SearchConfig(**given)
-    import yaml
+    from search.core.yaml_file import read_yaml
 
+    content = read_yaml(file, "--config")
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
         return SearchConfig.from_groups(content, **given)
     except OptionError as error:
         raise OptionError(error.field, f"{error.text} (in {file})") from error
-    except (OSError, TypeError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except TypeError as error:
         raise ValueError(f"--config {file}: {str(error).splitlines()[0]}") from error
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from typing import TYPE_CHECKING
 
 from search.champion.conclude import SHOWN, describe_end, report_search, write_result
@@ -27,11 +26,13 @@ _log = logging.getLogger(__name__)
 
 
 def conclude(session: Session, reason: StopReason, confirmation: Confirmation | None) -> None:
-    """Choose, score, register and report the champion; after SIGTERM all that waits for a resume."""
+    """Choose, score, register and report the champion; after SIGTERM that waits for a resume."""
     plan, folder, runtime, tracking = session.plan, session.folder, session.runtime, session.tracking
     if not reason.concludes:
         tracking.close_search(Outcome.INTERRUPTED)
-        runtime.say(f"Terminated   go on with: ctsearch search --resume {folder.name}")
+        words = str(session.budget.stop) if session.budget.stop.reason is reason else str(reason.value)
+        said = "" if reason is StopReason.TERMINATED else f"{words}; "
+        runtime.say(f"Terminated   {said}go on with: ctsearch search --resume {folder.name}")
         return
     folder.enter(Phase.CONCLUDING)
     with tracking.closing_on_error():
@@ -63,7 +64,7 @@ def conclude(session: Session, reason: StopReason, confirmation: Confirmation | 
         spent = session.progress.describe_budget()
         if runtime.is_local:
             num_epochs = sum(entry.num_epochs for entry in session.ledger.entries.values())
-            spent = f"{num_epochs} epochs, {format_duration(time.time() - runtime.timings.began_at_s)}"
+            spent = f"{num_epochs} epochs, {format_duration(runtime.timings.passed_s)}"
         report_search(
             session.ledger,
             champion,

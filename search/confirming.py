@@ -30,7 +30,7 @@ from search.observers.record_sync import RecordSync
 from search.observers.tracking import Tracking
 from trainable.folds import count_folds
 from trainable.report import TrialReport
-from trainable.storage import join
+from trainable.storage import join, make_folder
 from trainable.task import TrialTask, delete_checkpoint, read_best
 from trainable.trial import Trial
 
@@ -106,8 +106,8 @@ def reserve(session: Session) -> Reserve | None:
 def confirm(session: Session, reason: StopReason) -> tuple[StopReason, Confirmation | None]:
     """Train the best again where the search affords it; how the search ends, and the confirmation that is complete.
 
-    The second is None where there was none, or it was ended by hand; the first is TERMINATED where that is how, and
-    else `reason`.
+    The second is None where there was none, or it was ended by hand; the first is that of an end that waits for a
+    resume where that is how, and else `reason`.
     """
     folder, say = session.folder, session.runtime.say
     recorded = folder.read_record().get("confirmation")
@@ -128,7 +128,7 @@ def confirm(session: Session, reason: StopReason) -> tuple[StopReason, Confirmat
     folder.update_record(confirmation=found.to_record())
     with session.runtime.stop.anew():
         ended = train_folds(session, found)
-    if ended is StopReason.TERMINATED:
+    if not ended.concludes:
         return ended, None
     if ended is StopReason.CTRL_C:
         say("Confirm      ended by hand: the champion is chosen without it")
@@ -141,6 +141,7 @@ def train_folds(session: Session, confirmation: Confirmation) -> StopReason:
     """Train what is not trained yet, each training a trial of Tune's with a run of its own."""
     folder, runtime, plan, config = session.folder, session.runtime, session.plan, session.plan.config
     task = describe_folds(session, confirmation)
+    make_folder(task.trials_uri)
     study = Study(
         folder.folder / f"folds-{folder.num_extensions}.journal",
         sampler="random",
@@ -218,6 +219,7 @@ def open_fold_runs(session: Session, confirmation: Confirmation, ledger: Ledger)
     found.runs.trial_tags = dict(session.plan.tags)
     found.tag_trial = confirmation.tag
     found.logs_for_trials = tracking.logs_for_trials
+    found.find_server = tracking.find_server
     if ledger.entries:
         found.send_spools(folder.list_spools(f".folds-{folder.num_extensions}"), ledger.entries)
         found.fix(ledger.ended(), keep=ledger.interrupted())

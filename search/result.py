@@ -151,7 +151,7 @@ class SearchResult:
         from search.engine.study_file import read_study
 
         record, result = search.read_record(), _read_json(search.folder / "result.json")
-        metric = record["config"].get("metric", "auc")
+        metric = search.recorded_options.get("metric", "auc")
         ledger = Ledger(Direction.of(metric))
         read_study(search.journal_file, ledger)
         entries = tuple(ledger.entries[number] for number in sorted(ledger.entries))

@@ -25,6 +25,8 @@ class Postgres:
     folder: Path
     port: int
     user: str
+    restart: Callable[[], object]
+    """Every connection is cut off."""
 
     def make_database(self, name: str) -> str:
         """An empty database; its URI without the password."""
@@ -58,7 +60,12 @@ def start_postgres(port: int, run: Callable[..., object] = run_here) -> Iterator
     run_here(*as_user, str(programs / "initdb"), "--pgdata", str(data), *initdb)
     run(*pg_ctl, "--log", str(folder / "log"), "--options", options, "start")
     try:
-        yield Postgres(folder=folder, port=port, user="mlflow")
+        yield Postgres(
+            folder=folder,
+            port=port,
+            user="mlflow",
+            restart=lambda: run(*pg_ctl, "--mode=immediate", "--log", str(folder / "log"), "restart"),
+        )
     finally:
         run(*pg_ctl, "--mode=immediate", "stop")
         shutil.rmtree(folder)

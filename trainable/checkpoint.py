@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -24,6 +25,8 @@ Kind = Literal["newest", "best"]
 KINDS = ("newest", "best")
 
 _OBJECT_STORES = ("s3", "gcs", "abfs")  # a put is atomic there, and a rename is a copy
+_OF_ONE_FILE = (errno.ENOENT, errno.EIO)
+"""What reading a file raises where it is missing or its place on the disk is bad; else it is the storage's fault."""
 _PLAIN = (type(None), bool, int, float, str, bytes)
 _log = logging.getLogger(__name__)
 
@@ -59,9 +62,12 @@ class CheckpointStore:
     state, KIND.json the facts and the checksum, KIND.good.json the same once more, for when that is damaged. The JSON
     is written last and replaced in one step, and only then is the older state removed: a writer may be killed at any
     moment without harm.
+
+    With `needs_parent` the folder above must exist, else every call raises FileNotFoundError: it is missing where a
+    storage is not mounted, and what was written there would be lost, or hidden later.
     """
 
-    def __init__(self, uri: str | Path) -> None:
+    def __init__(self, uri: str | Path, *, needs_parent: bool = False) -> None:
         self.uri = str(uri)
         if "://" in self.uri:
             self._fs, self._folder = fs.FileSystem.from_uri(self.uri)
@@ -69,6 +75,7 @@ class CheckpointStore:
             self._fs, self._folder = fs.LocalFileSystem(), str(Path(uri).absolute())
         self._folder = self._folder.rstrip("/")
         self._renames = self._fs.type_name not in _OBJECT_STORES
+        self._needs_parent = needs_parent and self._renames
 
     def save(self, kind: Kind, state: Mapping[str, Any], facts: Mapping[str, Any]) -> int:
         """Replace the checkpoint of this kind; when this returns, it is durable. Returns the state's size in bytes.
@@ -104,14 +111,16 @@ class CheckpointStore:
         """State (tensors on the CPU) and facts of the newest valid checkpoint of this kind, or None.
 
         A file that is missing, damaged or holds anything but tensors and plain values is skipped, with a
-        warning.
+        warning. Raises OSError where the storage is away.
         """
         _check_kind(kind)
         record = self._read_record(kind)
         while record is not None:
             try:
                 return self._read_state(record), record.facts
-            except Exception as error:  # torch.load raises many types for a bad file
+            except Exception as error:
+                if isinstance(error, OSError) and error.errno not in _OF_ONE_FILE:
+                    raise  # torch.load raises many types for a bad file
                 _log.warning("checkpoint %s/%s is skipped: %s", self.uri, record.file, error)
             record = _read_previous(record)
         return None
@@ -136,6 +145,8 @@ class CheckpointStore:
 
     def _read_record(self, kind: Kind) -> _Record | None:
         """The record of this kind, or its copy where it is damaged; None without any."""
+        if self._needs_parent:
+            self._check_parent()
         for name in (f"{kind}.json", f"{kind}.good.json"):
             try:
                 return _Record.read(self._read(name), kind)
@@ -144,6 +155,11 @@ class CheckpointStore:
             except (ValueError, TypeError, RecursionError) as error:
                 _log.warning("checkpoint %s/%s is skipped: %s", self.uri, name, error)
         return None
+
+    def _check_parent(self) -> None:
+        parent = self._folder.rpartition("/")[0]
+        if self._fs.get_file_info(parent).type != fs.FileType.Directory:
+            raise FileNotFoundError(errno.ENOENT, "the folder of the trials is not there", parent)
 
     def _read_state(self, record: _Record) -> dict[str, Any]:
         import torch

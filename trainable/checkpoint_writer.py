@@ -9,22 +9,39 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from trainable.checkpoint import CheckpointStore, Kind, as_json, copy_to_cpu, count_bytes
+from trainable.storage import PATIENCE_S, Absence, StorageLostError, outlast
+
+BUSY_SHARE = 0.02
+"""Of a trial's time, that its thread may spend on writing what it goes on from."""
 
 
 class CheckpointWriter:
     """Writes a trial's checkpoints from a thread of its own.
 
-    Between two `newest` checkpoints lie at least `min_interval_s` seconds; of those that come in between, the
-    latest is kept and written when its time has come, or by `close` or `hurry`. `best` is written as soon as possible.
+    Between two `newest` checkpoints lie at most `interval_s` seconds: fewer where writing one takes no more than
+    `busy_share` of them, since what a lost worker has to repeat is what it trained in between. Of those that come in
+    between the latest is kept, and written when its time has come, or by `close` or `hurry`. `best` is written as soon
+    as possible.
     Where both together would take more than `max_bytes`, no `newest` is written: `best` is what a champion needs.
-    `sizes` holds bytes by kind: those on disk, until then those of the tensors. An error of the thread is raised, as
-    RuntimeError, by the next call of any method.
+    `sizes` holds bytes by kind: those on disk, until then those of the tensors. While the storage is away the latest
+    of each kind waits, and is tried again for `patience_s` seconds. An error of the thread is raised by the next call
+    of any method: StorageLostError, or another RuntimeError.
     """
 
-    def __init__(self, store: CheckpointStore, min_interval_s: float = 30.0, *, max_bytes: float = math.inf) -> None:
+    def __init__(
+        self,
+        store: CheckpointStore,
+        interval_s: float = 30.0,
+        *,
+        busy_share: float = BUSY_SHARE,
+        max_bytes: float = math.inf,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
         self.store = store
+        self.patience_s = patience_s
         self.sizes: dict[Kind, int] = {}
-        self._min_interval_s = min_interval_s
+        self._interval_s = interval_s
+        self._busy_share = busy_share
         self._max_bytes = max_bytes
         self._waiting: dict[Kind, tuple[dict[str, Any], dict[str, Any]]] = {}
         self._writing: Kind | None = None
@@ -34,6 +51,14 @@ class CheckpointWriter:
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="checkpoint-writer", daemon=True)
         self._thread.start()
+
+    def load(self, kind: Kind) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """What the store holds (`CheckpointStore.load`); waited for where it is away. Raises StorageLostError."""
+        return outlast(self.store.uri, lambda: self.store.load(kind), self.patience_s)
+
+    def facts(self, kind: Kind) -> dict[str, Any] | None:
+        """What the store holds says of itself (`CheckpointStore.facts`); else as `load`."""
+        return outlast(self.store.uri, lambda: self.store.facts(kind), self.patience_s)
 
     def write_newest(self, state: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """Take a copy of `state`, to be written as `newest` in its time, if there is room for it."""
@@ -48,7 +73,7 @@ class CheckpointWriter:
     def hurry(self) -> None:
         """The node is about to go: write the `newest` that waits at once, and from now on each as it comes."""
         with self._changed:
-            self._min_interval_s = 0.0
+            self._interval_s = 0.0
             self._next_newest_at = time.monotonic()
             self._changed.notify_all()
 
@@ -89,19 +114,36 @@ class CheckpointWriter:
 
     def _raise_error(self) -> None:
         error, self._error = self._error, None
+        if isinstance(error, StorageLostError):
+            raise error
         if error is not None:
             raise RuntimeError(f"a checkpoint could not be written to {self.store.uri}: {error}") from error
 
     def _run(self) -> None:
+        absence = Absence(self.store.uri, self.patience_s)
         while (work := self._next()) is not None:
             kind, state, facts = work
+            pause_s, began_s = 0.0, time.monotonic()
             try:
                 self.sizes[kind] = self.store.save(kind, state, facts)
+                absence.end()
+                if kind == "newest" and self._busy_share:
+                    soon_at = began_s + (time.monotonic() - began_s) / self._busy_share
+                    self._next_newest_at = min(self._next_newest_at, soon_at)
+            except OSError as error:
+                try:
+                    pause_s = absence.bear(error)
+                except StorageLostError as lost:
+                    self._error = lost
             except Exception as error:
                 self._error = error
             with self._changed:
                 self._writing = None
+                if pause_s:
+                    self._waiting.setdefault(kind, (state, facts))
+                    self._next_newest_at = min(self._next_newest_at, time.monotonic())
                 self._changed.notify_all()
+            time.sleep(pause_s)
 
     def _next(self) -> tuple[Kind, dict[str, Any], dict[str, Any]] | None:
         """Wait for the next thing to write; None when closed and all is written."""
@@ -113,7 +155,7 @@ class CheckpointWriter:
                     break
                 if "newest" in self._waiting and (wait_s <= 0 or self._closed):
                     kind = "newest"
-                    self._next_newest_at = time.monotonic() + self._min_interval_s
+                    self._next_newest_at = time.monotonic() + self._interval_s
                     break
                 if self._closed:
                     return None

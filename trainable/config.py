@@ -147,7 +147,7 @@ class TrialSettings:
 
     `metric` is a validation metric (see METRICS); `patience` counts epochs without improvement, 0 switches it
     off. `num_threads` is what torch may use on a CPU. `deterministic` takes fp32, the stock layout and
-    deterministic kernels; `compile` trains through torch.compile. `checkpoint_interval_s` is the least time between
+    deterministic kernels; `compile` trains through torch.compile. `checkpoint_interval_s` is the longest time between
     two `newest` checkpoints, `checkpoint_bytes` the most that one trial may keep: above it, no `newest`.
     `num_ranks` processes train a trial together, each on a GPU of its own or on `num_threads` of the CPU. `form`
     says what an image is, and so how many channels a model takes. With `keeps_last` a trial's `best` is its last

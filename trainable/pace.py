@@ -25,16 +25,15 @@ class Pace:
     num_done: int
     num_steps: int
     step_s: float
-    noted_at_s: float
 
     @property
     def epoch_s(self) -> float:
         """What the steps of an epoch take, without its validation."""
         return self.num_steps * self.step_s
 
-    def left_s(self, now_s: float) -> float:
-        """What the epoch still takes at `now_s` (Unix time), without its validation."""
-        return max(0.0, (self.num_steps - self.num_done) * self.step_s - (now_s - self.noted_at_s))
+    def left_s(self, since_s: float) -> float:
+        """What the epoch still takes so many seconds after this was noted, without its validation."""
+        return max(0.0, (self.num_steps - self.num_done) * self.step_s - since_s)
 
 
 class PaceNote:
@@ -64,7 +63,7 @@ class PaceNote:
         self.wait_s *= 2
         done = self.num_begun - 1
         step_s = (now_s - self.second_began_s) / (done - 1)
-        pace = Pace(num_done=done, num_steps=max(done, self.num_steps), step_s=step_s, noted_at_s=time.time())
+        pace = Pace(num_done=done, num_steps=max(done, self.num_steps), step_s=step_s)
         try:
             write_file(self.uri, FILE, json.dumps(asdict(pace)).encode())
             self.is_written = True

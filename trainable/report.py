@@ -113,10 +113,14 @@ class TrialReport:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialFailure:
-    """What a trial raised: `error` in one line, and its traceback."""
+    """What a trial raised: `error` in one line, and its traceback.
+
+    With `lost_storage` the trial is not to blame: the storage was away for too long, and it can go on later.
+    """
 
     error: str
     traceback: str = ""
+    lost_storage: bool = False
     hostname: str = ""
     pid: int = 0
     step_s: float = 0.0

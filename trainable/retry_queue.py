@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, Self
@@ -17,12 +18,16 @@ IMPATIENT_HTTP = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",
 }
+_OF_ITS_DATABASE = re.compile(r"\((sqlite3|psycopg2(\.errors)?)\.(DatabaseError|OperationalError|InterfaceError)\)")
+"""MLflow says some of these as if it refused: a database that is damaged, full, locked or restarted."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 10.0
 _log = logging.getLogger(__name__)
 
 
 class RetryQueue:
     """Calls that a thread carries out in order; each may be repeated without harm, and nobody waits for them.
+
+    `look_again` is called from the thread before a call is tried anew: the server may be elsewhere by then.
 
     While the server is away, as `is_away` says, they are kept in memory and the first is tried again, with pauses of
     0.5 to 10 s; `report_away` is called when an absence begins. A call that fails for another reason is dropped with
@@ -32,6 +37,7 @@ class RetryQueue:
     def __init__(self, name: str, report_away: Callable[[Exception], object] = lambda error: None) -> None:
         self.name = name
         self.report_away = report_away
+        self.look_again: Callable[[], object] = lambda: None
         self.is_away = False
         self._waiting: deque[tuple[str, Callable[[], object]]] = deque()
         self._changed = threading.Condition()
@@ -75,13 +81,14 @@ class RetryQueue:
                 with IMPATIENCE:
                     call()
             except Exception as error:  # a thread that dies would lose what comes later
-                if is_lost_connection(error):
+                if is_lost_connection(error) or is_no_mlflow(error):
                     if not self.is_away:
                         self.report_away(error)
                     self.is_away = True
                     with self._changed:
                         self._changed.wait(FIRST_PAUSE_S if self._is_awaited else pause_s)
                     pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+                    self.look_again()
                     continue
                 _log.warning("MLflow refused %s: %s", what, error)
             self.is_away, pause_s = False, FIRST_PAUSE_S
@@ -96,8 +103,22 @@ def is_lost_connection(error: Exception) -> bool:
     from requests.exceptions import RequestException
 
     if isinstance(error, MlflowException):
-        return error.get_http_status_code() >= 500 or error.get_http_status_code() == 429
+        status = error.get_http_status_code()
+        return status >= 500 or status == 429 or _OF_ITS_DATABASE.search(str(error)) is not None
     return isinstance(error, RequestException | ConnectionError | TimeoutError)
+
+
+def is_no_mlflow(error: Exception) -> bool:
+    """Whether what answered is another program, which has taken the port of a server that died: MLflow's own refusals
+    are JSON, but for those of who may call it."""
+    from mlflow.exceptions import MlflowException, RestException
+
+    return (
+        isinstance(error, MlflowException)
+        and not isinstance(error, RestException)
+        and error.get_http_status_code() not in (401, 403)
+        and str(error).startswith("API request to")
+    )
 
 
 class _Impatience:

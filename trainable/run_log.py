@@ -24,11 +24,12 @@ class RunLog:
     `log_epoch` appends to `spool_path` and returns; a thread sends one batch an epoch and tries again while the server
     is away (`RetryQueue`). What was not confirmed is sent again with its first timestamp, also by the next RunLog on
     the same spool: MLflow then stores it once. Epochs that the run already holds are skipped: a resumed trial repeats
-    some. Without a `tracking_uri` nothing happens.
+    some; `by` is the metric that says which (`find_held_epochs`). Without a `tracking_uri` nothing happens.
     """
 
-    def __init__(self, tracking_uri: str | None, run_id: str, spool_path: Path) -> None:
+    def __init__(self, tracking_uri: str | None, run_id: str, spool_path: Path, by: str | None = None) -> None:
         self._uri = tracking_uri
+        self._by = by
         self._run_id = run_id
         self._spool_path = Path(spool_path)
         self._known: set[int] = set()
@@ -85,7 +86,7 @@ class RunLog:
     def _send(self, epoch: int, timestamp_ms: int, metrics: Mapping[str, float]) -> None:
         self._client = self._client or _make_client(self._uri)
         if self._held is None:
-            self._held = find_held_epochs(self._client, self._run_id, metrics)
+            self._held = find_held_epochs(self._client, self._run_id, metrics, self._by)
         if epoch not in self._held:
             _send_epoch(self._client, self._run_id, epoch, timestamp_ms, metrics)
 
@@ -114,18 +115,18 @@ def read_spool(path: Path) -> tuple[str, str | None, dict[int, tuple[int, dict[s
     return text, run_id, found
 
 
-def send_spool(client: Any, path: Path, run_id: str | None = None) -> str | None:
+def send_spool(client: Any, path: Path, run_id: str | None = None, by: str | None = None) -> str | None:
     """Send what a spool holds and its run lacks; the run's id, None where it is not known. The file stays.
 
     `run_id` is for spools that do not say it. Raises what the client raises.
     """
     _, known, epochs = read_spool(path)
     if (run_id := known or run_id) is not None:
-        send_missing(client, run_id, epochs)
+        send_missing(client, run_id, epochs, by)
     return run_id
 
 
-def send_left_spools(tracking_uri: str, folder: Path) -> threading.Thread:
+def send_left_spools(tracking_uri: str, folder: Path, by: str | None = None) -> threading.Thread:
     """Send, from a thread, what processes that died on this node have left in `folder`; the files stay."""
 
     def send() -> None:
@@ -133,7 +134,7 @@ def send_left_spools(tracking_uri: str, folder: Path) -> threading.Thread:
         for path in sorted(folder.glob("*.jsonl")):
             try:
                 with IMPATIENCE:
-                    send_spool(client, path)
+                    send_spool(client, path, by=by)
             except Exception as error:  # the trials of this node log all the same
                 _log.warning("the spool %s was not sent: %s", path, error)
 
@@ -142,24 +143,26 @@ def send_left_spools(tracking_uri: str, folder: Path) -> threading.Thread:
     return thread
 
 
-def send_missing(client: Any, run_id: str, epochs: Epochs) -> int:
+def send_missing(client: Any, run_id: str, epochs: Epochs, by: str | None = None) -> int:
     """Send those epochs that the run does not hold yet, one batch each; returns how many.
 
     Idempotent: a repeated epoch is skipped, a repeated batch is stored once. Raises what the client raises.
     """
     if not epochs:
         return 0
-    held = find_held_epochs(client, run_id, next(iter(epochs.values()))[1])
+    held = find_held_epochs(client, run_id, next(iter(epochs.values()))[1], by)
     missing = sorted(set(epochs) - held)
     for epoch in missing:
         _send_epoch(client, run_id, epoch, *epochs[epoch])
     return len(missing)
 
 
-def find_held_epochs(client: Any, run_id: str, metrics: Iterable[str]) -> set[int]:
-    """The epochs of which the run holds metrics. A batch is stored whole or not at all, so that one name, the
-    first of `metrics` by the alphabet, speaks for all; every epoch must have it."""
-    return {metric.step for metric in client.get_metric_history(run_id, min(metrics))}
+def find_held_epochs(client: Any, run_id: str, metrics: Iterable[str], by: str | None = None) -> set[int]:
+    """The epochs of which the run holds metrics. A batch is stored whole or not at all, so that one name speaks for
+    all; every epoch must have it. It is `by`, the search's own metric, which a run that was made anew has as well, or
+    the first of `metrics` by the alphabet where `by` is none of them."""
+    names = set(metrics)
+    return {metric.step for metric in client.get_metric_history(run_id, by if by and by in names else min(names))}
 
 
 def _send_epoch(client: Any, run_id: str, epoch: int, timestamp_ms: int, metrics: Mapping[str, float]) -> None:

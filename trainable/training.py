@@ -43,10 +43,11 @@ class Training:
     ) -> None:
         settings = task.settings
         self.plan = {"precision": plan.precision, "memory_format": plan.memory_format}
-        store = CheckpointStore(locate_trial(task.trials_uri, number))
+        store = CheckpointStore(locate_trial(task.trials_uri, number), needs_parent=True)
         self.run_log: RunLog | None = None
         if task.tracking_uri and run_id:
-            self.run_log = RunLog(task.tracking_uri, run_id, node_dir / "spool" / task.search / f"{number:04d}.jsonl")
+            spool = node_dir / "spool" / task.search / f"{number:04d}.jsonl"
+            self.run_log = RunLog(task.tracking_uri, run_id, spool, f"val_{settings.objective.key}")
         self.writer = CheckpointWriter(store, settings.checkpoint_interval_s, max_bytes=settings.checkpoint_bytes)
         self.reports = train(
             config,

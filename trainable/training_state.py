@@ -62,10 +62,10 @@ def _load(checkpoints: CheckpointWriter | None, config: TrialConfig) -> tuple[An
     """What is stored: state and facts of `newest`, facts of `best`; None for what is not there."""
     if checkpoints is None:
         return None, None
-    loaded = checkpoints.store.load("newest")
+    loaded = checkpoints.load("newest")
     if loaded is not None and TrialConfig.from_params(loaded[1]["config"]) != config:
         raise ValueError(
             f"the checkpoint in {checkpoints.store.uri} is of another configuration, {loaded[1]['config']}: "
             "give this trial a folder of its own"
         )
-    return loaded, checkpoints.store.facts("best")
+    return loaded, checkpoints.facts("best")

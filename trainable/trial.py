@@ -22,6 +22,7 @@ from trainable.config import StepPlan, TrialConfig
 from trainable.distributed import OtherRanks
 from trainable.node import DrainWatch, bring_pixels, choose_node_dir
 from trainable.report import TrialFailure, TrialReport
+from trainable.storage import StorageLostError
 from trainable.task import TrialTask
 from trainable.worker_memory import WorkerMemory, keep_freed_memory, read_resident_bytes
 
@@ -59,7 +60,8 @@ class Trial(tune.Trainable):
         if task.pixels_server is not None and task.tracking_uri:  # on the driver's own node the driver does so
             from trainable.run_log import send_left_spools
 
-            send_left_spools(task.tracking_uri, self.node_dir / "spool" / task.search)
+            spools, by = self.node_dir / "spool" / task.search, f"val_{task.settings.objective.key}"
+            send_left_spools(task.tracking_uri, spools, by)
         self.drain_watch = DrainWatch(self._hurry) if task.pixels_server is not None else None
 
     def step(self) -> dict[str, Any]:
@@ -74,6 +76,8 @@ class Trial(tune.Trainable):
             self.cleanup()
             ray.actor.exit_actor()
             raise
+        except StorageLostError as error:
+            return TrialFailure(error=str(error), lost_storage=True).to_result()
         except Exception as error:
             return TrialFailure(error=f"{type(error).__name__}: {error}", traceback=format_exc()).to_result()
 

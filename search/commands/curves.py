@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from search.core.config import SearchConfig
 from search.core.curve_file import RecordedCurves, write_curves
+from search.core.extension import read_recorded_config
 from search.core.folder import view_search
 from search.core.rules import find_epochs
 from search.engine.study_file import StudyFile
@@ -19,7 +19,7 @@ def export_curves(home: Path, name: str, out: Path | None = None) -> Path:
     """
     folder = view_search(home, name)
     record = folder.read_record()
-    config = SearchConfig.from_record(record["config"])
+    config = read_recorded_config(folder)
     trials = [trial for trial in StudyFile(folder.journal_file).history() if trial.values]
     if not trials:
         raise ValueError(f"no trial of the search {name!r} has finished an epoch; there is no curve to export yet")

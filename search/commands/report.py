@@ -15,6 +15,7 @@ import numpy as np
 from search.core.config import SearchConfig
 from search.core.decisions import replay
 from search.core.describe import describe_params, format_duration
+from search.core.extension import read_recorded_config
 from search.core.folder import Phase, SearchFolder, view_search
 from search.core.freeze_thaw import FreezeThaw
 from search.core.ledger import Ledger
@@ -52,7 +53,7 @@ def report(home: Path, name: str, out: Path | None = None) -> Page:
 def write_page(folder: SearchFolder, out: Path | None = None) -> Page:
     """The same for a folder that is open. It reads records only, so that the search may be running on them."""
     record, result, study = folder.read_record(), SearchResult.read(folder), StudyFile(folder.journal_file)
-    config = SearchConfig.from_record(record["config"])
+    config = read_recorded_config(folder)
     direction = Direction.of(config.metric)
     ledger = Ledger(direction)
     study.enter(ledger)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from search.core.folder import NAME, make_name
 from search.core.version import ROOT, code_version
+from search.core.yaml_file import read_yaml
 
 ROOMS = ("search", "trainable", "mlflow_server")
 STOP_WAIT_S = 120  # between SIGTERM and SIGKILL of `ray job stop`: a search ends cleanly within
@@ -26,6 +27,8 @@ def submit(cluster_file: Path, options: Sequence[str]) -> int:
     """
     if not cluster_file.is_file():
         raise ValueError(f"there is no {cluster_file}; give the file that `ray up` was given")
+    if not isinstance(read_yaml(cluster_file, "the cluster's file").get("provider"), dict):
+        raise ValueError(f"{cluster_file} has no provider; give the file that `ray up` was given")
     name = find_name(options)
     if name is None:
         name = make_name()

@@ -27,9 +27,9 @@ _BEGAN_BESIDE = (*BUDGETS, "name", "home", "ray_address", "storage", "tracking_u
 
 def read_recorded_config(folder: SearchFolder) -> SearchConfig:
     """The configuration of a search that began earlier. Raises ValueError naming its record where that is damaged."""
-    record = folder.read_record()
+    options = folder.recorded_options
     try:
-        return SearchConfig.from_record(record["config"])
+        return SearchConfig.from_record(options)
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         what = f"it has no {error}" if isinstance(error, KeyError) else show_text(str(error))
         raise RecordError(

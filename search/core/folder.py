@@ -110,7 +110,26 @@ class SearchFolder:
         return sorted((self.cache / "spool" / f"{self.name}{kind}").glob("*.jsonl"))
 
     def read_record(self) -> dict[str, Any]:
-        return read_record(self.record_file)
+        """Raises RecordError for one that is damaged, or that a newer version has written."""
+        record = read_record(self.record_file)
+        version = record.get("version", 1)
+        if not isinstance(version, int) or version > RECORD_VERSION:
+            raise RecordError(
+                f"{self.record_file} is of version {version!r}; this ctsearch reads versions up to {RECORD_VERSION}: "
+                "take the one that wrote it, or a newer one"
+            )
+        return record
+
+    @property
+    def recorded_options(self) -> Mapping[str, Any]:
+        """The configuration that the record holds, unread. Raises RecordError where it holds none."""
+        options = self.read_record().get("config")
+        if not isinstance(options, dict):
+            raise RecordError(
+                f"{self.record_file} is damaged: it has no config; restore the file, from --storage if the search has "
+                "one, or begin a new search"
+            )
+        return options
 
     def update_record(self, **entries: Any) -> None:
         write_record(self.record_file, {**self.read_record(), **entries})
@@ -177,7 +196,10 @@ def create_search(home: Path, name: str | None, record: Mapping[str, Any]) -> Se
     )
     if (folder / "search.json").exists():
         raise taken
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"--home is {home}; no folder of searches can be made there ({error.strerror})") from error
     if folder.is_dir() and any(folder.iterdir()):  # without a record no search can go on in it
         folder.rename(folder.with_name(f".left-{name}-{time.time_ns()}"))
     (home / "cache").mkdir(exist_ok=True)
@@ -206,7 +228,8 @@ def reopen_search(home: Path, name: str) -> SearchFolder:
 def view_search(home: Path, name: str) -> SearchFolder:
     """A search to look at, which may be running. Raises ValueError where there is none."""
     folder = home / "searches" / name
-    if not (folder / "search.json").exists() and not copy_of(folder / "search.json").exists():
+    is_name = NAME.fullmatch(name) is not None
+    if not is_name or not ((folder / "search.json").exists() or copy_of(folder / "search.json").exists()):
         known = ", ".join(list_searches(home)) or "none"
         raise ValueError(f"there is no search {name!r} in {home}; it must be one of: {known}")
     return SearchFolder(home=home, name=name, resumed=True, lock=FileLock(folder / "driver.lock"))

@@ -22,11 +22,13 @@ class StopReason(Enum):
     BAD_NODES = "the nodes that joined failed the preflight"
     NO_EPOCH = "no epoch can end within the budget"
     REQUESTED = "asked to stop"
+    STORAGE_LOST = "the storage has been away"
+    OUT_OF_MEMORY = "memory ran out"
 
     @property
     def outcome(self) -> Outcome:
         """How the search's own run in MLflow ends."""
-        if self in (StopReason.CTRL_C, StopReason.TERMINATED):
+        if self is StopReason.CTRL_C or not self.concludes:
             return Outcome.INTERRUPTED
         if self in (StopReason.ALL_FAILED, StopReason.BAD_NODES, StopReason.NO_EPOCH):
             return Outcome.FAILED
@@ -34,8 +36,8 @@ class StopReason(Enum):
 
     @property
     def concludes(self) -> bool:
-        """Whether a champion is chosen now; after SIGTERM the search waits for its resume."""
-        return self is not StopReason.TERMINATED
+        """Whether a champion is chosen now; after SIGTERM, without storage or memory, the search waits for a resume."""
+        return self not in (StopReason.TERMINATED, StopReason.STORAGE_LOST, StopReason.OUT_OF_MEMORY)
 
 
 class StopRequest:

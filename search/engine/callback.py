@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
@@ -13,6 +13,7 @@ from ray import tune
 from search.core.budget import Budget
 from search.core.ledger import Ledger
 from search.core.stop import StopReason
+from search.engine.lost_workers import LostWorkers, describe_loss, read_last_failure
 from search.engine.scheduler import Scheduler
 from trainable.report import Outcome, TrialFailure, TrialReport
 
@@ -37,28 +38,31 @@ class TuneEvents(tune.Callback):
         self.scheduler = scheduler
         self.levels: Sequence[int] = ()
         self.read_best = read_best
+        self.lost_workers = LostWorkers(partial(budget.stop.ask, StopReason.OUT_OF_MEMORY))
         self.blamed: dict[int, str] = {}  # trials whose worker was ended for what they did, and why
 
     def on_trial_result(
         self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, result: dict[str, Any], **info: Any
     ) -> None:
         self.budget.charge(result.get("time_this_iter_s", 0.0))
+        self.lost_workers.go_on(trial, self.ledger.entries[trial.config["number"]].num_epochs)
 
     def on_trial_complete(self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         number = trial.config["number"]
         self.end(number, self.scheduler.outcomes.get(number, Outcome.INTERRUPTED))
 
     def on_trial_recover(self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        self.ledger.recover(trial.config["number"])
+        number = trial.config["number"]
+        self.lost_workers.lose(trial, self.ledger.entries[number].num_epochs)
+        self.ledger.recover(number)
 
     def on_trial_error(self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         number = trial.config["number"]
-        last = last_line(trial.error_file)
-        if OWN_RAY_DIED in last and number not in self.blamed:
+        if OWN_RAY_DIED in read_last_failure(trial.error_file) and number not in self.blamed:
             self.end(number, Outcome.INTERRUPTED)
             return
-        died = f"its worker died again and again, last: {last}"
-        self.ledger.fail(number, TrialFailure(error=self.blamed.get(number, died)))
+        error = self.blamed.get(number) or describe_loss(trial.error_file)
+        self.ledger.fail(number, TrialFailure(error=error))
         self.end(number, Outcome.FAILED)
 
     def blame(self, number: int, why: str) -> None:
@@ -97,10 +101,3 @@ class TuneEvents(tune.Callback):
 
     def __reduce__(self) -> tuple[type[object], tuple[()]]:
         return object, ()
-
-
-def last_line(error_file: str | None) -> str:
-    """The last line of a worker's traceback: what was raised, in its own words."""
-    text = Path(error_file).read_text() if error_file and Path(error_file).exists() else ""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "ended without a word"

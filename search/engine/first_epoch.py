@@ -42,6 +42,7 @@ class FirstEpoch(tune.Callback):
         self.read_pace = read_pace
         self.clock = clock
         self.next_look_s: float | None = None
+        self.seen: dict[int, tuple[Pace, float]] = {}  # by trial, and when: the worker's clock is another one
 
     def on_step_end(self, iteration: int, trials: Sequence[TuneTrial], **info: Any) -> None:
         running = [trial.config["number"] for trial in trials if trial.status == trial.RUNNING]
@@ -54,9 +55,14 @@ class FirstEpoch(tune.Callback):
         self.next_look_s = self.clock() + LOOK_S
         paces = {number: self.read_pace(number) for number in running}
         left_s = self.budget.time_budget_s - self.budget.wall_s
-        now_s = time.time()
-        if all(pace is not None and pace.left_s(now_s) > MARGIN * left_s for pace in paces.values()):
+        if all(pace is not None and self._left_s(number, pace) > MARGIN * left_s for number, pace in paces.items()):
             self.budget.stop.ask(StopReason.NO_EPOCH, self._describe(paces))
+
+    def _left_s(self, number: int, pace: Pace) -> float:
+        """What the epoch of a trial still takes, at most: a note may be older than when it was seen first."""
+        if number not in self.seen or self.seen[number][0] != pace:
+            self.seen[number] = pace, self.clock()
+        return pace.left_s(self.clock() - self.seen[number][1])
 
     def _describe(self, paces: dict[int, Pace | None]) -> str:
         """Such as "no epoch can end within the budget: one of resnet50 takes 9 min here"."""

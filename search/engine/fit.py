@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.tune.error import TuneError
 from ray.tune.experiment import Trial as TuneTrial
 
 from search.core.budget import Budget
@@ -20,14 +23,12 @@ from search.core.space import Space
 from search.core.stop import StopReason
 from search.engine.callback import ReadBest, TuneEvents
 from search.engine.cluster import Cluster
+from search.engine.lost_workers import MAX_LOST_WORKERS, as_lost_workers
 from search.engine.scheduler import Scheduler
 from search.engine.searcher import OptunaSearcher
 from search.engine.study import Study
 from search.engine.trial_clock import TrialClock
 from trainable.report import Outcome
-
-MAX_LOST_WORKERS = 3
-"""A trial whose worker dies goes on elsewhere; one that takes a fourth worker with it has failed."""
 
 NOTHING_LEFT = (StopReason.ALL_TRIALS, StopReason.CONVERGED)
 """Ends at which a trial that an earlier session left, and that the rule did not go on with, will never go on."""
@@ -76,7 +77,49 @@ def name_trial(trial: TuneTrial) -> str:
     return f"{trial.config['number']:04d}"
 
 
+OF_A_DISK = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE),
+    *(errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR),
+)
+
+
+class SearchBrokenError(OSError):
+    """The folder of a search could not be written while its trials ran; what was reported before is there."""
+
+
+def explain_break(error: BaseException, folder: Path) -> SearchBrokenError | None:
+    """What the file system said that made Tune's loop fail, where the user can mend it: Tune wraps it, and forgets it.
+
+    None for any other failure.
+    """
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, OSError) and found.errno in OF_A_DISK:
+            return SearchBrokenError(
+                f"{found.filename or folder}: {found.strerror}; nothing that was reported before is lost: see to it, "
+                f"then go on with ctsearch search --resume {folder.name}"
+            )
+        found = found.__cause__ or found.__context__
+    return None
+
+
 def run_trials(
+    plan: TrialPlan,
+    ledger: Ledger,
+    cluster: Cluster,
+    folder: Path,
+    watches: Sequence[Any] = (),
+) -> StopReason:
+    """Run trials until the search ends (`follow_trials`). Raises SearchBrokenError where `folder` cannot be written."""
+    try:
+        return follow_trials(plan, ledger, cluster, folder, watches)
+    except (TuneError, OSError) as error:
+        if (broken := explain_break(error, folder)) is None:
+            raise
+        raise broken from error
+
+
+def follow_trials(
     plan: TrialPlan,
     ledger: Ledger,
     cluster: Cluster,
@@ -94,6 +137,7 @@ def run_trials(
     searcher.step_plans = plan.step_plans
     searcher.exhausted = lambda: plan.budget.stop.ask(*reason_of(plan.rule))
     scheduler = Scheduler(ledger, searcher, cluster.place_trial)
+    scheduler.give_up = partial(plan.budget.stop.ask, StopReason.STORAGE_LOST)
     events = TuneEvents(ledger, plan.budget, scheduler, plan.read_best)
     events.levels = plan.levels
     clocks = [TrialClock(plan.timeout_s, events.blame)] if plan.timeout_s is not None else []
@@ -119,12 +163,14 @@ def run_trials(
         ),
     )
     try:
-        tuner.fit()
+        with as_lost_workers():
+            tuner.fit()
     finally:
-        waits = plan.budget.stop.reason is StopReason.TERMINATED or sys.exc_info()[0] is not None
+        asked = plan.budget.stop.reason
+        waits = (asked is not None and not asked.concludes) or sys.exc_info()[0] is not None
         for number in sorted({*plan.study.live, *plan.study.paused}):
             entry = ledger.entries[number]
-            is_over = entry.is_paused or (entry.is_left and plan.budget.stop.reason in NOTHING_LEFT)
+            is_over = entry.is_paused or (entry.is_left and asked in NOTHING_LEFT)
             events.end(number, Outcome.STOPPED if is_over and not waits else Outcome.INTERRUPTED)
         plan.budget.save()
         shutil.rmtree(folder / "tune", ignore_errors=True)

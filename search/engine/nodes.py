@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import os
 import signal
 import threading
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 LOOK_S = 3.0
 PATIENCE_S = 120.0  # a node that does not answer is declared dead within half a minute or so
 MAX_BAD_NODES = 3
+NOWHERE = ("", 0)
+"""The node and process of a worker that is not known, most often because it died while it was being started."""
+
+_log = logging.getLogger(__name__)
 
 
 class NodeWatch(tune.Callback):
@@ -31,6 +37,9 @@ class NodeWatch(tune.Callback):
     `inspect(nodes)` is the preflight of nodes that join late, in a thread. Such a node may have been given trials
     before its faults are known: it is skipped from then on, and its trials go on elsewhere from their newest
     checkpoints. `give_up(reason)` ends a search whose cluster starts nodes of which the first three all fail.
+
+    A trial's worker is known from its start on. One that died before that, with its node or alone, leaves no trace of
+    where: its trial is acquitted where any node went at about that time.
     """
 
     def __init__(
@@ -50,6 +59,7 @@ class NodeWatch(tune.Callback):
         self.worker_of: dict[int, tuple[str, int]] = {}  # a trial's node and process
         self.ended: set[tuple[str, int]] = set()
         self.suspects: list[tuple[float, str, TuneTrial]] = []
+        self.went_s = -math.inf  # when a node was last seen to be gone
         self.num_passed = self.num_bad = 0  # of the nodes that joined late
         self.present = self._look()
         self.next_look_s = time.monotonic() + LOOK_S
@@ -61,6 +71,8 @@ class NodeWatch(tune.Callback):
         while not self.reports.empty():
             self._judge(self.reports.get())
         before, self.present = self.present, self._look()
+        if before.keys() - self.present.keys():
+            self.went_s = time.monotonic()
         self._acquit()
         if before == self.present:
             return
@@ -71,29 +83,49 @@ class NodeWatch(tune.Callback):
         went = [f"node {name} is gone" for node, name in before.items() if node not in self.present]
         self.say([f"{line}; trials that fit at once: {self.searcher.num_slots}" for line in (*came, *went)])
 
+    def on_trial_start(self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        """A worker is up, a new one or that of the trial before; its first result may never come."""
+        self._note_worker(trial, find_process(trial.temporary_state.ray_actor))
+
     def on_trial_result(
         self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, result: dict[str, Any], **info: Any
     ) -> None:
-        worker = self.worker_of[trial.config["number"]] = (result.get("node_id", ""), result.get("pid", 0))
-        if worker[0] in self.cluster.skipped:
-            self._evict(worker)
+        self._note_worker(trial, (result.get("node_id", ""), result.get("pid", 0)))
 
     def on_trial_recover(self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         """Tune counts every death of a worker. Ray may learn only later that the whole node has died."""
-        if worker := self.worker_of.get(trial.config["number"]):
-            self.suspects.append((time.monotonic(), worker[0], trial))
+        node, _ = self.worker_of.pop(trial.config["number"], NOWHERE)
+        self.suspects.append((time.monotonic(), node, trial))
+
+    def on_trial_complete(self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        self.worker_of.pop(trial.config["number"], None)
+
+    def on_trial_error(self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        self.worker_of.pop(trial.config["number"], None)
+
+    def _note_worker(self, trial: TuneTrial, worker: tuple[str, int]) -> None:
+        self.worker_of[trial.config["number"]] = worker
+        if worker[0] in self.cluster.skipped:
+            self._evict(worker)
 
     def _acquit(self) -> None:
         """The death of its node is not a trial's fault, nor is a node that it had to leave."""
         for suspect in list(self.suspects):
             since_s, node, trial = suspect
-            is_bad = node in self.cluster.skipped
-            if is_bad or node not in self.present:
+            why = self._excuse(node, since_s)
+            if why:
                 trial.run_metadata.num_failures = max(0, trial.run_metadata.num_failures - 1)
-                why = "failed the preflight" if is_bad else "has died"
-                self.say([f"trial {trial.config['number']:3d} is not to blame: its node {why}"])
-            if is_bad or node not in self.present or time.monotonic() - since_s > PATIENCE_S:
+                self.say([f"trial {trial.config['number']:3d} is not to blame: {why}"])
+            if why or time.monotonic() - since_s > PATIENCE_S:
                 self.suspects.remove(suspect)
+
+    def _excuse(self, node: str, since_s: float) -> str:
+        """Why a worker that died then on this node ("": nobody knows which) did not die of its trial; else ""."""
+        if not node:
+            return "a node has died as its worker was started" if self.went_s > since_s - PATIENCE_S else ""
+        if node in self.cluster.skipped:
+            return "its node failed the preflight"
+        return "" if node in self.present else "its node has died"
 
     def _check(self, nodes: list[dict[str, Any]]) -> None:
         for report in self.inspect(nodes):
@@ -126,6 +158,18 @@ class NodeWatch(tune.Callback):
 
     def _look(self) -> dict[str, str]:
         return {node["NodeID"]: node["NodeManagerAddress"] for node in alive_nodes()}
+
+
+def find_process(actor: Any) -> tuple[str, int]:
+    """The node and the process id of an actor, as the cluster knows them; ("", 0) where it does not."""
+    from ray._private import state
+
+    try:
+        facts = state.actors(actor_id=actor._actor_id.hex())
+        return str(facts["Address"]["NodeID"]), int(facts["Pid"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        _log.warning("the process of a worker is not known: %s", error)
+        return NOWHERE
 
 
 def end_process(node_id: str, pid: int) -> None:

@@ -16,7 +16,7 @@ from search.core.config import SearchConfig
 from search.core.folder import SearchFolder
 from search.engine.cluster import Cluster, alive_nodes
 from search.engine.node_facts import FOLDER, Demand, NodeFacts, inspect_node
-from trainable.storage import delete_file, join, write_file
+from trainable.storage import delete_file, join, make_folder, write_file
 
 MAX_CLOCK_S = 5.0
 MIN_FREE_BYTES, MIN_SHM_BYTES = 2 * 10**9, 100 * 10**6
@@ -196,6 +196,7 @@ def open_demand(storage: str | None, node_dir: Path, tracking_uri: str | None) -
     token = secrets.token_hex(8)
     if storage is not None:
         try:
+            make_folder(storage)
             write_file(join(storage, FOLDER), token, token.encode())
         except OSError as error:
             raise ValueError(f"--storage is {storage}; this machine cannot write there ({error})") from error

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 
 class Scheduler(TrialScheduler):
-    """`outcomes` maps a trial's number to its outcome once it has one.
+    """`outcomes` maps a trial's number to its outcome once it has one. `give_up(why)` ends a search whose storage is
+    lost: its trials are interrupted, and none has failed.
 
     `place_trial` says anew for every trial that is added or goes on elsewhere where it may run. A trial that pauses
     keeps its own checkpoint, not one of Tune's: pausing gives its worker away and nothing else.
@@ -45,6 +46,7 @@ class Scheduler(TrialScheduler):
         self.outcomes: dict[int, Outcome] = {}
         self.chosen: set[int] = set()  # of the trials that wait for a worker
         self.pausing: list[Trial] = []
+        self.give_up: Callable[[str], object] = lambda why: None
 
     def on_trial_add(self, tune_controller: TuneController, trial: Trial) -> None:
         """A new trial, or one whose worker was lost and that goes on elsewhere."""
@@ -54,6 +56,10 @@ class Scheduler(TrialScheduler):
 
     def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:
         number, report = trial.config["number"], TrialReport.from_result(result)
+        if isinstance(report, TrialFailure) and report.lost_storage:
+            self.outcomes[number] = Outcome.INTERRUPTED
+            self.give_up(report.error)
+            return TrialScheduler.STOP
         if isinstance(report, TrialFailure):
             self.ledger.fail(number, report)
             self.outcomes[number] = Outcome.FAILED

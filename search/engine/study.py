@@ -10,7 +10,6 @@ from typing import Any
 
 import optuna
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from search.core.decisions import PastTrial
@@ -22,6 +21,7 @@ from search.engine.space_probe import fit_wish
 from search.engine.study_file import (
     EPOCHS,
     STUDY_NAME,
+    WholeLines,
     enter_trials,
     find_importances,
     is_begun,
@@ -57,7 +57,7 @@ class Study(Observer):
     def __init__(self, journal: Path, *, sampler: str, seed: int, direction: Direction) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:
-            self.storage = JournalStorage(JournalFileBackend(str(journal)))
+            self.storage = JournalStorage(WholeLines(journal))
             self.study = optuna.create_study(
                 study_name=STUDY_NAME, storage=self.storage, direction=direction.value, load_if_exists=True
             )

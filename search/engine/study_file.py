@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,24 @@ OUTCOMES = {
     TrialState.PRUNED: Outcome.STOPPED,
     TrialState.FAIL: Outcome.FAILED,
 }
+
+
+class WholeLines(JournalFileBackend):
+    """A journal to which entries are appended whole, or not at all: a full disk takes half a line, and what came after
+    that could never be read."""
+
+    def __init__(self, journal: Path) -> None:
+        super().__init__(str(journal))
+        self.journal = journal
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Raises OSError; then the journal is as it was. One process writes a journal."""
+        size = self.journal.stat().st_size
+        try:
+            super().append_logs(logs)
+        except OSError:
+            os.truncate(self.journal, size)
+            raise
 
 
 class StudyFile:

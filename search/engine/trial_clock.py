@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
-from search.engine.nodes import end_process
+from search.engine.nodes import end_process, find_process
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial as TuneTrial
@@ -20,8 +19,6 @@ GRACE_S = 10.0
 
 LONGEST_STEP_S = 5.0
 """Of the driver; what it stood still for longer (a suspended machine) is not counted against its trials."""
-
-_log = logging.getLogger(__name__)
 
 
 class TrialClock(tune.Callback):
@@ -73,15 +70,3 @@ class TrialClock(tune.Callback):
 
     def __reduce__(self) -> tuple[type[object], tuple[()]]:
         return object, ()
-
-
-def find_process(actor: Any) -> tuple[str, int]:
-    """The node and the process id of an actor, as the cluster knows them; ("", 0) where it does not."""
-    from ray._private import state
-
-    try:
-        facts = state.actors(actor_id=actor._actor_id.hex())
-        return str(facts["Address"]["NodeID"]), int(facts["Pid"])
-    except (KeyError, TypeError, ValueError) as error:
-        _log.warning("the process of a worker that hangs is not known: %s", error)
-        return "", 0

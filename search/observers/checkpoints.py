@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from typing import Literal
@@ -14,6 +15,7 @@ from trainable.report import TrialReport
 NUM_KEPT_BEST = 5
 Kind = Literal["newest", "best"]
 DeleteCheckpoint = Callable[[int, Kind], None]
+_log = logging.getLogger(__name__)
 
 
 class CheckpointKeeper(Observer):
@@ -35,6 +37,7 @@ class CheckpointKeeper(Observer):
         self.kept_best = {entry.number for entry in ledger.ranked()}
         self.unneeded: set[tuple[int, Kind]] = set()
         self.forgotten: set[int] = set()
+        self.is_told = False
         self.at_work: dict[tuple[str, int], int] = {}  # the trial of each worker
 
     def epoch_reported(self, entry: TrialEntry, report: TrialReport) -> None:
@@ -89,5 +92,11 @@ class CheckpointKeeper(Observer):
         """A worker may still be writing for its last trial: what that leaves goes when the next one reports there."""
         busy = set(self.at_work.values())
         for number, kind in [found for found in self.unneeded if found[0] not in busy]:
-            self.delete(number, kind)
+            try:
+                self.delete(number, kind)
+            except OSError as error:  # the storage is away, and room in it no matter now
+                if not self.is_told:
+                    _log.warning("checkpoints that nobody needs are deleted later: %s", error)
+                self.is_told = True
+                return
             self.unneeded.discard((number, kind))

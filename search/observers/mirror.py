@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from trainable.storage import join, read_file, write_file
+from trainable.storage import join, make_folder, read_file, write_file
 
 _log = logging.getLogger(__name__)
 RECORDS = ("optuna.journal", "search.json", "splits.csv", "spent.json", "space.py", "sealed_test.json", "result.json")
@@ -59,6 +59,8 @@ class Mirror:
     def _copy(self) -> None:
         if not self._is_wanted:
             return
+        if not self._copied:
+            make_folder(self.uri)
         for name in RECORDS:
             file = self.folder / name
             content = file.read_bytes() if file.exists() else b""

@@ -34,6 +34,10 @@ MAX_TAG_CHARS = 8000
 _MAX_PARAM_CHARS, _MAX_BATCH = 6000, 100  # of MLflow's REST interface, as the one above
 
 
+class UnknownRunError(TrackingError):
+    """A run that the server does not know."""
+
+
 class Runs:
     """The child runs of one search, and its parent run. `trial_tags` go to every child.
 
@@ -184,8 +188,14 @@ def create_parent(client: MlflowClient, experiment: str, name: str, tags: Mappin
 
 
 def set_running(client: MlflowClient, run_id: str) -> Run:
-    """Let a run go on, without an outcome. Raises TrackingError for one that was deleted."""
-    run = client.get_run(run_id)
+    """Let a run go on, without an outcome. Raises TrackingError for one that was deleted, UnknownRunError for one that
+    the server has never had, or has lost."""
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        raise UnknownRunError(f"MLflow knows no run {run_id}") from error
     if run.info.lifecycle_stage != "active":
         raise TrackingError(f"run {run_id} was deleted in MLflow; restore it there, or begin a new search")
     if "outcome" in run.data.tags:

@@ -7,7 +7,8 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import Self
 
-from mlflow_server.serve import PendingServer, begin_server
+from mlflow_server.database import require_sound
+from mlflow_server.serve import PendingServer, ServerHandle, begin_server
 from search.observers.questions import ask
 from search.observers.registry import check_model_name, check_server_version, rehearse_registration
 from search.observers.surroundings import only_what_is_meant, read_login, read_tracking
@@ -31,6 +32,7 @@ class TrackingServer:
         self._folder = folder
         self._timed = timed
         self._pending: PendingServer | None = None
+        self._handle: ServerHandle | None = None
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -57,10 +59,25 @@ class TrackingServer:
                 server = self._pending.wait()
             self._pending = None
             self._stack.callback(server.close)
+            self._handle = server
             if not server.started:  # it may be a team's, that was found running in this home
                 self.login = read_login()
             self._uri = server.uri
         return self._uri
+
+    def find_again(self) -> str:
+        """Where the server answers by now; one of our own is started again where nobody else has done so.
+
+        To be asked while it is away. Raises ServerError where it cannot be started.
+        """
+        if self._handle is not None:
+            self._uri = self._handle.find_again()
+        return self.uri
+
+    def check_database(self) -> None:
+        """Raise ServerError where the database of our own server is damaged: it answers nothing then."""
+        if self._choice.uri is None:
+            require_sound(self._folder / "mlflow.db", wholly=True)
 
     def check_registry(self, model_name: str) -> str | None:
         """Ask, before images are read, whether the champion can be registered as `model_name` in the end.

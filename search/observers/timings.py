@@ -32,13 +32,15 @@ class Timings(Observer):
     a trial ends or pauses to the first training step of the one that follows on its slot: in the same process, or,
     where that has ended, in a new one. `resumes_s` are those after which a paused trial went on. `num_slots` sets the
     first processes of a search apart from those; `started` is called with the lines that say where the time went, once
-    the first epoch is known.
+    the first epoch is known. Times of driver and workers are compared, which only clocks that nobody sets allow: a span
+    that would be negative is left out.
     """
 
     def __init__(self, began_at_s: float | None = None) -> None:
         now_s = time.time()
         self.began_at_s = now_s if began_at_s is None else began_at_s
-        self.parts_s: dict[str, float] = {"imports": now_s - self.began_at_s}
+        self.parts_s: dict[str, float] = {"imports": max(0.0, now_s - self.began_at_s)}
+        self._built_s = time.monotonic()
         self.start_s: float | None = None
         self.turn_rounds_s: list[float] = []
         self.resumes_s: list[float] = []
@@ -48,6 +50,12 @@ class Timings(Observer):
         self._free_since_s: dict[str, dict[int, float]] = defaultdict(dict)  # by host and process, the longest first
         self._under_way: dict[int, int] = {}  # a trial's process
         self._num_processes = 0
+        self._has_begun = False
+
+    @property
+    def passed_s(self) -> float:
+        """Seconds since the search began."""
+        return self.parts_s["imports"] + time.monotonic() - self._built_s
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
@@ -65,12 +73,14 @@ class Timings(Observer):
         if process not in free and self._num_processes >= self.num_slots:
             process = next(iter(free), process)
         if process in free:
-            self.turn_rounds_s.append(report.began_at_s - free.pop(process))
-            if report.epoch > min(entry.reports):
-                self.resumes_s.append(self.turn_rounds_s[-1])
+            if (turn_round_s := report.began_at_s - free.pop(process)) >= 0:
+                self.turn_rounds_s.append(turn_round_s)
+                if report.epoch > min(entry.reports):
+                    self.resumes_s.append(turn_round_s)
         else:
             self._num_processes += 1
-        if self.start_s is None:
+        is_first, self._has_begun = not self._has_begun, True
+        if is_first and report.began_at_s >= self.began_at_s:
             self.start_s = report.began_at_s - self.began_at_s
             self.parts_s |= report.timings_s
             self.parts_s["other"] = self.start_s - sum(self.parts_s.values())

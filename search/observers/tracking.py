@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
@@ -14,6 +14,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 from search.core.machine_options import check_tracking_uri
 from search.observers.mlflow_runs import (
     Runs,
+    UnknownRunError,
     create_parent,
     describe_dataset,
     find_or_create_experiment,
@@ -61,13 +62,16 @@ class Tracking(TrialRuns):
         def find_or_create() -> Run:
             if parent_run_id is not None:
                 find_or_create_experiment(client, experiment)
-                return set_running(client, parent_run_id)
+                with suppress(UnknownRunError):
+                    return set_running(client, parent_run_id)
             return create_parent(client, experiment, search_name, all_tags)
 
         parent = ask(uri, find_or_create, patience_s=cls.patience_s)
         runs = Runs(client, parent, search_name=search_name, is_resumed=parent_run_id is not None)
         runs.description = description
-        return cls(uri, runs, metric=metric, direction=Direction.of(metric.removeprefix("val_")))
+        tracking = cls(uri, runs, metric=metric, direction=Direction.of(metric.removeprefix("val_")))
+        tracking.is_rebuilt = parent_run_id not in (None, parent.info.run_id)
+        return tracking
 
     @classmethod
     def view(cls, uri: str, search_name: str, parent_run_id: str, *, metric: str, numbered_by: str = "trial") -> Self:

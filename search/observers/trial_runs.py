@@ -8,6 +8,8 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
+from mlflow import MlflowClient
+
 from search.core.events import Observer
 from search.observers.mlflow_runs import (
     MAX_TAG_CHARS,
@@ -15,10 +17,11 @@ from search.observers.mlflow_runs import (
     set_running,
 )
 from search.observers.questions import TrackingError, ask
+from search.observers.rebuilding import rebuild_runs
 from trainable.recipes import name_recipe
 from trainable.report import Direction, Outcome, TrialReport
 from trainable.retry_queue import RetryQueue, is_lost_connection
-from trainable.run_log import send_missing, send_spool
+from trainable.run_log import read_spool, send_missing, send_spool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -51,7 +54,12 @@ class TrialRuns(Observer):
         self.logs_for_trials = False
         """Whether the driver logs for all trials: those on other nodes cannot reach a server on 127.0.0.1."""
         self.tag_trial: Callable[[TrialEntry], Mapping[str, str]] = _tag_recipe
+        self.find_server: Callable[[], str] = lambda: self.uri
+        """Where the server answers by now; asked while it is away."""
+        self.is_rebuilt = False
+        """Whether MLflow had lost the search's run, so that another one was made."""
         self._queue = RetryQueue("tracking", self._say_away)
+        self._queue.look_again = self._look_again
         self._open: set[int] = set()
         self._logged_for: set[int] = set()  # trials that began without their run
         self._run_ids: dict[int, str] = {}
@@ -117,6 +125,27 @@ class TrialRuns(Observer):
         self._send(entry.number, entry.reports, f"epochs of trial {entry.number}")
         self._end(entry.number, entry.outcome, entry.tags, entry.traceback or entry.error)
 
+    def rebuild(self, entries: Mapping[int, TrialEntry]) -> dict[int, str]:
+        """Make the run of every trial anew, where MLflow has lost them; their ids by number, as the entries have them.
+
+        Raises TrackingError when the server does not answer.
+        """
+        _log.warning(
+            "MLflow at %s does not know this search any more (another database?): its runs are made anew from the "
+            "search's own record, with %s alone of their metrics",
+            self.uri,
+            self.metric,
+        )
+        rebuilt_ms = now_ms()
+
+        def make() -> dict[int, str]:
+            return rebuild_runs(self.runs, entries, metric=self.metric, direction=self.direction, now_ms=rebuilt_ms)
+
+        made = ask(self.uri, make, patience_s=self.patience_s)
+        for number, run_id in made.items():
+            entries[number].run_id = run_id
+        return made
+
     def fix(self, outcomes: Mapping[int, Outcome], *, keep: Collection[int] = ()) -> list[int]:
         """After a driver died: end every child run still RUNNING, but for the trials in `keep`.
 
@@ -144,7 +173,11 @@ class TrialRuns(Observer):
             self._queue.put(f"the spool {path.name}", partial(self._send_spool, path, entry))
 
     def _send_spool(self, path: Path, entry: TrialEntry) -> None:
-        run_id = send_spool(self.runs.client, path, entry.run_id)
+        _, known, _ = read_spool(path)
+        if None not in (known, entry.run_id) and known != entry.run_id:  # of a run that MLflow has lost
+            path.unlink(missing_ok=True)
+            return
+        run_id = send_spool(self.runs.client, path, entry.run_id, self.metric)
         if run_id is None or entry.outcome is None or not entry.outcome.is_final:
             return
         summary = self.runs.summarize(run_id, self.metric, self.direction)
@@ -157,6 +190,18 @@ class TrialRuns(Observer):
             _log.warning("MLflow at %s stayed away and did not get: %s", self.uri, "; ".join(missing))
         return not missing
 
+    def _look_again(self) -> None:
+        """Go on with a server that is back at another address. Trials know the old one: the driver logs for them."""
+        try:
+            uri = self.find_server().rstrip("/")
+        except Exception as error:  # asked again after the next pause
+            _log.debug("the server was not found again: %s", error)
+            return
+        if uri != self.uri:
+            _log.warning("MLflow is at %s now, not at %s", uri, self.uri)
+            self.uri, self.runs.client = uri, MlflowClient(uri)
+            self.logs_for_trials = True
+
     def _say_away(self, error: Exception) -> None:
         _log.warning("MLflow at %s is away; its records wait in memory: %s", self.uri, error)
 
@@ -167,7 +212,7 @@ class TrialRuns(Observer):
 
     def _send(self, number: int, reports: Mapping[int, TrialReport], what: str) -> None:
         epochs = {epoch: (report.timestamp_ms, report.metrics) for epoch, report in reports.items()}
-        self._send_to_run(number, what, lambda run_id: send_missing(self.runs.client, run_id, epochs))
+        self._send_to_run(number, what, lambda run_id: send_missing(self.runs.client, run_id, epochs, self.metric))
 
     def _send_to_run(self, number: int, what: str, action: Callable[[str], object]) -> None:
         """Call `action` with the run of a trial, once it has one; not at all where its run was refused."""

@@ -38,7 +38,7 @@ from trainable.task import locate_trial, read_best
 
 class Toy(tune.Trainable):
     """Its value rises with the epochs towards `height`; `fails_at`, `dies_at`, `hangs_at` and so on do what
-    they say.
+    they say; with `dies_each` it dies once before every epoch, at `loses_storage_at` it has waited for that in vain.
 
     With `trials_uri` every epoch is its best checkpoint there; that of `hides_at` is written, and never reported.
     """
@@ -62,6 +62,13 @@ class Toy(tune.Trainable):
         self.epoch = (self.epoch or self.go_on()) + 1
         if self.epoch == params.get("dies_at"):
             os.kill(os.getpid(), signal.SIGKILL)
+        if params.get("dies_each"):
+            mark = Path(params["trials_uri"], f"died-{self.config['number']}-{self.epoch}")
+            if not mark.exists():
+                mark.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+        if self.epoch == params.get("loses_storage_at"):
+            return TrialFailure(error="the storage has been away for 300 s", lost_storage=True).to_result()
         if self.epoch == params.get("hangs_at"):
             Path(params["hung_file"]).touch()
             if params.get("stops"):
@@ -215,8 +222,10 @@ def play_in(tmp_path: Path, cluster: Cluster) -> Play:
         own = replace(cluster, num_slots=slots) if place_trial is None else Placed(cluster, slots, place_trial)
         steered = partial(Steered, folder.folder, budget=budget, note=noted.append, say=lambda lines: None)
         further = [partial(give, watch) for watch in watches(ledger, budget)]
-        reason = run_trials(plan, ledger, own, folder.folder, [steered, *further])
-        folder.release()
+        try:
+            reason = run_trials(plan, ledger, own, folder.folder, [steered, *further])
+        finally:
+            folder.release()
         return Played(study, ledger, budget, rule, memory, deleted, timings, reason, noted)
 
     return run

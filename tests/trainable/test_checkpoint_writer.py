@@ -45,7 +45,7 @@ class FullStore(CheckpointStore):
 
 def test_the_writer_copies_at_once_and_the_latest_wins(folder: Path) -> None:
     store = SlowStore(folder)
-    writer = CheckpointWriter(store, min_interval_s=0)
+    writer = CheckpointWriter(store, interval_s=0)
     weights = torch.zeros(4)
     writer.write_newest({"w": weights}, {"epoch": 0})
     assert store.began.wait(60)
@@ -63,7 +63,7 @@ def test_the_writer_copies_at_once_and_the_latest_wins(folder: Path) -> None:
 
 
 def test_newest_is_throttled_and_best_is_not(store: CheckpointStore) -> None:
-    writer = CheckpointWriter(store, min_interval_s=3600)
+    writer = CheckpointWriter(store, interval_s=3600, busy_share=0)
     writer.write_newest(make_state(1), {"epoch": 1})
     writer.write_best(make_state(1), {"epoch": 1})
     writer.wait_for_best()
@@ -77,12 +77,20 @@ def test_newest_is_throttled_and_best_is_not(store: CheckpointStore) -> None:
     writer.close()
 
 
+def test_newest_is_written_more_often_where_that_is_quick(store: CheckpointStore) -> None:
+    with CheckpointWriter(store, interval_s=3600, busy_share=1.0) as writer:
+        for epoch in (1, 2, 3):
+            writer.write_newest(make_state(1), {"epoch": epoch})
+            while store.facts("newest") != {"epoch": epoch}:
+                threading.Event().wait(0.01)
+
+
 def test_a_newest_that_waits_is_durable_at_once_when_the_node_is_about_to_go(store: CheckpointStore) -> None:
     def wait_for(epoch: int) -> None:
         while store.facts("newest") != {"epoch": epoch}:
             threading.Event().wait(0.01)
 
-    with CheckpointWriter(store, min_interval_s=3600) as writer:
+    with CheckpointWriter(store, interval_s=3600, busy_share=0) as writer:
         writer.write_newest(make_state(1), {"epoch": 1})
         wait_for(1)
         writer.write_newest(make_state(2), {"epoch": 2})
@@ -93,7 +101,7 @@ def test_a_newest_that_waits_is_durable_at_once_when_the_node_is_about_to_go(sto
 
 
 def test_close_can_drop_what_waits(store: CheckpointStore) -> None:
-    writer = CheckpointWriter(store, min_interval_s=3600)
+    writer = CheckpointWriter(store, interval_s=3600, busy_share=0)
     writer.write_newest(make_state(1), {"epoch": 1})
     writer.write_best(make_state(1), {})  # after which epoch 1 is no longer waiting
     writer.wait_for_best()
@@ -108,7 +116,7 @@ def test_close_can_drop_what_waits(store: CheckpointStore) -> None:
 
 def test_close_writes_a_best_that_waits_even_where_newest_is_dropped(folder: Path) -> None:
     store = SlowStore(folder)
-    writer = CheckpointWriter(store, min_interval_s=3600)
+    writer = CheckpointWriter(store, interval_s=3600, busy_share=0)
     writer.write_best(make_state(1), {"epoch": 1})
     assert store.began.wait(60)
     writer.write_best(make_state(2), {"epoch": 2})
@@ -120,7 +128,7 @@ def test_close_writes_a_best_that_waits_even_where_newest_is_dropped(folder: Pat
 
 
 def test_an_error_of_the_thread_surfaces_at_the_next_call(folder: Path) -> None:
-    writer = CheckpointWriter(FullStore(folder))
+    writer = CheckpointWriter(FullStore(folder), patience_s=0)
     writer.write_best(make_state(1), {})
     with pytest.raises(RuntimeError, match="no space left"):
         writer.wait_for_best()
@@ -131,7 +139,7 @@ def test_an_error_of_the_thread_surfaces_at_the_next_call(folder: Path) -> None:
 
 def test_a_trial_without_room_writes_its_best_and_no_newest(folder: Path) -> None:
     store = CheckpointStore(folder)
-    with CheckpointWriter(store, min_interval_s=0, max_bytes=10_000) as writer:
+    with CheckpointWriter(store, interval_s=0, max_bytes=10_000) as writer:
         writer.write_best({"w": torch.zeros(1000)}, {"epoch": 1})
         writer.wait_for_best()
         writer.write_newest({"w": torch.zeros(3000)}, {"epoch": 1})

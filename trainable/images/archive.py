@@ -26,9 +26,12 @@ _CHUNK_BYTES = 1 << 20
 
 
 def is_archive(path: Path) -> bool:
-    """True for a zip or a tar (plain, gz, bz2 or xz), by content; for one that is cut off too: `unpack` says so."""
+    """True for a zip or a tar (plain, gz, bz2 or xz), by content; for one that is cut off too: `unpack` says so.
+
+    A pipe or a device is none: nobody waits for what it may hold.
+    """
     try:
-        return zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
+        return path.is_file() and (zipfile.is_zipfile(path) or tarfile.is_tarfile(path))
     except (EOFError, zlib.error, lzma.LZMAError):
         return True
 

@@ -64,6 +64,9 @@ def test_a_cluster_file_or_a_name_that_cannot_be_is_reported_at_once(
     with pytest.raises(ValueError, match="give the file that `ray up` was given"):
         submit(tmp_path / "none.yaml", [])
     (tmp_path / "cluster.yaml").touch()
+    with pytest.raises(ValueError, match=r"cluster\.yaml has no provider"):
+        submit(tmp_path / "cluster.yaml", [])
+    (tmp_path / "cluster.yaml").write_text("provider: {type: local}\n")
     assert main(["submit", str(tmp_path / "cluster.yaml"), "--", "--name", "a/b"]) == 2
     assert "the name is 'a/b'" in capsys.readouterr().err
     with pytest.raises(SystemExit):

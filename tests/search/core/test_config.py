@@ -224,7 +224,7 @@ def test_a_file_holds_what_the_command_line_says(tmp_path: Path, capsys: pytest.
         ("budget: {num_trials: -1}", "--num-trials is -1; it must be above 0"),
         ("budget: {num_trials: many}", "--num-trials is 'many'; it must be a number (in "),
         ("budget: {num_trails: 3}", "there is no option 'num_trails'; did you mean num_trials"),
-        ("- 1", "a configuration is list; it must be a mapping"),
+        ("- 1", "holds a list; it must be a mapping"),
         ("a: [", "--config "),
     ],
 )

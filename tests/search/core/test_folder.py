@@ -27,6 +27,14 @@ def test_a_name_that_leaves_the_folder_is_refused(tmp_path: Path) -> None:
                 create_search(tmp_path, name, {})
 
 
+def test_a_home_that_can_be_no_folder_is_named_by_its_option(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    for name in ("file", "file/deeper", "dangling"):
+        with pytest.raises(ValueError, match=rf"--home is .*{name}; no folder of searches can be made there"):
+            create_search(tmp_path / name, "first", {})
+
+
 def test_without_a_name_the_date_is_taken(tmp_path: Path) -> None:
     assert create_search(tmp_path, None, {}).name.startswith("search-20")
     assert make_name().startswith("search-20")

@@ -52,6 +52,19 @@ def test_the_start_is_reported_in_parts_that_add_up() -> None:
     assert output == [timings.lines()], "only the first report of a search says how it started"
 
 
+def test_a_clock_that_is_set_back_gives_no_times_rather_than_wrong_ones() -> None:
+    timings = Timings()
+    search = Search(timings)
+    search.note(0, timings.began_at_s - 3600.0)
+    search.end(0, timings.began_at_s + 10.0)
+    search.note(1, timings.began_at_s - 3590.0)
+    search.end(1, timings.began_at_s - 3580.0)
+    search.note(2, timings.began_at_s - 3579.0)
+    assert timings.start_s is None and timings.to_record()["start_s"] is None
+    assert timings.turn_rounds_s == pytest.approx([1.0])
+    assert timings.passed_s >= 0
+
+
 def test_a_turn_round_is_from_a_processs_end_to_its_next_first_step() -> None:
     timings = Timings()
     timings.num_slots = 2

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import stat
 import tarfile
 import zipfile
@@ -152,3 +153,10 @@ def test_what_is_no_archive_is_not_taken_for_one(tmp_path: Path) -> None:
     for content in (b"", b"path,label\n", bytes(100)):
         (tmp_path / "x.zip").write_bytes(content)
         assert not is_archive(tmp_path / "x.zip")
+
+
+@pytest.mark.timeout(60)
+def test_a_pipe_is_no_archive_and_nobody_waits_for_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "set")
+    assert not is_archive(tmp_path / "set")
+    assert not is_archive(Path("/dev/zero"))
