@@ -95,7 +95,7 @@ def kill_workers(home: Path, server: str, *, seed: int, every_s: float, num_tria
             time.sleep(every_s)
         chaos.finish()
         chaos.lost += find_losses(chaos, find_server(home, server))
-        goodput = measure_goodput(chaos, num_killed=chaos.caused["worker killed"])
+        goodput = measure_goodput(chaos)
         return report([chaos]) | {"epochs": chaos.count_epochs(), "lost": chaos.lost, "goodput": round(goodput, 3)}
 
 

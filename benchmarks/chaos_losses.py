@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -49,11 +48,11 @@ def find_losses(chaos: Chaos, uri: str, *, num_openings: int = 1) -> list[str]:
     return lost
 
 
-def measure_goodput(chaos: Chaos, *, num_killed: int = 0) -> float:
+def measure_goodput(chaos: Chaos) -> float:
     """Time of the epochs that count over the time that trials have held their workers.
 
-    The second is what every epoch took that was reported, repeated ones and all that was set up before it included, and
-    for each worker of `num_killed` a whole epoch more: what it was at when it died nobody has reported.
+    The second has repeated epochs in it, those that a worker was at when it died, and all that was set up before an
+    epoch; it has not what a worker takes to start. A driver that is killed takes with it what it has not written yet.
     """
     epochs_s = [
         seconds
@@ -62,7 +61,7 @@ def measure_goodput(chaos: Chaos, *, num_killed: int = 0) -> float:
     ]
     if not epochs_s:
         return 0.0
-    paid_s = read_json(chaos.folder / "spent.json")["device_s"] + num_killed * statistics.median(epochs_s)
+    paid_s = read_json(chaos.folder / "spent.json")["device_s"]
     return sum(epochs_s) / paid_s if paid_s else 0.0
 
 

@@ -39,12 +39,17 @@ class TuneEvents(tune.Callback):
         self.levels: Sequence[int] = ()
         self.read_best = read_best
         self.lost_workers = LostWorkers(partial(budget.stop.ask, StopReason.OUT_OF_MEMORY))
+        self.clock: Callable[[], float] = time.monotonic  # Tune goes by one that may be set
+        self.held_since_s: dict[int, float] = {}  # what a trial has held its worker for since then is not charged yet
         self.blamed: dict[int, str] = {}  # trials whose worker was ended for what they did, and why
+
+    def on_trial_start(self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        self.held_since_s[trial.config["number"]] = self.clock()
 
     def on_trial_result(
         self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, result: dict[str, Any], **info: Any
     ) -> None:
-        self.budget.charge(result.get("time_this_iter_s", 0.0))
+        self._charge(trial)
         self.lost_workers.go_on(trial, self.ledger.entries[trial.config["number"]].num_epochs)
 
     def on_trial_complete(self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, **info: Any) -> None:
@@ -53,6 +58,8 @@ class TuneEvents(tune.Callback):
 
     def on_trial_recover(self, iteration: int, trials: Sequence[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         number = trial.config["number"]
+        self._charge(trial)
+        del self.held_since_s[number]
         self.lost_workers.lose(trial, self.ledger.entries[number].num_epochs)
         self.ledger.recover(number)
 
@@ -64,6 +71,12 @@ class TuneEvents(tune.Callback):
         error = self.blamed.get(number) or describe_loss(trial.error_file)
         self.ledger.fail(number, TrialFailure(error=error))
         self.end(number, Outcome.FAILED)
+
+    def _charge(self, trial: TuneTrial) -> None:
+        """A trial has held its worker since it was asked last."""
+        number, now_s = trial.config["number"], self.clock()
+        self.budget.charge(now_s - self.held_since_s.get(number, now_s))
+        self.held_since_s[number] = now_s
 
     def blame(self, number: int, why: str) -> None:
         """A trial's worker is about to be ended: the trial has then failed, for this reason."""
