@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT
-from tests.tiers import NOT_QUICK, OWN_RAY, is_quick, name_group
+from tests.tiers import NOT_QUICK, is_quick
 
 ROOMS = (
     *("search/core", "search/preparation", "search/observers", "search/engine", "search/champion", "search/commands"),
@@ -28,15 +28,6 @@ def test_what_is_slow_starts_a_service_or_is_listed_is_not_quick() -> None:
     assert not is_quick(item("search/core/test_space.py::test_a", "tmp_path", "mlflow_server"))
     assert not is_quick(item("search/core/test_space.py::test_a", slow=True))
     assert not is_quick(item(f"{NOT_QUICK[0]}::test_a"))
-
-
-def test_searches_on_one_ray_follow_one_another_and_files_stay_together() -> None:
-    assert name_group(item("search/engine/test_fit.py::test_a", "play", "cluster")) == "ray"
-    assert name_group(item("search/test_search.py::test_a", "cluster")) == "ray"
-    assert name_group(item("search/test_search.py::test_a")) == "own ray"
-    assert name_group(item("search/core/test_space.py::test_a")) == "tests/search/core/test_space.py"
-    for name in OWN_RAY:
-        assert (ROOT / "tests" / name).exists(), name
 
 
 def test_what_is_listed_as_not_quick_is_there() -> None:

@@ -1,10 +1,7 @@
-"""Which tests are quick, and which run one after another where pytest has several workers.
+"""Which tests are quick: `python -m pytest -m quick` looks into every room in under three minutes on two quiet cores.
 
-`python -m pytest -m quick` looks into every room in under three minutes on two quiet cores. A test is quick unless it
-is marked `slow`, needs one of the services below, or lies in a file that starts processes or trains for long.
-
-`python -m pytest -n 2` runs two tests at a time: at most one of the searches on the tests' own Ray, and one of those
-that start a Ray of their own. The others follow, a file a group.
+A test is quick unless it is marked `slow`, needs one of the services below, or lies in a file that starts processes
+or trains for long.
 """
 
 from __future__ import annotations
@@ -74,21 +71,6 @@ NOT_QUICK = (
 """
 
 
-OWN_RAY = (
-    "cluster/",
-    "examples/",
-    "faults/test_proxies.py",
-    "faults/test_ray_address.py",
-    "faults/test_ray_dies.py",
-    "search/commands/test_train.py",
-    "search/engine/test_address.py",
-    "search/engine/test_preflight.py",
-    "search/test_resume.py",
-    "search/test_search.py",
-)
-"""Where a Ray is started beside that of the fixture `cluster`; also what trains on all cores."""
-
-
 def is_quick(item: pytest.Item) -> bool:
     if item.get_closest_marker("slow") or SERVICES.intersection(getattr(item, "fixturenames", ())):
         return False
@@ -99,20 +81,3 @@ def mark_quick(items: Iterable[pytest.Item]) -> None:
     for item in items:
         if is_quick(item):
             item.add_marker(pytest.mark.quick)
-
-
-def name_group(item: pytest.Item) -> str:
-    """The group of pytest-xdist: tests of one group run one after another, in one worker."""
-    if "cluster" in getattr(item, "fixturenames", ()):
-        return "ray"
-    if item.nodeid.startswith(tuple(f"tests/{name}" for name in OWN_RAY)):
-        return "own ray"
-    return item.nodeid.partition("::")[0]
-
-
-def group(items: list[pytest.Item]) -> None:
-    """Put every test into its group; those that take longest begin first."""
-    order = {"ray": 0, "own ray": 1}
-    items.sort(key=lambda item: order.get(name_group(item), len(order)))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(name_group(item)))
