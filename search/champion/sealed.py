@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -90,7 +90,7 @@ class SealedScore:
     without_duplicates: SealedFigures | None
     figure_files: tuple[Path, ...]
     warnings: tuple[str, ...]
-    probabilities: np.ndarray | None = None
+    probabilities: np.ndarray | None = field(default=None, compare=False, repr=False)
 
     def named(self) -> dict[str, SealedFigures]:
         """What there is, by the prefix under which it is logged: test, test_patients, test_without_duplicates."""

@@ -24,12 +24,13 @@ def test_a_detail_replaces_the_words() -> None:
 @pytest.mark.parametrize("reason", StopReason)
 def test_a_search_closes_as_its_reason_says(reason: StopReason) -> None:
     failed = {StopReason.ALL_FAILED, StopReason.BAD_NODES, StopReason.NO_EPOCH}
-    interrupted = {StopReason.CTRL_C, StopReason.TERMINATED}
+    waiting = {StopReason.TERMINATED, StopReason.STORAGE_LOST, StopReason.OUT_OF_MEMORY}
+    interrupted = {StopReason.CTRL_C, *waiting}
     expected = (
         Outcome.FAILED if reason in failed else Outcome.INTERRUPTED if reason in interrupted else Outcome.COMPLETED
     )
     assert reason.outcome is expected
-    assert reason.concludes == (reason is not StopReason.TERMINATED)
+    assert reason.concludes == (reason not in waiting)
 
 
 def test_something_else_can_be_ended_while_the_first_reason_is_kept() -> None:
