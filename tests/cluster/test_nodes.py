@@ -98,11 +98,11 @@ def story(
             drained_s = time.time()
             assert nodes.drain(doomed, deadline_s=60)
             wait_for(lambda: all(newest["saved_at"] > drained_s for newest in read_newest(s3).values()), search, 60)
-            nodes.add(s3 | old | {"CTSEARCH_NODE_DIR": str(dirs["late-old"])})
-            nodes.add(s3 | {"CTSEARCH_NODE_DIR": str(dirs["late"])})
             killed_s = time.time()
             nodes.kill(doomed)
             held = read_newest(s3)
+            nodes.add(s3 | old | {"CTSEARCH_NODE_DIR": str(dirs["late-old"])})
+            nodes.add(s3 | {"CTSEARCH_NODE_DIR": str(dirs["late"])})
             output = search.communicate(timeout=300)[0]
             assert search.returncode == 0, output
             # later trials may lose theirs too, on the late node that fails the preflight
