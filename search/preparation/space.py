@@ -90,7 +90,8 @@ def choose_first_points(
 def choose_baselines(models: SearchedModels, sound: Sequence[int]) -> Sequence[int]:
     """Which of the trials of sound configurations are trained to the end: the first of architectures with weights, else
     the very first."""
-    return sound[: max(1, min(NUM_BASELINES, len(models.weights)))]
+    num_weighted = sum(name in models.weights for name in models.own)
+    return sound[: max(1, min(NUM_BASELINES, num_weighted))]
 
 
 def describe_baselines(numbers: Sequence[int]) -> str:

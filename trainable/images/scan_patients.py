@@ -26,14 +26,17 @@ def group_scans(scans: Iterable[tuple[Path, Scan]], *, num_workers: int = 1) -> 
     """Put scans together by patient, in the order in which they come; each comes with the folder that was given.
 
     Scans with one PatientID are one patient's, wherever they lie, unless it stands for nobody (`ANONYMOUS`). The others
-    are whose the first folder below the given one is; directly in the given folder they are one patient's.
+    are whose the folder is that they lie in: of two folders of one person two patients are made, and never one of two
+    people. A volume directly in the given folder is a patient of its own.
     """
     given = [(root, scan, _find_file(scan)) for root, scan in scans]
     ids = read_dicom_ids([file for _, _, file in given if file is not None], num_workers)
     groups: defaultdict[tuple[str, str], list[Scan]] = defaultdict(list)
     places: defaultdict[tuple[str, str], list[Path]] = defaultdict(list)
     for root, scan, file in given:
-        place = find_place(root, file or scan.path)
+        place = (file or scan.path).parent
+        if scan.is_volume and place == root:
+            place = scan.path
         patient = ids[file].patient if file is not None and file in ids else ""
         key = ("header", patient) if names_somebody(patient) else ("folder", str(place))
         groups[key].append(scan)
@@ -48,12 +51,6 @@ def group_scans(scans: Iterable[tuple[Path, Scan]], *, num_workers: int = 1) -> 
             name = name.with_name(f"{name.name}#{number[name]}")
         patients.append((name, tuple(found)))
     return ScansOfPatients(patients=tuple(patients), lines=_describe(list(groups), list(places.values())))
-
-
-def find_place(root: Path, path: Path) -> Path:
-    """The first folder below `root` on the way to `path`; `root` itself for what lies directly in it."""
-    below = path.relative_to(root).parts if path.is_relative_to(root) else ()
-    return root / below[0] if len(below) > 1 else root
 
 
 def _find_file(scan: Scan) -> Path | None:
