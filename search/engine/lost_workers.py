@@ -79,26 +79,36 @@ def is_no_memory(failure: str) -> bool:
 
 @contextmanager
 def as_lost_workers() -> Iterator[None]:
-    """Within, Tune takes a worker that Ray has ended for want of memory for a lost one.
+    """Within, Tune goes on after two deaths of workers for which by itself it ends the experiment, or the trial.
 
-    By itself it does so only where Ray reports the death of the actor; where Ray reports the fate of its task, which
-    comes first is chance (ray-project/ray#29736), it ends the whole experiment.
+    A worker that Ray ended for want of memory is a lost one, also where Ray reports the fate of its task, which comes
+    first by chance (ray-project/ray#29736). And one that dies on its way from a trial to the next is lost once: Tune
+    takes note of it for the worker, lets the trial wait for another, and fails it when the task is heard of as well.
     """
     from ray.air.execution._internal.actor_manager import RayActorManager
     from ray.exceptions import OutOfMemoryError, RayActorError
+    from ray.tune.execution.tune_controller import TuneController
 
-    original = RayActorManager._actor_task_failed
+    fail_worker, fail_trial = RayActorManager._actor_task_failed, TuneController._trial_task_failure
 
-    def fail(manager: Any, tracked_actor_task: Any, exception: Exception) -> None:
+    def fail_worker_too(manager: Any, tracked_actor_task: Any, exception: Exception) -> None:
         if isinstance(exception, OutOfMemoryError):
             exception = RayActorError(error_msg=str(exception))
-        original(manager, tracked_actor_task, exception)
+        fail_worker(manager, tracked_actor_task, exception)
 
-    RayActorManager._actor_task_failed = fail
+    def fail_trial_once(controller: Any, trial: TuneTrial, exception: Exception) -> None:
+        controller._resetting_trials.discard(trial)
+        waits = trial.status == "PENDING" and trial not in controller._trial_to_actor
+        if not (waits and isinstance(exception, RayActorError)):
+            fail_trial(controller, trial, exception)
+
+    RayActorManager._actor_task_failed = fail_worker_too
+    TuneController._trial_task_failure = fail_trial_once
     try:
         yield
     finally:
-        RayActorManager._actor_task_failed = original
+        RayActorManager._actor_task_failed = fail_worker
+        TuneController._trial_task_failure = fail_trial
 
 
 def read_last_failure(error_file: str | None) -> str:

@@ -72,6 +72,15 @@ def test_a_trial_that_goes_on_between_the_deaths_of_its_workers_never_fails_for_
     assert len(list(trials.glob("died-0-*"))) == 9 > MAX_LOST_WORKERS + 1
 
 
+def test_a_worker_that_dies_between_two_trials_costs_neither(cluster: Cluster, tmp_path: Path) -> None:
+    def space(trial: Any) -> dict[str, Any]:
+        return {"height": 1.0 + trial.number, "dies_at_reset": str(tmp_path / "died") if trial.number else None}
+
+    played = play_in(tmp_path, cluster)(space, num_trials=3, slots=1)
+    assert played.states() == [TrialState.COMPLETE] * 3
+    assert (tmp_path / "died").exists()
+
+
 def test_a_death_without_a_new_epoch_since_the_last_counts(lost_workers: LostWorkers, tmp_path: Path) -> None:
     trial = make_trial(tmp_path, 0)
     lose(lost_workers, trial, KILLED, num_epochs=3)

@@ -38,7 +38,8 @@ from trainable.task import locate_trial, read_best
 
 class Toy(tune.Trainable):
     """Its value rises with the epochs towards `height`; `fails_at`, `dies_at`, `hangs_at` and so on do what
-    they say; with `dies_each` it dies once before every epoch, at `loses_storage_at` it has waited for that in vain.
+    they say; with `dies_each` it dies once before every epoch, at `loses_storage_at` it has waited for that in vain;
+    a worker that comes from another trial dies on its way to the first one with `dies_at_reset`, once.
 
     With `trials_uri` every epoch is its best checkpoint there; that of `hides_at` is written, and never reported.
     """
@@ -48,6 +49,9 @@ class Toy(tune.Trainable):
         self.epoch = 0
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
+        if (mark := new_config["params"].get("dies_at_reset")) and not Path(mark).exists():
+            Path(mark).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
         self.epoch = 0
         return True
 
