@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from search.champion.conclude import SHOWN, describe_end, report_search, write_result
 from search.champion.crown import Champion, Finish, crown_champion
 from search.champion.external import ExternalScore, score_all
+from search.champion.report import ReportParts
+from search.champion.trade_off import TradeOff, weigh
 from search.commands.report import Page, write_page
 from search.confirming import delete_folds, describe_folds
 from search.core.confirmation import Confirmation
@@ -37,23 +39,8 @@ def conclude(session: Session, reason: StopReason, confirmation: Confirmation | 
     folder.enter(Phase.CONCLUDING)
     with tracking.closing_on_error():
         is_reachable = tracking.flush()
-        finish = Finish(
-            is_reachable=is_reachable,
-            folder=folder,
-            task=session.task,
-            model_name=plan.model_name,
-            tracking_uri=tracking.uri,
-            parent_run_id=tracking.parent_run_id,
-            warnings=plan.data.warnings,
-            ensemble=plan.config.ensemble,
-            last_rung=find_last_rung(session.levels, plan.settings.max_epochs),
-            calibrates=not plan.config.raw_probabilities,
-            goals=plan.config.goals,
-            promote=plan.config.promote,
-            confirmation=confirmation,
-            fold_task=describe_folds(session, confirmation) if confirmation else None,
-            group_name="patients" if plan.data.grouped_by == "patient" else "groups of neighbouring slices",
-        )
+        trade_off = weigh(session.ledger, session.study.history(), metric=plan.config.metric, costs=plan.config.costs)
+        finish = describe_finish(session, confirmation, trade_off, is_reachable=is_reachable)
         finalists = choose_finalists(session.ledger, size=finish.ensemble, last_rung=finish.last_rung)
         if finish.ensemble > 1 and confirmation is None and (short := finalists.describe()):
             runtime.say(f"Finalists    {short}")
@@ -65,21 +52,22 @@ def conclude(session: Session, reason: StopReason, confirmation: Confirmation | 
         if runtime.is_local:
             num_epochs = sum(entry.num_epochs for entry in session.ledger.entries.values())
             spent = f"{num_epochs} epochs, {format_duration(runtime.timings.passed_s)}"
-        report_search(
-            session.ledger,
-            champion,
-            plan.data,
-            folder,
-            tracking,
-            budget_line=spent,
+        parts = ReportParts(
+            search=folder.name,
+            metric=tracking.metric.removeprefix("val_"),
+            champion=champion,
+            budget_lines=[spent],
             importances=session.study.importances(),
             baseline_lines=[*baselines, *standing],
+            trade_off=trade_off,
         )
+        report_search(session.ledger, parts, plan.data, folder, tracking)
         external = score_further_sets(session, champion)
         facts = {
             "external": {score.name: score.to_record() for score in external},
             "num_last_rung": count_at_last(session),
             "stop_reason": folder.read_record().get("stop_reason") or str(reason.value),
+            **(trade_off.to_record() if trade_off else {}),
             "pace": runtime.timings.to_record(),
             **record_standing(session.ledger, plan.recipes),
             **({"recipe": plan.tags["recipe"]} if runtime.is_local else {}),
@@ -100,10 +88,36 @@ def conclude(session: Session, reason: StopReason, confirmation: Confirmation | 
     runtime.say(
         *(f"Baseline     {line}" for line in baselines),
         *(f"Recipes      {line}" for line in standing),
+        *(f"Trade-off    {line}" for line in (trade_off.lines() if trade_off else ())),
         *([f"Left         {page.left}"] if page and page.left else []),
     )
     runtime.say(*describe_end(champion, folder, has_own_data=plan.config.data is not None))
     runtime.say(*(line for score in external for line in score.lines(SHOWN)))
+
+
+def describe_finish(
+    session: Session, confirmation: Confirmation | None, trade_off: TradeOff | None, *, is_reachable: bool
+) -> Finish:
+    """What choosing and registering the champion needs to know; `is_reachable` says whether MLflow answers."""
+    plan, tracking = session.plan, session.tracking
+    return Finish(
+        is_reachable=is_reachable,
+        folder=session.folder,
+        task=session.task,
+        model_name=plan.model_name,
+        tracking_uri=tracking.uri,
+        parent_run_id=tracking.parent_run_id,
+        warnings=plan.data.warnings,
+        ensemble=plan.config.ensemble,
+        last_rung=find_last_rung(session.levels, plan.settings.max_epochs),
+        calibrates=not plan.config.raw_probabilities,
+        goals=plan.config.goals,
+        promote=plan.config.promote,
+        confirmation=confirmation,
+        preferred=(trade_off.chosen.number,) if trade_off else (),
+        fold_tasks=describe_folds(session, confirmation) if confirmation else (),
+        group_name="patients" if plan.data.grouped_by == "patient" else "groups of neighbouring slices",
+    )
 
 
 def draw_page(session: Session) -> Page | None:

@@ -28,7 +28,9 @@ from search.engine.study import Study
 from search.observers.progress import Heading, ProgressTable
 from search.observers.record_sync import RecordSync
 from search.observers.tracking import Tracking
+from search.preparation.images import prepare_at_size
 from trainable.folds import count_folds
+from trainable.node import serve_file
 from trainable.report import TrialReport
 from trainable.storage import join, make_folder
 from trainable.task import TrialTask, delete_checkpoint, read_best
@@ -65,6 +67,8 @@ def find_pace(session: Session) -> Pace:
         num_slots=session.plan.cluster.num_slots,
         size_ratio=len(data.labels) / max(1, int((~data.is_val).sum())),
         most_folds=count_folds(data.labels, data.groups),
+        image_size=data.image_size,
+        final_size=session.plan.config.final_size,
     )
 
 
@@ -93,7 +97,8 @@ def wants(session: Session) -> bool:
     """Whether there may be a confirmation: of one trial alone, without a search, or where one model is asked for, it
     has to be asked for."""
     config = session.plan.config
-    return not session.runtime.is_local and config.confirm != 0 and (config.ensemble > 1 or config.confirm is not None)
+    is_asked = config.confirm is not None or config.final_size is not None
+    return not session.runtime.is_local and config.confirm != 0 and (config.ensemble > 1 or is_asked)
 
 
 def reserve(session: Session) -> Reserve | None:
@@ -126,8 +131,11 @@ def confirm(session: Session, reason: StopReason) -> tuple[StopReason, Confirmat
     say(f"Confirm      {found.describe()}")
     folder.enter(Phase.CONFIRMING)
     folder.update_record(confirmation=found.to_record())
-    with session.runtime.stop.anew():
-        ended = train_folds(session, found)
+    for task in describe_folds(session, found):
+        with session.runtime.stop.anew():
+            ended = train_folds(session, found, task)
+        if ended not in CONFIRMED:
+            break
     if not ended.concludes:
         return ended, None
     if ended is StopReason.CTRL_C:
@@ -137,13 +145,13 @@ def confirm(session: Session, reason: StopReason) -> tuple[StopReason, Confirmat
     return reason, found
 
 
-def train_folds(session: Session, confirmation: Confirmation) -> StopReason:
+def train_folds(session: Session, confirmation: Confirmation, task: TrialTask) -> StopReason:
     """Train what is not trained yet, each training a trial of Tune's with a run of its own."""
     folder, runtime, plan, config = session.folder, session.runtime, session.plan, session.plan.config
-    task = describe_folds(session, confirmation)
     make_folder(task.trials_uri)
+    kind = task.search.removeprefix(f"{folder.name}.")
     study = Study(
-        folder.folder / f"folds-{folder.num_extensions}.journal",
+        folder.folder / f"{kind}.journal",
         sampler="random",
         seed=config.seed,
         direction=plan.settings.direction,
@@ -166,7 +174,7 @@ def train_folds(session: Session, confirmation: Confirmation) -> StopReason:
         each="training",
     )
     progress = ProgressTable(runtime.console, ledger, budget, heading)
-    tracking = open_fold_runs(session, confirmation, ledger)
+    tracking = open_fold_runs(session, confirmation, ledger, kind)
     records = RecordSync(folder, session.step_plans, runtime.copy_records)
     ledger.observers = (study, tracking, progress, records)
 
@@ -193,20 +201,40 @@ def train_folds(session: Session, confirmation: Confirmation) -> StopReason:
     return reason
 
 
-def describe_folds(session: Session, confirmation: Confirmation) -> TrialTask:
-    """What every training of a confirmation shares: the search's own task, but for what is trained on and kept."""
+def describe_folds(session: Session, confirmation: Confirmation) -> list[TrialTask]:
+    """What every training of a confirmation shares, for each size: the search's own task, but for what is trained on
+    and kept."""
     kind = f"folds-{session.folder.num_extensions}"
-    parent = session.task.trials_uri.rpartition("/")[0]
-    return replace(
+    own = replace(
         session.task,
         search=f"{session.folder.name}.{kind}",
         settings=replace(session.task.settings, keeps_last=True, patience=0),
-        trials_uri=join(parent, kind),
+        trials_uri=locate_folds(session, kind),
         num_folds=confirmation.num_folds,
     )
+    if confirmation.final_size is None:
+        return [own]
+    plan, size = session.plan, confirmation.final_size
+    if size not in session.data_by_size:
+        session.data_by_size[size] = prepare_at_size(plan.config, session.folder, size)
+    data = session.data_by_size[size]
+    larger = replace(
+        own,
+        search=f"{own.search}-{size}px",
+        settings=replace(own.settings, image_size=size),
+        trials_uri=locate_folds(session, f"{kind}-{size}px"),
+        data=data,
+        pixels_server=serve_file(data.pixels_path) if plan.cluster.is_joined else None,
+    )
+    return [own, larger]
 
 
-def open_fold_runs(session: Session, confirmation: Confirmation, ledger: Ledger) -> Tracking:
+def locate_folds(session: Session, kind: str) -> str:
+    """The folder of the checkpoints of a confirmation's trainings."""
+    return join(session.task.trials_uri.rpartition("/")[0], kind)
+
+
+def open_fold_runs(session: Session, confirmation: Confirmation, ledger: Ledger, kind: str) -> Tracking:
     """The runs of the trainings, children of the search's run; what a dead driver left RUNNING there is fixed."""
     folder, tracking = session.folder, session.tracking
     found = Tracking.view(
@@ -214,21 +242,21 @@ def open_fold_runs(session: Session, confirmation: Confirmation, ledger: Ledger)
         folder.name,
         tracking.parent_run_id,
         metric=tracking.metric,
-        numbered_by=f"fold_training_{folder.num_extensions}",
+        numbered_by=kind.replace("folds", "fold_training").replace("-", "_"),
     )
     found.runs.trial_tags = dict(session.plan.tags)
     found.tag_trial = confirmation.tag
     found.logs_for_trials = tracking.logs_for_trials
     found.find_server = tracking.find_server
     if ledger.entries:
-        found.send_spools(folder.list_spools(f".folds-{folder.num_extensions}"), ledger.entries)
+        found.send_spools(folder.list_spools(f".{kind}"), ledger.entries)
         found.fix(ledger.ended(), keep=ledger.interrupted())
     return found
 
 
 def delete_folds(session: Session, confirmation: Confirmation) -> None:
     """Free the checkpoints of a confirmation: the champion's own file holds what it needs of them."""
-    task = describe_folds(session, confirmation)
-    for training in range(confirmation.num_trainings):
-        delete_checkpoint(task.trials_uri, training, "newest")
-        delete_checkpoint(task.trials_uri, training, "best")
+    for task in describe_folds(session, confirmation):
+        for training in range(confirmation.num_trainings):
+            delete_checkpoint(task.trials_uri, training, "newest")
+            delete_checkpoint(task.trials_uri, training, "best")

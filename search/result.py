@@ -51,7 +51,8 @@ class Trials(Sequence[TrialEntry]):
         return iter(self.entries)
 
     def to_dataframe(self) -> pd.DataFrame:
-        """A row a trial: number, outcome, the metric at its best epoch, epochs, and every hyperparameter drawn."""
+        """A row a trial: number, outcome, the metric at its best epoch, epochs, and every hyperparameter drawn;
+        what its model costs, where the search weighs that."""
         import pandas as pd
 
         rows = [
@@ -62,6 +63,7 @@ class Trials(Sequence[TrialEntry]):
                 "best_epoch": entry.best_epoch,
                 "epochs": entry.num_epochs,
                 "run_id": entry.run_id,
+                **entry.costs,
                 **entry.params,
             }
             for entry in self.entries

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from search.concluding import conclude
 from search.confirming import confirm, reserve
@@ -25,6 +26,7 @@ from search.core.folder import (
     make_name,
 )
 from search.core.ledger import Ledger
+from search.core.pareto import find_front, list_able, list_costs
 from search.core.rules import build_rule
 from search.core.version import code_version
 from search.engine.study import Study
@@ -45,6 +47,11 @@ from trainable.recipes import Recipe
 from trainable.records import repair_journal
 from trainable.task import TrialTask, delete_checkpoint
 
+if TYPE_CHECKING:
+    from trainable.images.prepare import TrainingData
+
+NUM_KEPT_OF_FRONT = 20
+"""With several objectives any trial that none beats may become the champion: so many keep their checkpoints."""
 Prepare = Callable[[SearchConfig, SearchFolder, Runtime], SearchPlan]
 
 
@@ -139,6 +146,7 @@ class Session:
     display: ProgressTable | EpochLines
     task: TrialTask
     step_plans: dict[str, dict[str, str]]
+    data_by_size: dict[int, TrainingData] = field(default_factory=dict)  # of a confirmation at larger images
 
 
 def open_session(plan: SearchPlan, folder: SearchFolder, runtime: Runtime, observers: Sequence[Observer]) -> Session:
@@ -180,6 +188,7 @@ def open_session(plan: SearchPlan, folder: SearchFolder, runtime: Runtime, obser
         first_rung=plan.first_rung,
         left=budget.left,
         baselines=plan.baselines,
+        costs=lambda number: list_costs(ledger.entries[number].costs, config.costs),
     )
     if isinstance(rule, Converging):
         rule.say = lambda line: progress.say([f"Converged    {line}"])
@@ -190,6 +199,9 @@ def open_session(plan: SearchPlan, folder: SearchFolder, runtime: Runtime, obser
     keeper.forget = rule.forget
     if config.ensemble > 1:
         keeper.rank = partial(rank_finalists, ledger, find_last_rung(levels, max_epochs))
+    if config.costs:
+        keeper.num_kept_best = NUM_KEPT_OF_FRONT
+        keeper.rank = lambda: find_front(list_able(ledger), direction, config.costs)
     records = RecordSync(folder, step_plans, runtime.copy_records)
     display = EpochLines(runtime.console, max_epochs) if runtime.is_local else progress
     session = Session(

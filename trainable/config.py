@@ -151,9 +151,9 @@ class TrialSettings:
     two `newest` checkpoints, `checkpoint_bytes` the most that one trial may keep: above it, no `newest`.
     `num_ranks` processes train a trial together, each on a GPU of its own or on `num_threads` of the CPU. `form`
     says what an image is, and so how many channels a model takes. With `keeps_last` a trial's `best` is its last
-    epoch, whatever its value: the slices that it is validated on have then chosen nothing.
-    says what an image is, and so how many channels a model takes; `slices`, which slices of a volume are looked at;
-    `in_hounsfield`, that all images are Hounsfield units through the windows.
+    epoch, whatever its value: the slices that it is validated on have then chosen nothing. `slices` says which slices
+    of a volume are looked at, `in_hounsfield` that all images are Hounsfield units through the windows. `costs` are
+    those of the model that are measured (trainable/model_cost.py).
     """
 
     classes: tuple[str, ...]
@@ -174,6 +174,7 @@ class TrialSettings:
     keeps_last: bool = False
     slices: str = "all"
     in_hounsfield: bool = False
+    costs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.classes) < 2:

@@ -249,6 +249,35 @@ def draw_importances(importances: Mapping[str, float]) -> Figure:
     return figure
 
 
+def draw_trade_off(
+    places: Mapping[int, tuple[float, float]], front: Sequence[int], chosen: int, *, titles: tuple[str, str]
+) -> Figure:
+    """What each trial costs and is worth, (cost, value) by number: the `front` joined, the `chosen` trial marked.
+
+    `titles` are those of the axes.
+    """
+    figure, axes = new_axes("What accuracy costs", *titles, width=5.2, height=3.6)
+    others = np.array([place for number, place in places.items() if number not in front]).reshape(-1, 2)
+    axes.scatter(others[:, 0], others[:, 1], s=16, color=GREY, linewidths=0, label="beaten by another trial")
+    joined = sorted(places[number] for number in front if number in places)
+    axes.plot(
+        [cost for cost, _ in joined],
+        [value for _, value in joined],
+        color=BLUE,
+        marker="o",
+        markersize=5,
+        linewidth=1.2,
+        label="beaten by none",
+    )
+    cost, value = places[chosen]
+    axes.scatter(cost, value, s=70, facecolors="none", edgecolors=RED, linewidths=1.6, label="champion")
+    for number in front:
+        if number in places:
+            axes.annotate(str(number), places[number], xytext=(5, -9), textcoords="offset points", fontsize=7)
+    add_legend(axes, loc="lower right")
+    return figure
+
+
 def save_figure(figure: Figure, path: Path) -> Path:
     """Write `figure` as PNG. A letter that matplotlib's font lacks becomes a box, without a warning."""
     with warnings.catch_warnings():

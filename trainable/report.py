@@ -71,7 +71,7 @@ class TrialReport:
     Unix seconds. `plan` is the step plan by which it trains (precision, memory format), `plan_key` for which
     architecture and machine that was measured. `tags` are for the trial's run. Bytes: `checkpoint_bytes` by kind of
     checkpoint, `resident_bytes` of the worker. `timings_s` says where the time before the first step went. `hostname`,
-    `pid` and `step_s` are what Tune adds on the worker.
+    `pid` and `step_s` are what Tune adds on the worker. `costs` are the model's own, where the search weighs them.
     """
 
     epoch: int
@@ -92,6 +92,7 @@ class TrialReport:
     pid: int = 0
     step_s: float = 0.0
     standard_error: float | None = None
+    costs: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def timestamp_ms(self) -> int:

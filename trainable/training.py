@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from trainable.checkpoint import CheckpointStore
@@ -26,7 +28,7 @@ class Training:
     """Trial `number` of `task`, which goes on from its newest checkpoint if it has one.
 
     `reports` is the generator of `train`, and `report` is to get what it gives. `run_id` is MLflow's; without it, or
-    without a tracking server, nothing is logged from here.
+    without a tracking server, nothing is logged from here. `costs` of the model are logged and reported beside.
     """
 
     def __init__(
@@ -40,8 +42,10 @@ class Training:
         node_dir: Path,
         run_id: str | None,
         process_group: ProcessGroup = SINGLE,
+        costs: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         settings = task.settings
+        self.costs = dict(costs)
         self.plan = {"precision": plan.precision, "memory_format": plan.memory_format}
         store = CheckpointStore(locate_trial(task.trials_uri, number), needs_parent=True)
         self.run_log: RunLog | None = None
@@ -63,15 +67,17 @@ class Training:
     def report(self, report: EpochReport) -> TrialReport:
         """Log an epoch that has just ended; what the driver has to know of it, apart from where it was trained."""
         timestamp_ms = int(time.time() * 1000)
+        metrics = {**report.metrics, **self.costs}
         if self.run_log is not None:
-            self.run_log.log_epoch(report.epoch, report.metrics, timestamp_ms)
+            self.run_log.log_epoch(report.epoch, metrics, timestamp_ms)
         ended_at_s = timestamp_ms / 1000
         return TrialReport(
             epoch=report.epoch,
             value=report.value,
             finished=report.finished,
             standard_error=report.metrics["val_se"],
-            metrics=report.metrics,
+            metrics=metrics,
+            costs=self.costs,
             began_at_s=ended_at_s - report.metrics["epoch_s"],
             ended_at_s=ended_at_s,
             plan=self.plan,

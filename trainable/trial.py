@@ -20,6 +20,7 @@ from ray.exceptions import RayActorError
 
 from trainable.config import StepPlan, TrialConfig
 from trainable.distributed import OtherRanks
+from trainable.model_cost import measure_costs
 from trainable.node import DrainWatch, bring_pixels, choose_node_dir
 from trainable.report import TrialFailure, TrialReport
 from trainable.storage import StorageLostError
@@ -152,6 +153,10 @@ class Trial(tune.Trainable):
                     cache_file=self.node_dir / "step_plans.json",
                     source=task.sources.get(config.architecture),
                 )
+        costs: dict[str, float] = {}
+        if task.settings.costs:
+            with self._timed("cost of the model"):
+                costs = measure_costs(config, task.settings, task.sources.get(config.architecture))
         with self._timed("pixels"):
             data = replace(data, pixels_path=bring_pixels(data.pixels_path, self.node_dir, task.pixels_server))
         process_group = SINGLE
@@ -167,6 +172,7 @@ class Trial(tune.Trainable):
             node_dir=self.node_dir,
             run_id=self.config["run_id"],
             process_group=process_group,
+            costs=costs,
         )
 
     def _tag_memory(self, report: EpochReport) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mlflow import MlflowClient
@@ -16,7 +17,7 @@ from trainable.images.splits import read_splits
 from trainable.retry_queue import is_lost_connection
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from search.champion.crown import Champion
     from search.champion.sealed import SealedScore
@@ -30,36 +31,24 @@ SHOWN = ("auc", "accuracy", "sensitivity", "specificity", "sensitivity_at_point"
 
 
 def report_search(
-    ledger: Ledger,
-    champion: Champion | None,
-    data: PreparedData,
-    folder: SearchFolder,
-    tracking: Tracking,
-    *,
-    budget_line: str,
-    importances: Mapping[str, float],
-    baseline_lines: Sequence[str] = (),
+    ledger: Ledger, parts: ReportParts, data: PreparedData, folder: SearchFolder, tracking: Tracking
 ) -> None:
-    """Write the report into the search's folder and, with the leaderboard, to the parent run."""
+    """Write the report, `parts` with the data and all figures, into the search's folder and, with the leaderboard, to
+    the parent run."""
+    champion = parts.champion
     entry = ledger.entries[champion.number] if champion else None
     strength = entry.params.get("augmentation") if entry else None
-    metric = tracking.metric.removeprefix("val_")
     figures = list(champion.score.figure_files) if champion else []
     if entry is not None and entry.run_id is not None and not tracking.is_away:
         try:
-            figures.append(draw_champion(MlflowClient(tracking.uri), entry, folder.folder, metric=metric))
+            figures.append(draw_champion(MlflowClient(tracking.uri), entry, folder.folder, metric=parts.metric))
         except Exception as error:  # the report is worth more than this figure
             if not is_lost_connection(error):
                 raise
     compared = [entry.run_id for entry in ledger.ranked()[:NUM_COMPARED] if entry.run_id]
-    parts = ReportParts(
-        search=folder.name,
-        metric=metric,
-        champion=champion,
+    parts = replace(
+        parts,
         data_lines=[f"{data.training.name}, data hash {data.training.data_hash}", *data.audit.lines()],
-        budget_lines=[budget_line],
-        importances=importances,
-        baseline_lines=baseline_lines,
         compare_url=tracking.compare_url(compared) if len(compared) > 1 else None,
         data_figures=draw_data(data, read_splits(folder.splits_file), folder.folder, strength=strength),
         champion_figures=figures,
@@ -90,7 +79,7 @@ def write_result(
         result |= {"model_name": champion.model_name, "version": champion.version, "alias": champion.alias}
         result |= {"num_openings": champion.num_openings, "members": list(champion.members)}
         result |= {"best_trial_value": champion.best_trial_value, "promotion": champion.promotion}
-        result |= {"num_folds": champion.num_folds}
+        result |= {"num_folds": champion.num_folds, "image_size": champion.image_size}
         result |= {"temperature": champion.temperature, "model_bytes": champion.model_bytes}
         result |= {"latency_ms": round(champion.latency_ms, 2)}
         result |= {"operating_point": champion.point.to_dict()} if champion.point else {}
@@ -157,6 +146,7 @@ def describe_end(champion: Champion, folder: SearchFolder, *, has_own_data: bool
         lines.append(
             f"Validation   {champion.metric} {champion.value:.4f}, the best alone {champion.best_trial_value:.4f}"
         )
+    lines += [f"Final size   {note}" for note in champion.notes]
     lines.append(f"Model        {describe_model_cost(champion)}")
     if champion.point is not None:
         lines.append(f"Called       positive from {champion.point.threshold:.3f} on, for a {champion.point.rule}")

@@ -108,6 +108,7 @@ def build_confirmed(
         point=point,
         warnings=(*notes, *unkept),
         num_folds=confirmation.num_folds,
+        out_of_fold=probabilities,
     )
 
 

@@ -13,11 +13,12 @@ from mlflow import MlflowClient
 
 from search.champion.choice import choose_members
 from search.champion.confirmed import build_confirmed
+from search.champion.facts import describe_model
+from search.champion.final_size import choose_size, resize
 from search.champion.model import ChampionModel, build_champion, measure_cost
 from search.champion.opening import Opening, opened_for, record_opening
 from search.champion.promotion import TestOfBoth, judge_challenger, promote
 from search.champion.sealed import SealedFigures, SealedScore, log_score, score_sealed_test
-from search.core.describe import name_trials
 from trainable.report import Outcome
 from trainable.retry_queue import is_lost_connection
 
@@ -41,8 +42,8 @@ class Champion:
 
     `members` are the trials whose mean it is, `number` the best of them, with its `params`, `epoch` and
     `best_trial_value`; `value` is the `metric` of the mean on validation, with `num_folds` that of a confirmation.
-    `score` is that of the sealed test. `models`
-    holds both saved models; where MLflow stayed away they have no version yet and the alias is "unregistered".
+    `score` is that of the sealed test. It takes images of `image_size` pixels; `notes` say what was chosen on the way.
+    `models` holds both saved models; where MLflow stayed away they have no version yet and the alias is "unregistered".
     `promotion` says why it has that alias.
     """
 
@@ -69,6 +70,8 @@ class Champion:
     verdict: PatientVerdict | None = None
     model_bytes: int = 0
     latency_ms: float = 0.0
+    image_size: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def test(self) -> SealedFigures | None:
@@ -82,7 +85,8 @@ class Finish:
     what the groups of the data are. `ensemble` is the most trials in the mean, `last_rung` how far those that have not
     completed must have come; `goals` that of the operating point by name; `promote` is one of if-better, always, never.
     Where MLflow is known not to be reachable it is not asked: its client would try for minutes. With a `confirmation`,
-    whose trainings are those of `fold_task`, the champion is chosen by it.
+    whose trainings are those of `fold_tasks`, one a size, the champion is chosen by it; else it is the `preferred`
+    trial, if there is one.
     """
 
     folder: SearchFolder
@@ -100,7 +104,8 @@ class Finish:
     promote: str = "if-better"
     is_reachable: bool = True
     confirmation: Confirmation | None = None
-    fold_task: TrialTask | None = None
+    fold_tasks: Sequence[TrialTask] = ()
+    preferred: Sequence[int] = ()
 
 
 def crown_champion(ledger: Ledger, finish: Finish) -> Champion | None:
@@ -111,24 +116,18 @@ def crown_champion(ledger: Ledger, finish: Finish) -> Champion | None:
     trials, FileNotFoundError without a readable checkpoint.
     """
     opened = opened_for(finish.folder.sealed_test_file, finish.folder.num_extensions)
-    if finish.confirmation is not None and finish.fold_task is not None:
-        built = build_confirmed(
-            finish.confirmation,
-            ledger,
-            finish.fold_task,
-            calibrates=finish.calibrates,
-            goals=finish.goals,
-            only=opened,
-            is_mean=finish.ensemble > 1,
-        )
-        if built is not None:
-            return crown(built, finish)
+    if finish.confirmation is not None:
+        build = partial(build_confirmed, finish.confirmation, ledger, calibrates=finish.calibrates, goals=finish.goals)
+        each = [(build(task, only=opened, is_mean=finish.ensemble > 1), task) for task in finish.fold_tasks]
+        if confirmed := [(built, task) for built, task in each if built is not None]:
+            built, task = choose_size(confirmed)
+            return crown(built, replace(finish, task=resize(finish.task, task)))
     candidates = choose_members(
         ledger,
         finish.task,
         size=finish.ensemble,
         last_rung=finish.last_rung,
-        opened_for=opened,
+        opened_for=opened or finish.preferred,
     )
     if not candidates:
         return None
@@ -198,60 +197,10 @@ def crown(built: ChampionModel, finish: Finish) -> Champion:
         models=folder.models,
         model_bytes=num_bytes,
         latency_ms=latency_ms,
+        image_size=data.image_size,
+        notes=built.notes,
     )
     return register(champion, facts, built, opening, run_id=entry.run_id, finish=finish, sealed=sealed)
-
-
-def describe_model(built: ChampionModel, finish: Finish, score: SealedScore, notes: Sequence[str]) -> ModelFacts:
-    """What is stored with the models, and what the registry shows beside a version."""
-    from trainable.export import ModelFacts
-
-    data, metric, best = finish.task.data, finish.task.settings.metric, built.best
-    members = name_trials(built.numbers)
-    if built.num_folds:
-        lines = [
-            f"The mean of {members} of search {finish.folder.name}, each in {built.num_folds} folds of train and val: "
-            f"{metric} {built.value:.4f} on slices of patients not seen; the best of them in the search, trial "
-            f"{best.entry.number}, {best.value:.4f}."
-        ]
-    elif len(built.numbers) == 1:
-        lines = [
-            f"T{members[1:]} of search {finish.folder.name}: validation {metric} {built.value:.4f} at epoch "
-            f"{best.epoch}."
-        ]
-    else:
-        lines = [
-            f"The mean of {members} of search {finish.folder.name}: validation {metric} {built.value:.4f}; the best of "
-            f"them alone, trial {best.entry.number}, {best.value:.4f}."
-        ]
-    if (test := score.figures) is not None:
-        auc = test.estimates["auc"]
-        lines.append(
-            f"Sealed test, {test.num_slices} slices of {test.num_groups} {test.group_name}: AUC {auc} (95 % interval "
-            f"by {test.describe_intervals(['auc'])}), accuracy {test.estimates['accuracy']}."
-        )
-        lines.append(f"{test.can_tell}." if test.can_tell else "")
-    return ModelFacts(
-        name=finish.model_name,
-        classes=data.classes,
-        positive=data.positive,
-        image_size=data.image_size,
-        form=data.form,
-        slices=data.slices,
-        data_hash=data.data_hash,
-        search=finish.folder.name,
-        trial=best.entry.number,
-        members=built.numbers,
-        num_folds=built.num_folds,
-        temperature=built.model.calibration.temperature,
-        operating_point=built.point.to_dict() if built.point else None,
-        patients=built.model.verdict.to_dict(),
-        metric=metric,
-        value=built.value,
-        warnings=tuple(notes),
-        test_metrics=score.to_metrics(),
-        description="\n\n".join([*filter(None, lines), *(f"Warning: {note}." for note in notes)]),
-    )
 
 
 def register(

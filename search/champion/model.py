@@ -30,7 +30,8 @@ class ChampionModel:
 
     `value` is the search's metric of the mean; of a single trial what it reported; with `num_folds` of a confirmation
     that on all patients of train and val, by models that have not seen them. `probabilities` float (N, C) are
-    calibrated. Without a `point` a slice is called what is most probable.
+    calibrated; `out_of_fold` are those of a confirmation, (M, C) for all slices of train and val. Without a `point` a
+    slice is called what is most probable. `notes` say what was chosen on the way.
     """
 
     candidates: tuple[Candidate, ...]
@@ -40,6 +41,8 @@ class ChampionModel:
     point: OperatingPoint | None
     warnings: tuple[str, ...]
     num_folds: int = 0
+    out_of_fold: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def best(self) -> Candidate:

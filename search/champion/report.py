@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from search.core.describe import name_trials
+from trainable.model_cost import name_cost
 from trainable.report import Outcome
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from search.champion.crown import Champion
+    from search.champion.trade_off import TradeOff
     from search.core.ledger import Ledger, TrialEntry
 
 
@@ -24,7 +26,8 @@ class ReportParts:
 
     `data_lines` say what was trained on (name, hash, audit), `budget_lines` what was spent, `importances` maps
     hyperparameters to shares in [0, 1] where Optuna could compute them, `baseline_lines` say what one would have
-    trained without a search, and where the champion stands against published recipes, `compare_url` leads to the best
+    trained without a search, and where the champion stands against published recipes, `trade_off` what several
+    objectives came to, `compare_url` leads to the best
     trials in MLflow. Without a `champion` the page says that there is none. Given figures lie in the report's folder
     already.
     """
@@ -36,6 +39,7 @@ class ReportParts:
     budget_lines: Sequence[str] = ()
     importances: Mapping[str, float] = field(default_factory=dict)
     baseline_lines: Sequence[str] = ()
+    trade_off: TradeOff | None = None
     compare_url: str | None = None
     data_figures: Sequence[Path] = ()
     champion_figures: Sequence[Path] = ()
@@ -43,7 +47,7 @@ class ReportParts:
 
 def write_report(folder: Path, ledger: Ledger, parts: ReportParts) -> list[Path]:
     """Write leaderboard.csv, report.md and their figures to `folder`; the files to log, in the order of the page."""
-    from trainable.figures import draw_importances, draw_learning_curves, save_figure
+    from trainable.figures import draw_importances, draw_learning_curves, draw_trade_off, save_figure
 
     ranked = ledger.leaderboard()
     curves = draw_learning_curves(
@@ -55,6 +59,18 @@ def write_report(folder: Path, ledger: Ledger, parts: ReportParts) -> list[Path]
     figures = [save_figure(curves, folder / "learning_curves.png")]
     if parts.importances:
         figures.append(save_figure(draw_importances(parts.importances), folder / "importances.png"))
+    if (weighed := parts.trade_off) is not None:
+        cost = weighed.costs[0]
+        places = {
+            e.number: (e.costs[cost], e.best_value) for e in ranked if cost in e.costs and e.best_value is not None
+        }
+        drawn = draw_trade_off(
+            places,
+            [entry.number for entry in weighed.front],
+            weighed.chosen.number,
+            titles=(name_cost(cost), f"validation {parts.metric}"),
+        )
+        figures.append(save_figure(drawn, folder / "trade_off.png"))
     page = folder / "report.md"
     page.write_text("\n\n".join(filter(None, _list_sections(ranked, parts))) + "\n", encoding="utf-8")
     leaderboard = write_leaderboard(folder / "leaderboard.csv", ranked, parts.metric)
@@ -72,6 +88,11 @@ def _list_sections(ranked: Sequence[TrialEntry], parts: ReportParts) -> list[str
         *_show_figures(parts.champion_figures),
         "## Baselines" if parts.baseline_lines else "",
         _list_lines(parts.baseline_lines),
+        *(
+            ["## Trade-off", _list_lines(parts.trade_off.lines()), "![Trade-off](trade_off.png)"]
+            if parts.trade_off
+            else []
+        ),
         "## Data",
         "\n".join(["```", *parts.data_lines, "```"]) if parts.data_lines else "",
         *_show_figures(parts.data_figures),
@@ -92,10 +113,10 @@ def _show_figures(figures: Sequence[Path]) -> list[str]:
 
 def write_leaderboard(path: Path, ranked: Sequence[TrialEntry], metric: str) -> Path:
     """All trials, best first, with every hyperparameter that any of them drew; numbers in full."""
-    names = _hyperparameters(ranked)
+    names, costs = _hyperparameters(ranked), _costs(ranked)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["rank", "trial", "outcome", metric, "best_epoch", "epochs", "run_id", *names])
+        writer.writerow(["rank", "trial", "outcome", metric, "best_epoch", "epochs", "run_id", *costs, *names])
         for place, trial in enumerate(ranked, 1):
             drawn = [trial.params.get(name, "") for name in names]
             value, best_epoch = ("" if v is None else v for v in (trial.best_value, trial.best_epoch))
@@ -108,6 +129,7 @@ def write_leaderboard(path: Path, ranked: Sequence[TrialEntry], metric: str) -> 
                     best_epoch,
                     trial.num_epochs,
                     trial.run_id or "",
+                    *(trial.costs.get(cost, "") for cost in costs),
                     *drawn,
                 ]
             )
@@ -119,8 +141,13 @@ def _hyperparameters(trials: Sequence[TrialEntry]) -> list[str]:
     return list(dict.fromkeys(name for trial in trials for name in trial.params))
 
 
+def _costs(trials: Sequence[TrialEntry]) -> list[str]:
+    """What was measured of any model."""
+    return list(dict.fromkeys(name for trial in trials for name in trial.costs))
+
+
 def _leaderboard(ranked: Sequence[TrialEntry], metric: str) -> tuple[list[str], list[list[str]]]:
-    names = _hyperparameters(ranked)
+    names, costs = _hyperparameters(ranked), _costs(ranked)
     rows = [
         [
             str(trial.number),
@@ -128,11 +155,12 @@ def _leaderboard(ranked: Sequence[TrialEntry], metric: str) -> tuple[list[str], 
             _show(trial.best_epoch),
             _show(trial.num_epochs),
             trial.outcome or Outcome.INTERRUPTED,
+            *(_show(trial.costs.get(cost)) for cost in costs),
             *(_show(trial.params.get(name)) for name in names),
         ]
         for trial in ranked
     ]
-    return ["trial", metric, "best epoch", "epochs", "outcome", *names], rows
+    return ["trial", metric, "best epoch", "epochs", "outcome", *costs, *names], rows
 
 
 def _describe_champion(champion: Champion | None) -> str:
@@ -146,6 +174,7 @@ def _describe_champion(champion: Champion | None) -> str:
         f"positive from a probability of {champion.point.threshold:.3f} on ({champion.point.rule})"
         if champion.point
         else "",
+        *champion.notes,
         champion.promotion and f"alias `{champion.alias}`: {champion.promotion}",
         f"registered as {champion.model_name} version {champion.version} and {champion.model_name}-images "
         f"version {champion.images_version}, alias `{champion.alias}`",

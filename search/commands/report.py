@@ -20,6 +20,7 @@ from search.core.folder import Phase, SearchFolder, view_search
 from search.core.freeze_thaw import FreezeThaw
 from search.core.ledger import Ledger
 from search.core.outlook import Foresight, foresee
+from search.core.pareto import find_front, list_able
 from search.core.past import PastProposals
 from search.core.rules import find_epochs, find_first_rung, list_levels
 from search.engine.study_file import StudyFile
@@ -65,6 +66,10 @@ def write_page(folder: SearchFolder, out: Path | None = None) -> Page:
         levels=sorted({*list_levels(config, max_epochs, find_first_rung(config, record)), max_epochs}),
         members=result.champion.members if result.champion else (),
         scales=study.scales(),
+        costs=config.costs,
+        front=[entry.number for entry in find_front(list_able(ledger), direction, config.costs)]
+        if config.costs
+        else (),
     )
     foresight = look_into(study, config, max_epochs)
     is_running = folder.is_running and folder.phase is not Phase.CONCLUDING

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
@@ -56,6 +56,15 @@ class Standing:
         else:
             self.scores[level] = fmean(values)
         self.last_score = self.scores[level]
+
+
+Order = Callable[[Sequence[Standing], Sequence[float]], list[Standing]]
+"""Puts trials, and their scores, into the order in which they are to go on, the best first."""
+
+
+def by_score(trials: Sequence[Standing], scores: Sequence[float]) -> list[Standing]:
+    """The highest score first, of equals the lower number."""
+    return [trial for _, _, trial in sorted((-score, t.number, t) for t, score in zip(trials, scores, strict=True))]
 
 
 class Board:

@@ -11,7 +11,7 @@ from search.core.budget_options import BudgetOptions
 from search.core.data_options import DataOptions
 from search.core.finish_options import FinishOptions
 from search.core.machine_options import MachineOptions
-from search.core.options import Option, defaults, list_options, read_keywords, show_value
+from search.core.options import Option, defaults, list_options, read_keywords, require, show_value
 from search.core.scheduling_options import SchedulingOptions
 from search.core.search_options import SearchOptions
 from search.core.space_options import SpaceOptions
@@ -41,12 +41,26 @@ class SearchConfig(
                 object.__setattr__(self, name, Path(value).expanduser().absolute())
         if self.storage is not None and "://" not in self.storage:
             object.__setattr__(self, "storage", str(Path(self.storage).expanduser().absolute()))
+        self._settle_objectives()
         self.check_data()
         self.check_space()
         self.check_budget()
         self.check_scheduling()
         self.check_finish()
         self.check_machine()
+
+    def _settle_objectives(self) -> None:
+        """With several objectives the first is the metric; configurations are drawn at random, since a sampler learns
+        from one value; and the champion is one trial: a mean of five costs what all five do."""
+        if not self.objective:
+            return
+        settled = {"metric": self.objective[0], "sampler": "random", "ensemble": 1, "confirm": 0}
+        usual = dict(defaults(type(self)))
+        for name, value in settled.items():
+            if getattr(self, name) == usual[name]:
+                object.__setattr__(self, name, value)
+        require("ensemble", self.ensemble, self.ensemble == 1, "1 with several objectives")
+        require("confirm", self.confirm, self.confirm == 0, "0 with several objectives")
 
     @classmethod
     def of(cls, **given: Any) -> Self:

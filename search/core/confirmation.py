@@ -32,17 +32,20 @@ CONFIRMED = (StopReason.ALL_TRIALS, StopReason.TIME_BUDGET, StopReason.DEVICE_HO
 class Confirmation:
     """`members` are the trials that are trained again, best first, each in `num_folds` folds.
 
-    The trainings are numbered from 0, a member's folds one after another. `cost_s` is the time expected of it all,
+    The trainings are numbered from 0, a member's folds one after another; with a `final_size` in pixels, all of them
+    are done at that size too. `cost_s` is the time expected of it all,
     `device_s` the time that its trainings hold their devices, one by one.
     """
 
     members: tuple[int, ...]
     num_folds: int
+    final_size: int | None = None
     cost_s: float = 0.0
     device_s: float = 0.0
 
     @property
     def num_trainings(self) -> int:
+        """At one size."""
         return len(self.members) * self.num_folds
 
     def member_of(self, training: int) -> int:
@@ -61,17 +64,20 @@ class Confirmation:
 
     def describe(self) -> str:
         """What it is and what it costs, for the terminal."""
+        also = f", and as many at {self.final_size} px" if self.final_size else ""
         return (
             f"the best {len(self.members)} trials are trained again in {self.num_folds} folds of train and val: "
-            f"{self.num_trainings} trainings, about {format_duration(self.cost_s)}"
+            f"{self.num_trainings} trainings{also}, about {format_duration(self.cost_s)}"
         )
 
     def to_record(self) -> dict[str, Any]:
-        return {"members": list(self.members), "num_folds": self.num_folds}
+        size = {"final_size": self.final_size} if self.final_size else {}
+        return {"members": list(self.members), "num_folds": self.num_folds, **size}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Confirmation:
-        return cls(members=tuple(record["members"]), num_folds=record["num_folds"])
+        members, size = tuple(record["members"]), record.get("final_size")
+        return cls(members=members, num_folds=record["num_folds"], final_size=size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,13 +85,15 @@ class Pace:
     """What a confirmation's cost follows from.
 
     `size_ratio` is the number of slices of train and val over that of train. `most_folds` is how many the patients
-    allow.
+    allow. With a `final_size` all is done at `image_size` and at that.
     """
 
     max_epochs: int
     num_slots: int
     size_ratio: float
     most_folds: int
+    image_size: int = 0
+    final_size: int | None = None
 
     def plan(self, ranked: Sequence[TrialEntry], num_members: int, num_folds: int) -> Confirmation | None:
         """The confirmation of the first `num_members` of `ranked`; None where there are fewer, or folds, or times."""
@@ -99,10 +107,13 @@ class Pace:
             for entry in entries
             for _ in range(num_folds)
         ]
+        if self.final_size is not None:
+            each_s += [seconds * (self.final_size / self.image_size) ** 2 for seconds in each_s]
         device_s = MARGIN * sum(each_s)
         return Confirmation(
             members=tuple(entry.number for entry in entries),
             num_folds=num_folds,
+            final_size=self.final_size,
             cost_s=WORKERS_S + max(device_s / self.num_slots + max(each_s) / 2, MARGIN * max(each_s)),
             device_s=device_s,
         )

@@ -30,6 +30,12 @@ class FinishOptions:
         metavar="FOLDS",
         read=whole,
     )
+    final_size: int | None = option(
+        "--final-size",
+        "the confirmation tries larger images too, and takes them where patients that it has not seen say so",
+        metavar="PIXELS",
+        read=whole,
+    )
     raw_probabilities: bool = option(
         "--raw-probabilities", "no calibration of the champion", default=False, is_flag=True, read=truth
     )
@@ -66,6 +72,10 @@ class FinishOptions:
         require("ensemble", self.ensemble, 1 <= self.ensemble <= 5, "between 1 and 5")
         folds = self.confirm
         require("confirm", folds, folds is None or folds == 0 or 2 <= folds <= 10, "0 (never), or 2 to 10 folds")
+        size = self.final_size
+        require("final_size", size, size is None or 16 <= size <= 2048, "between 16 and 2048 pixels")
+        if size is not None and folds == 0:
+            raise OptionError("final_size", f"is {size}, and is judged by the confirmation: leave out --confirm 0")
         require_choice("promote", self.promote, PROMOTE)
         require_positive(self, "cost_ratio")
         for name in ("min_sensitivity", "min_specificity"):

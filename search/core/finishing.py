@@ -7,10 +7,9 @@ less on new patients.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from heapq import nsmallest
 from statistics import fmean, median
 
-from search.core.board import WORST, Standing
+from search.core.board import WORST, Order, Standing, by_score
 from search.core.budget import Left
 from search.core.decisions import Decision
 from search.core.rule_bases import RuleWithBoard, WrappedBoardRule
@@ -27,7 +26,8 @@ class Finishing(WrappedBoardRule):
     Then the `num_finalists` best trials go on to the last epoch, those that have come farthest first, and after them
     those that stand better without having come so far. Where finishing takes little, `inner` goes on for as long as a
     whole training would still end in time; then the best of the paused trials that would, which gives the champion more
-    to choose from. Once `is_end`, or without a budget that binds, the finalists alone go on.
+    to choose from. Once `is_end`, or without a budget that binds, the finalists alone go on. `order` says which trials
+    are the best.
     """
 
     def __init__(
@@ -37,11 +37,13 @@ class Finishing(WrappedBoardRule):
         *,
         left: Callable[[int], Left] = lambda num_workers: Left(),
         is_end: Callable[[], bool] = lambda: False,
+        order: Order = by_score,
     ) -> None:
         self.inner = inner
         self.num_finalists = num_finalists
         self.left = left
         self.is_end = is_end
+        self.order = order
 
     def next(self, *, may_begin: bool = True) -> Decision:
         if self.is_end():
@@ -62,13 +64,14 @@ class Finishing(WrappedBoardRule):
 
     def finalists(self) -> list[Standing]:
         """The trials that have come farthest, of these the best first, as many as become the champion."""
-        return nsmallest(
-            self.num_finalists, self._able(), key=lambda trial: (-trial.epoch, -trial.last_score, trial.number)
-        )
+        return sorted(self._rank(self._able()), key=lambda trial: -trial.epoch)[: self.num_finalists]
 
     def best(self) -> list[Standing]:
         """The best trials by what they are worth now, as many."""
-        return nsmallest(self.num_finalists, self._able(), key=lambda trial: (-trial.last_score, trial.number))
+        return self._rank(self._able())[: self.num_finalists]
+
+    def _rank(self, trials: Sequence[Standing]) -> list[Standing]:
+        return self.order(trials, [trial.last_score for trial in trials])
 
     def _able(self) -> list[Standing]:
         """Those that have ended their training or may go on."""
@@ -84,7 +87,7 @@ class Finishing(WrappedBoardRule):
         """The paused trials that would come to their end in time, the best first."""
         paused = [self.board.trials[number] for number in self.board.waiting]
         fitting = [trial for trial in paused if trial.last_score > WORST and self._fits(trial, left)]
-        return sorted(fitting, key=lambda trial: (-trial.last_score, trial.number))
+        return self._rank(fitting)
 
     def _fits(self, trial: Standing, left: Left) -> bool:
         return MARGIN * self._rest_s(trial) <= left.seconds

@@ -21,9 +21,9 @@ class TrialEntry:
     epochs (trainable/smoothing.py), reached at `best_epoch`; both None before the first epoch. `outcome` is None while
     the trial runs or waits; `is_paused` says that it waits for a worker, `is_left` that an earlier
     session left it and nothing has become of it in this one. `reports` are those of this session, until the
-    trial has ended. `tags` are for its run, `best_bytes` is the size of its best checkpoint, `held_bytes` that of
-    all its checkpoints, `epoch_s` the seconds of its last epoch, as far as this session knows; `traceback` belongs
-    to `error`.
+    trial has ended. `tags` are for its run, `costs` what its model costs where the search weighs that. `best_bytes`
+    is the size of its best checkpoint, `held_bytes` that of all its checkpoints, `epoch_s` the seconds of its last
+    epoch, as far as this session knows; `traceback` belongs to `error`.
     """
 
     number: int
@@ -38,6 +38,7 @@ class TrialEntry:
     error: str | None = None
     traceback: str | None = None
     tags: dict[str, str] = field(default_factory=dict)
+    costs: dict[str, float] = field(default_factory=dict)
     best_bytes: int = 0
     held_bytes: int = 0
     epoch_s: float | None = None
@@ -82,6 +83,7 @@ class Ledger:
         repeats; no observer is called."""
         entry = self.entries[number]
         entry.tags |= report.tags
+        entry.costs = {**report.costs, **entry.costs}  # what was measured first stays
         if report.checkpoint_bytes:
             entry.best_bytes = report.checkpoint_bytes.get("best", 0)
             entry.held_bytes = sum(report.checkpoint_bytes.values())

@@ -6,13 +6,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from search.core.baselines import Baselines
-from search.core.board import dense_levels, geometric_levels
+from search.core.board import Order, by_score, dense_levels, geometric_levels
 from search.core.budget import Left
 from search.core.config import SearchConfig
 from search.core.convergence import Converging
 from search.core.decisions import Rule
 from search.core.finishing import Finishing
 from search.core.freeze_thaw import FreezeThaw
+from search.core.pareto import ByFronts, Costs
 from search.core.promotion import Promotion
 from search.core.proposals import SpaceProposals
 from search.core.rule_bases import RuleWithBoard
@@ -20,6 +21,9 @@ from search.core.rungs import Rungs, rung_levels
 from search.core.space import Space
 from search.core.stopping import Stopping
 from trainable.report import Direction
+
+NUM_OF_FRONT = 5
+"""So many trials of the best front are trained to the end where there are several objectives."""
 
 
 def list_levels(config: SearchConfig, max_epochs: int, first_rung: int) -> Sequence[int]:
@@ -52,17 +56,21 @@ def build_rule(
     first_rung: int = 1,
     left: Callable[[int], Left] = lambda num_workers: Left(),
     baselines: Collection[int] = (),
+    costs: Costs | None = None,
 ) -> tuple[Rule, Sequence[int]]:
     """The rule that a search asked for, and the epochs at which it compares trials.
 
     Where trials pause, those numbered `baselines` are trained to the end whatever becomes of them on the way. Where the
     champion is a mean, its members are trained to the end before the budget is spent, of which `left` says what trials
     may still spend, and when nothing else is left to do; so are they where the search ends because there is nothing
-    more to gain.
+    more to gain. With several objectives, of which `costs` says all but the first, trials are promoted by fronts, and
+    some of the best front are trained to the end.
     """
     factor, levels = config.reduction_factor, list_levels(config, max_epochs, first_rung)
     higher_is_better = direction is Direction.MAXIMIZE
     ends_early = config.stop_when == "converged"
+    order: Order = ByFronts(costs) if costs is not None and config.costs else by_score
+    num_finalists = NUM_OF_FRONT if config.costs else config.ensemble
 
     def build_model() -> FreezeThaw:
         proposals = SpaceProposals(space)
@@ -79,13 +87,13 @@ def build_rule(
         return (Converging(asha, build_model()) if ends_early else asha), levels
     rule: RuleWithBoard
     if config.scheduler == "promotion":
-        rule = Promotion(levels, factor=factor, higher_is_better=higher_is_better)
+        rule = Promotion(levels, factor=factor, higher_is_better=higher_is_better, order=order)
     else:
         rule = build_model()
     if baselines:
         rule = Baselines(rule, baselines)
     if not ends_early:
-        return (Finishing(rule, config.ensemble, left=left) if config.ensemble > 1 else rule), levels
+        return (Finishing(rule, num_finalists, left=left, order=order) if num_finalists > 1 else rule), levels
     converging = Converging(rule, build_model())
     finishing = Finishing(rule, config.ensemble, is_end=lambda: converging.is_reached)
     if config.ensemble > 1:

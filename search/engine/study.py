@@ -19,6 +19,7 @@ from search.core.space import Space, configuration_of
 from search.engine.sampling import WARM, build_sampler
 from search.engine.space_probe import fit_wish
 from search.engine.study_file import (
+    COSTS,
     EPOCHS,
     STUDY_NAME,
     WholeLines,
@@ -140,6 +141,8 @@ class Study(Observer):
     def epoch_reported(self, entry: TrialEntry, report: TrialReport) -> None:
         if (trial := self.live.get(entry.number)) is not None:
             trial.report(report.value, step=report.epoch)
+            if report.costs and COSTS not in trial.user_attrs:
+                trial.set_user_attr(COSTS, dict(report.costs))
 
     def trial_paused(self, entry: TrialEntry) -> None:
         trial = self.paused[entry.number] = self.live.pop(entry.number)

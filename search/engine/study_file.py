@@ -25,6 +25,8 @@ from trainable.smoothing import find_best
 STUDY_NAME = "ctsearch"
 EPOCHS = "epochs"
 """The attribute of a trial that has what Optuna has no place for: seconds and standard error of each epoch."""
+COSTS = "costs"
+"""The attribute of a trial that has what its model costs, where the search weighs that."""
 OUTCOMES = {
     TrialState.COMPLETE: Outcome.COMPLETED,
     TrialState.PRUNED: Outcome.STOPPED,
@@ -106,6 +108,7 @@ def enter_trials(trials: Sequence[FrozenTrial], ledger: Ledger, *, running: Outc
                 run_id=trial.user_attrs.get("run_id"),
                 values=dict(sorted(trial.intermediate_values.items())),
                 outcome=running if is_running else OUTCOMES.get(trial.state, Outcome.INTERRUPTED),
+                costs=dict(trial.user_attrs.get(COSTS, {})),
                 is_paused=is_running and running is None and bool(_epochs(trial).get("is_paused")),
             )
         )

@@ -32,6 +32,7 @@ class CheckpointKeeper(Observer):
         self.delete = delete
         self.kept_bytes = kept_bytes
         self.paused_bytes = math.inf
+        self.num_kept_best = NUM_KEPT_BEST
         self.rank: Callable[[], list[TrialEntry]] = ledger.ranked
         self.forget: Callable[[int], None] = lambda number: None
         self.kept_best = {entry.number for entry in ledger.ranked()}
@@ -76,7 +77,7 @@ class CheckpointKeeper(Observer):
     def _list_best(self) -> list[TrialEntry]:
         """The very best trial, and the first ones of `rank`, filled up by value: either may become the champion."""
         by_value = self.ledger.ranked()
-        wanted = {entry.number: entry for entry in [*by_value[:1], *self.rank()[:NUM_KEPT_BEST]]}
+        wanted = {entry.number: entry for entry in [*by_value[:1], *self.rank()[: self.num_kept_best]]}
         for entry in by_value:
             if len(wanted) < NUM_KEPT_BEST:
                 wanted.setdefault(entry.number, entry)

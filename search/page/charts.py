@@ -11,6 +11,7 @@ from search.core.outlook import Prospect
 from search.core.past import Scale
 from search.page.plot import Axis, Plot, Point
 from search.page.trials import TrialsView, is_number
+from trainable.model_cost import name_cost
 
 NUM_PROSPECTS, NUM_FRESH = 10, 3
 
@@ -77,6 +78,25 @@ def draw_rungs(view: TrialsView) -> str:
         plot.text(middle, plot.height - 32, f"{came} came", "tick strong")
         last = place == len(rungs) - 1
         plot.text(middle, plot.height - 16, "" if last else f"{went} went on", "tick")
+    return plot.to_svg()
+
+
+def draw_trade_offs(view: TrialsView) -> list[str]:
+    """For each cost a chart: what every trial costs and is worth, those that none beats joined."""
+    return [drawn for cost in view.costs if (drawn := _draw_trade_off(view, cost))]
+
+
+def _draw_trade_off(view: TrialsView, cost: str) -> str:
+    there = [entry for entry in view.drawn if cost in entry.costs]
+    if not there:
+        return ""
+    y = Axis.of(view.reach([_value(entry.best_value) for entry in there]), view.axis_title)
+    plot = Plot(Axis.of(Scale.around([entry.costs[cost] for entry in there]), name_cost(cost)), y, cost, top=22)
+    front = sorted((e.costs[cost], _value(e.best_value)) for e in there if e.number in view.front)
+    plot.line(front, "best")
+    for entry in there:
+        place = entry.costs[cost], _value(entry.best_value)
+        plot.dot(*place, view.kind(entry), trial=entry.number, tip=view.tip(entry))
     return plot.to_svg()
 
 

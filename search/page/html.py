@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from search.core.outlook import Foresight
-from search.page.charts import draw_curves, draw_history, draw_prospects, draw_rungs
+from search.page.charts import draw_curves, draw_history, draw_prospects, draw_rungs, draw_trade_offs
 from search.page.space_charts import draw_importances, draw_parallel, draw_slices
 from search.page.style import SCRIPT, STYLE
 from search.page.trials import TrialsView, is_number
@@ -53,6 +53,7 @@ def build_page(view: TrialsView, parts: PageParts) -> str:
     foresight = parts.foresight
     prospects = draw_prospects(foresight.prospects, foresight.best, view) if foresight else ""
     importances = draw_importances(parts.importances)
+    trade_offs = draw_trade_offs(view)
     slices = draw_slices(view, parts.importances)
     sections = [
         f'<div class="tiles">{"".join(map(_tile, parts.tiles))}</div>',
@@ -62,6 +63,7 @@ def build_page(view: TrialsView, parts: PageParts) -> str:
         _card("The best so far", "Each trial at its number, and the best of all as a line.", draw_history(view)),
         _card("Learning curves", "One line a trial: validation after each epoch.", draw_curves(view)),
         "</div>",
+        _card("Trade-off", _TRADE_OFF, f'<div class="two">{"".join(trade_offs)}</div>') if trade_offs else "",
         _card("Rungs", _RUNGS, draw_rungs(view)),
         _card("What is left to gain", parts.outlook, prospects) if parts.outlook else "",
         _card("Parallel coordinates", _PARALLEL, draw_parallel(view, parts.importances)),
@@ -84,6 +86,9 @@ def build_page(view: TrialsView, parts: PageParts) -> str:
 _RUNGS = (
     "At a rung trials of equal length are compared. Small dots went on from there; large ones are where a trial "
     "stands: paused, stopped, completed."
+)
+_TRADE_OFF = (
+    "What each model costs whoever uses it, and what it is worth; no trial beats those on the line in everything."
 )
 _PARALLEL = "A line a trial, the best tenth in red. What a trial has not drawn lies below its axis."
 _IMPORTANCES = "Each hyperparameter's share in what separates good trials from the others (PED-ANOVA, all trials)."
@@ -126,14 +131,15 @@ def _leaderboard(view: TrialsView, importances: Mapping[str, float]) -> str:
     if not view.ranked:
         return '<p class="note">No trial has begun yet.</p>'
     names = view.varied(100, importances)
-    titles = ["trial", view.metric, "best epoch", "epochs", "state", *names]
-    numeric = [True, True, True, True, False, *(_is_numeric(view, name) for name in names)]
+    titles = ["trial", view.metric, "best epoch", "epochs", "state", *view.costs, *names]
+    numeric = [True, True, True, True, False, *(True for _ in view.costs), *(_is_numeric(view, name) for name in names)]
     heads = "".join(
         f"<th{_numeric(is_numeric)}>{escape(title)}</th>" for title, is_numeric in zip(titles, numeric, strict=True)
     )
     rows = []
     for entry in view.ranked[:NUM_ROWS]:
         values = [entry.number, entry.best_value, entry.best_epoch, entry.num_epochs, entry.state]
+        values += [entry.costs.get(name) for name in view.costs]
         values += [entry.params.get(name) for name in names]
         cells = "".join(_cells(values, numeric))
         lit = ' class="lit"' if entry.number in view.lit else ""

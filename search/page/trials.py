@@ -21,7 +21,8 @@ NUM_DRAWN = 400
 class TrialsView:
     """`ranked` are the trials, best first, those without a value last; `levels` the epochs at which they are compared.
 
-    `members` are the champion's. `scales` has the ranges of numbers, as far as they are known.
+    `members` are the champion's. `costs` are weighed against the metric, and no trial beats those of the `front`.
+    `scales` has the ranges of numbers, as far as they are known.
     """
 
     ranked: Sequence[TrialEntry]
@@ -29,6 +30,8 @@ class TrialsView:
     higher_is_better: bool
     levels: Sequence[int]
     members: Sequence[int] = ()
+    costs: Sequence[str] = ()
+    front: Sequence[int] = ()
     scales: Mapping[str, Scale] = field(default_factory=dict)
 
     @cached_property
@@ -53,6 +56,7 @@ class TrialsView:
     def tip(self, entry: TrialEntry) -> str:
         value = f"{self.metric} {entry.best_value:.4f}" if is_number(entry.best_value) else f"no {self.metric}"
         words = [f"trial {entry.number}", value, f"{entry.num_epochs} epochs, {entry.state}"]
+        words += [f"{name} {entry.costs[name]:.3g}" for name in self.costs if name in entry.costs]
         words += [str(entry.params.get("architecture", "")), describe_params(entry.params)]
         return "\n".join(word for word in words if word)
 

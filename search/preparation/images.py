@@ -11,7 +11,7 @@ from trainable.records import keep_copy, restore_record
 
 if TYPE_CHECKING:
     from search.engine.cluster import Cluster
-    from trainable.images.prepare import PreparedData
+    from trainable.images.prepare import PreparedData, TrainingData
     from trainable.images.reading import Reading
 
 SYNTHETIC_SET = "ctsearch-demo"
@@ -61,6 +61,25 @@ def prepare_images(
     keep_copy(home.splits_file)
     home.update_record(form=prepared.training.form.to_dict(), data_name=prepared.training.name)
     return prepared
+
+
+def prepare_at_size(config: SearchConfig, home: SearchFolder, image_size: int) -> TrainingData:
+    """The training data of a search that has its splits, decoded at another size."""
+    from trainable.images.prepare import prepare_data
+
+    return prepare_data(
+        config.data or home.cache / SYNTHETIC_SET,
+        cache_dir=home.cache,
+        splits_file=home.splits_file,
+        image_size=image_size,
+        seed=config.seed,
+        patient_from=config.patient_from,
+        positive=config.positive,
+        skip_bad_images=config.skip_bad_images,
+        num_workers=2,
+        form=config.form,
+        slice_rule=config.slice_rule,
+    ).training
 
 
 def describe_data(config: SearchConfig, prepared: PreparedData) -> str:
