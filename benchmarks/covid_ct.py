@@ -1,6 +1,6 @@
 """The main job on real slices: searches of COVID-CT, beside random search and beside one untuned training.
 
-    python benchmarks/covid_ct.py --data ../shared/data [--minutes 10] [--seeds 5] [--out covid_ct.json]
+    python benchmarks/covid_ct.py --data ../shared/data [--minutes 10] [--seeds 5] [--only search,untuned] [--out FILE]
 
 Every seed runs three searches of the same wall time, each with the given weights, one after another: `search` as the
 command does it by default, `random` with draws in place of the sampler and the same finish, and `untuned`, one trial of
@@ -110,12 +110,15 @@ def main() -> None:
     parser.add_argument("--home", type=Path, default=Path("covid-ct-home"), help="searches that are there are read")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--only", default="search,random,untuned", help="the kinds of search that are run")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     home = args.home.absolute()
     found: dict[str, list[dict[str, Any]]] = {}
     for seed in range(args.seeds):
         for name, options in list_searches(args.data.absolute(), seed, args.minutes):
+            if name.rpartition("-")[0] not in args.only.split(","):
+                continue
             result = run_search(name, options, args.data.absolute(), home)
             print(json.dumps(result), flush=True)
             found.setdefault(name.rpartition("-")[0], []).append(result)
