@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_server.environment import without_proxy_for_loopback
+from mlflow_server.stores import check_home
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
     """Raises ValueError or OSError in the user's words."""
     home = args.home or Path(os.environ.get("CTSEARCH_HOME") or Path.home() / ".ctsearch")
     folder = home.expanduser().absolute() / "mlflow"
+    check_home(folder.parent)
     if args.command == "user":
         return _change_user(folder, args.name, remove=args.remove)
     if args.command == "start" and not _is_for_team(args):

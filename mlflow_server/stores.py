@@ -86,6 +86,13 @@ class Stores:
         return str(self.sqlite_file) if self.is_sqlite else self.libpq_uri
 
 
+def check_home(home: Path) -> None:
+    """Raise ValueError where there can be no folder `home`: it, or what should be a folder above it, is a file."""
+    there = next(place for place in (home, *home.parents) if place.exists())
+    if not there.is_dir():
+        raise ValueError(f"--home is {home}; {there} is a file, and a folder must be there: choose another")
+
+
 def open_stores(home: Path, backend: str | None, artifacts: str | None) -> Stores:
     """The stores that a user means; unless given here or by MLflow's own variables they are in `home`/mlflow.
 

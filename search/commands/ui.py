@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_server.serve import serve_ui
+from mlflow_server.stores import check_home
 from search.core.extension import read_recorded_config
 from search.core.folder import SearchFolder, list_searches, reopen_search
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 def show_ui(home: Path, port: int | None = None) -> None:
     """Keep the UI up until Ctrl-C or SIGTERM."""
+    check_home(home)
     serve_ui(home / "mlflow", port, on_ready=partial(send_all_spools, home))
 
 

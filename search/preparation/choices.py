@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +38,11 @@ def check_choices(config: SearchConfig) -> None:
     if config.space is not None:
         check_python_file(config.space, "--space", "space")
     check_weight_files(config.weights)
+    if config.data is not None and config.data.is_dir() and not any(files for *_, files in os.walk(config.data)):
+        raise ValueError(
+            f"--data is {config.data}, and there is no file in it; a data folder holds CLASS/slice or "
+            "CLASS/PATIENT/slice (docs/data.md shows each layout)"
+        )
     for name, data in config.external.items():
         if not Path(data).expanduser().exists():
             raise ValueError(f"--external {name} is {data}; there is no such folder, archive or manifest")

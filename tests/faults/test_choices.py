@@ -90,6 +90,14 @@ def test_an_error_in_a_rare_branch_of_a_space_is_reported_before_anything_begins
     assert not home.exists()
 
 
+def test_folders_without_a_file_are_no_data(tmp_path: Path) -> None:
+    (tmp_path / "covid" / "patient").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"--data is .*, and there is no file in it; a data folder holds CLASS/slice"):
+        check_choices(SearchConfig(data=tmp_path))
+    (tmp_path / "covid" / "patient" / "slice.png").touch()
+    check_choices(SearchConfig(data=tmp_path))
+
+
 def test_pipes_do_not_hang(tmp_path: Path) -> None:
     for name in ("a.py", "weights.pth"):
         os.mkfifo(tmp_path / name)

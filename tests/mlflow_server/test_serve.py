@@ -203,3 +203,12 @@ def test_a_server_that_was_too_slow_is_let_go_of_once(tmp_path: Path) -> None:
         pending.wait(0)
     pending.abandon()
     pending.abandon()
+
+
+@pytest.mark.parametrize("command", [["ui"], ["server", "start"], ["server", "user", "ada"], ["server", "backup", "x"]])
+def test_a_home_that_is_a_file_is_named_with_its_option(command: list[str], tmp_path: Path) -> None:
+    (tmp_path / "home").touch()
+    arguments = [sys.executable, "-m", "search.cli", *command, "--home", str(tmp_path / "home")]
+    done = subprocess.run(arguments, cwd=ROOT, text=True, capture_output=True, timeout=100)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert done.stderr.startswith(f"ctsearch: --home is {tmp_path / 'home'}; {tmp_path / 'home'} is a file")
