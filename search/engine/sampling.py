@@ -1,4 +1,5 @@
-"""A sampler that learns from paused trials: to Optuna they run, and a trial that runs teaches it nothing."""
+"""The samplers: TPE that learns from paused trials (to Optuna they run, and a trial that runs teaches it nothing), and
+that draws of a conditional space what a trial needs."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import copy
 import math
 import warnings
 from collections.abc import Collection, Mapping, Sequence
+from heapq import nsmallest
 from statistics import median
 from typing import Any
 
@@ -19,7 +21,6 @@ WARM = "warm"
 """Marks a point that an earlier search knew."""
 NUM_TO_JUDGE = 5
 """So many other trials it takes to say whether such a point holds here: half of what TPE draws before it learns."""
-
 
 MOST_TAUGHT, MOST_GOOD = 300, 50
 """Trials that TPE learns from, and those among them that are the best: what a draw costs grows with them, 0.3 s with a
@@ -38,6 +39,7 @@ class PausedCount(BaseSampler):
         self.inner = inner
         self.paused = paused
         self._seen: _View | None = None
+        self._teacher = Teacher()
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return self.inner.infer_relative_search_space(self._see(study, trial), trial)
@@ -65,22 +67,86 @@ class PausedCount(BaseSampler):
     def _see(self, study: Study, trial: FrozenTrial) -> Any:
         """The study as it is while one trial is drawn: TPE asks twice for each group of hyperparameters."""
         if self._seen is None or self._seen.number != trial.number:
-            self._seen = _View(study, self.paused, trial.number)
+            self._seen = _View(study, self.paused, trial.number, self._teacher)
         return self._seen
+
+
+class ByGroups(BaseSampler):
+    """Multivariate TPE over groups of hyperparameters that occur together, each drawn when a trial first asks for one
+    of them.
+
+    Optuna's own `group=True` draws the groups of all architectures for every trial, of which a trial has one.
+    """
+
+    def __init__(self, tpe: BaseSampler) -> None:
+        self.tpe = tpe
+        self._groups: list[frozenset[str]] = []
+        self._kinds: dict[str, BaseDistribution] = {}
+        self._counted: set[int] = set()
+        self._drawn: tuple[int, dict[str, Any]] = (-1, {})  # of which trial, and by name
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return {}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return {}
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        if self._drawn[0] != trial.number:
+            self._drawn = trial.number, {}
+        drawn = self._drawn[1]
+        if param_name not in drawn:
+            self._count(study)
+            names = next((group for group in self._groups if param_name in group), ())
+            kinds = {name: self._kinds[name] for name in sorted(names)}
+            drawn |= self.tpe.sample_relative(study, trial, kinds) if kinds else {}
+        if param_name in drawn and param_distribution._contains(param_distribution.to_internal_repr(drawn[param_name])):
+            return drawn[param_name]
+        return self.tpe.sample_independent(study, trial, param_name, param_distribution)
+
+    def _count(self, study: Study) -> None:
+        """Split the groups so that the hyperparameters of each trial that has ended since are whole groups."""
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)):
+            if trial.number in self._counted:
+                continue
+            self._counted.add(trial.number)
+            kinds = {name: kind for name, kind in trial.distributions.items() if not kind.single()}
+            self._kinds |= kinds
+            rest = frozenset(kinds)
+            parts = [part for group in self._groups for part in (group & rest, group - rest) if part]
+            new = rest.difference(*self._groups)
+            self._groups = [*parts, new] if new else parts
+
+    def reseed_rng(self) -> None:
+        self.tpe.reseed_rng()
+
+
+class _Deaf:
+    """TPE writes down what it draws, for other drivers on the same study: there is one, and each note is a line of the
+    journal."""
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        pass
 
 
 class _View:
     """A study at one moment, while trial `number` is drawn: paused trials are pruned ones, and of many trials there are
     some."""
 
-    def __init__(self, study: Study, paused: Collection[int], number: int) -> None:
+    _storage = _Deaf()
+
+    def __init__(self, study: Study, paused: Collection[int], number: int, teacher: Teacher) -> None:
         self.number = number
         self._study = study
         higher_is_better = study.direction == StudyDirection.MAXIMIZE
         known = study._get_trials(deepcopy=False, use_cache=False)
         doubted = find_doubted(known, higher_is_better=higher_is_better)
         trials = [_as_pruned(trial, paused) for trial in known if trial.number not in doubted]
-        self._trials = choose_taught(trials, higher_is_better=higher_is_better)
+        self._trials = teacher.choose(trials, higher_is_better=higher_is_better)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._study, name)
@@ -120,11 +186,29 @@ def choose_taught(trials: Sequence[FrozenTrial], *, higher_is_better: bool) -> l
         value = trial.intermediate_values.get(step, math.nan)
         return -step, math.inf if math.isnan(value) else sign * value
 
-    best = {trial.number for trial in sorted(ended, key=place)[:MOST_GOOD]}
+    best = {trial.number for trial in nsmallest(MOST_GOOD, ended, key=place)}
     others = [trial.number for trial in ended if trial.number not in best]
     num_others = MOST_TAUGHT - len(best)
     kept = best | {others[at * len(others) // num_others] for at in range(num_others)}
     return [trial for trial in trials if trial.number in kept or trial.state == TrialState.RUNNING]
+
+
+class Teacher:
+    """`choose_taught` from draw to draw: chosen anew once there are a hundredth more, until then with all new ones."""
+
+    def __init__(self) -> None:
+        self._chosen: set[int] = set()
+        self._newest, self._num_ended = -1, 0
+
+    def choose(self, trials: Sequence[FrozenTrial], *, higher_is_better: bool) -> list[FrozenTrial]:
+        """What TPE learns from, of `trials` by number."""
+        num_ended = sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
+        if num_ended <= MOST_TAUGHT:
+            return list(trials)
+        if not self._chosen or num_ended > 1.01 * self._num_ended:
+            self._chosen = {trial.number for trial in choose_taught(trials, higher_is_better=higher_is_better)}
+            self._newest, self._num_ended = trials[-1].number, num_ended
+        return [trial for trial in trials if trial.number in self._chosen or trial.number > self._newest]
 
 
 def find_doubted(trials: Sequence[FrozenTrial], *, higher_is_better: bool) -> set[int]:
@@ -156,5 +240,5 @@ def build_sampler(name: str, seed: int, paused: Mapping[int, Any]) -> optuna.sam
         return optuna.samplers.RandomSampler(seed=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        inner = optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
-    return PausedCount(inner, paused)
+        tpe = optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
+    return PausedCount(ByGroups(tpe), paused)

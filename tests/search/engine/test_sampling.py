@@ -11,7 +11,7 @@ from optuna.samplers._tpe.sampler import _split_trials
 
 from search.core.ledger import Ledger
 from search.core.ranges import Suggests
-from search.engine.sampling import MOST_GOOD, MOST_TAUGHT, WARM, choose_taught, find_doubted
+from search.engine.sampling import MOST_GOOD, MOST_TAUGHT, WARM, ByGroups, Teacher, choose_taught, find_doubted
 from search.engine.study import Study
 from tests.search.reports import report
 from trainable.report import Direction
@@ -127,3 +127,53 @@ def test_a_view_that_is_cut_gives_the_same_best_trials_as_the_sampler_itself_wou
     below, above = _split_trials(study, choose_taught(told, higher_is_better=True), 25)
     assert [trial.number for trial in below] == [trial.number for trial in all_below]
     assert len(above) == MOST_TAUGHT - 25
+
+
+def test_between_two_choices_every_new_trial_is_taught(tmp_path: Path) -> None:
+    teacher = Teacher()
+    many = [ended(number, {1: number / 1000}) for number in range(1000)]
+    first = teacher.choose(many, higher_is_better=True)
+    assert first == choose_taught(many, higher_is_better=True)
+    many += [ended(1000 + more, {1: 0.5}) for more in range(10)]
+    assert teacher.choose(many, higher_is_better=True) == [*first, *many[1000:]]
+    many += [ended(1010 + more, {1: 0.5}) for more in range(10)]
+    assert teacher.choose(many, higher_is_better=True) == choose_taught(many, higher_is_better=True)
+
+
+def branches(trial: Suggests) -> dict[str, Any]:
+    """Two architectures, of which each has a hyperparameter of its own; the first one is better."""
+    rate = trial.suggest_float("rate", 0, 1)
+    if trial.suggest_categorical("architecture", ["deep", "wide"]) == "deep":
+        return {"value": 1 - abs(rate - 0.7) - abs(trial.suggest_float("depth", 0, 1) - 0.2)}
+    return {"value": -abs(trial.suggest_float("width", 0, 1) - 0.5)}
+
+
+class Counted(optuna.samplers.TPESampler):
+    """Notes which hyperparameters are drawn together."""
+
+    def __init__(self) -> None:
+        super().__init__(seed=0, multivariate=True, constant_liar=True)
+        self.together: list[tuple[str, ...]] = []
+
+    def sample_relative(self, study: Any, trial: Any, search_space: Any) -> dict[str, Any]:
+        self.together.append(tuple(search_space))
+        return super().sample_relative(study, trial, search_space)
+
+
+def test_a_trial_draws_the_groups_of_its_own_architecture_and_finds_what_is_good_there() -> None:
+    tpe = Counted()
+    study = optuna.create_study(direction="maximize", sampler=ByGroups(tpe))
+    study.optimize(lambda trial: float(branches(trial)["value"]), n_trials=80)
+    assert set(tpe.together[-60:]) <= {("architecture", "rate"), ("depth",), ("width",)}, "since both have been drawn"
+    late = study.trials[-30:]
+    assert sum(trial.params["architecture"] == "deep" for trial in late) > 20
+    assert sum(abs(trial.params.get("depth", 1.0) - 0.2) < 0.15 for trial in late) > 12
+    for trial in study.trials[11:]:
+        assert ("depth" in trial.params) != ("width" in trial.params)
+
+
+def test_a_range_that_has_changed_is_drawn_within() -> None:
+    study = optuna.create_study(sampler=ByGroups(optuna.samplers.TPESampler(seed=0, multivariate=True)))
+    study.optimize(lambda trial: trial.suggest_float("rate", 0.0, 1.0), n_trials=15)
+    study.optimize(lambda trial: trial.suggest_float("rate", 2.0, 3.0), n_trials=5)
+    assert all(2.0 <= trial.params["rate"] <= 3.0 for trial in study.trials[15:])
