@@ -77,6 +77,7 @@ def describe(number: int, config: TrialConfig = CONFIG, **more: Any) -> dict[str
 @pytest.fixture
 def worker(cluster: Cluster, data: TrainingData, tmp_path: Path) -> Iterator[Any]:
     """A worker at its first trial, placed as Tune places it."""
+    (tmp_path / "trials").mkdir()
     task = TrialTask(
         search="direct",
         settings=TWO,
