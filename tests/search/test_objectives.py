@@ -38,6 +38,7 @@ def test_the_cheapest_of_those_that_cannot_be_told_from_the_best_becomes_the_cha
     )
     assert run(config) == 0
     output = capsys.readouterr().out
+    assert "Objectives   auc against latency_ms and size_mb: trials are promoted by fronts" in output
     assert "Trade-off    no other trial beats these: trial" in output
     assert "costs least among those within one standard error" in output
 
