@@ -41,8 +41,8 @@ from trainable.images.synthetic import write_synthetic_set
 from trainable.loop import evaluate
 from trainable.metrics import score
 from trainable.step_plan import measure_step_plan
-from trainable.train import RENEWED
 from trainable.trainer import Trainer
+from trainable.weight_average import RENEWED
 from trainable.worker_memory import keep_freed_memory
 
 SAME = "as it is"
