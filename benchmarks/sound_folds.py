@@ -1,16 +1,21 @@
-"""What the sound configuration is worth alone, as the mean of several seeds, and as the mean of models of folds.
+"""What the sound configuration is worth: alone, as a mean of seeds or of folds, and beside draws of the space.
 
     python benchmarks/sound_folds.py --data ../shared/data/covid-ct/manifest.csv --weights mobilenet_v2=FILE
-        [--cuts 5] [--epochs 12] [--members 5] [--image-size 128] [--out FILE]
+        [--kinds seed,fold,near,drawn] [--cuts 5] [--epochs 12] [--members 5] [--image-size 128] [--out FILE]
 
 As `sound_changes.py` it cuts train and val anew, by patient (the sealed test is not opened): 60 % for training, 20 %
-for validation, 20 % that stand for new patients. On each cut the first point of every search is trained `--members`
-times with other seeds on the first part, and in as many folds of the first two parts together, two trainings at a time
-on one core each.
+for validation, 20 % that stand for new patients. On each cut `--members` trainings of each kind are made, two at a time
+on one core each:
 
-Prints a JSON line a cut, AUC on new patients: of a single training (in the mean), of the mean of all seeds, of the mean
-of all folds, and of the first three of either; and what the folds say of patients that their models have not seen. At
-the end the gains over a single training, with half of their 95 % intervals by Student's t over cuts.
+    seed    the first point of every search, with other seeds
+    fold    the same in folds of the first two parts together
+    near    configurations near the first point (`SpaceProposals.near`)
+    drawn   configurations drawn evenly from the default space of that architecture
+
+Prints a JSON line a cut, AUC on new patients by kind: of a single training (in the mean), of the mean of all and of the
+first three, and, but for folds, of the best by validation and of the mean of the best three; for folds what they say of
+patients that their models have not seen. At the end the gains over a single training of the first kind, with half of
+their 95 % intervals by Student's t over cuts.
 """
 
 from __future__ import annotations
@@ -33,8 +38,10 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
-from benchmarks.signal_quality import CPU, TEST, TRAIN, cut_by_group
+from benchmarks.signal_quality import CPU, TEST, TRAIN, VAL, cut_by_group
 from benchmarks.sound_changes import find_sound
+from search.core.proposals import SpaceProposals
+from search.core.space import DefaultSpace, Wish, configuration_of
 from trainable.architectures import build_model
 from trainable.config import TrialConfig
 from trainable.folds import split_patients
@@ -92,66 +99,75 @@ def train(training: Training) -> NDArray[np.float64]:
 
 
 def list_trainings(cut: int, args: argparse.Namespace, data: TrainingData) -> list[Training]:
-    """The seeds on the first part, and the folds of the first two."""
+    """The trainings of every kind."""
     architecture, _, file = args.weights.partition("=")
+    pretrained = [architecture] if file else []
+    sound = find_sound(architecture, has_weights=bool(file))
+    space = DefaultSpace((architecture,), fine_tuned=pretrained)
+    proposals, (point,) = SpaceProposals(space), space.first_points(pretrained=pretrained)
+    rng = np.random.default_rng([cut, 3])
     parts = cut_by_group(data, cut)
     known = np.flatnonzero(parts != TEST)
     folds = split_patients(data.labels[known], data.groups[known], args.members)
-    wanted: list[tuple[str, int, NDArray[np.bool_]]] = []
-    for member in range(args.members):
-        in_fold = np.zeros(len(parts), dtype=bool)
-        in_fold[known[~folds[member]]] = True
-        wanted += [("seed", member, parts == TRAIN), ("fold", member, in_fold)]
-    return [
-        Training(
-            kind=kind,
-            cut=cut,
-            member=member,
-            rows=rows,
-            config=find_sound(architecture, has_weights=bool(file)),
-            data=data,
-            num_epochs=args.epochs,
-            weights=Path(file) if file else None,
-            plans=args.work / "step_plans.json",
-        )
-        for kind, member, rows in wanted
-    ]
+    found = []
+    for kind in args.kinds.split(","):
+        points = {"near": proposals.near(point, args.members, rng), "drawn": proposals.draw(args.members, rng)}
+        for member in range(args.members):
+            rows, config = parts == TRAIN, sound
+            if kind == "fold":
+                rows = np.zeros(len(parts), dtype=bool)
+                rows[known[~folds[member]]] = True
+            if kind in points:
+                params = points[kind][member]
+                config = TrialConfig.from_params(configuration_of(space(Wish(params)), params))
+            found.append(
+                Training(
+                    kind=kind,
+                    cut=cut,
+                    member=member,
+                    rows=rows,
+                    config=config,
+                    data=data,
+                    num_epochs=args.epochs,
+                    weights=Path(file) if file else None,
+                    plans=args.work / "step_plans.json",
+                )
+            )
+    return found
 
 
 def describe_cut(trainings: Sequence[Training], found: Sequence[NDArray[np.float64]]) -> dict[str, Any]:
     """AUC on new patients of each way to use the trainings of a cut."""
     data, cut = trainings[0].data, trainings[0].cut
-    is_new = cut_by_group(data, cut) == TEST
+    parts = cut_by_group(data, cut)
+    is_new, is_val = parts == TEST, parts == VAL
+    is_positive = (data.labels == data.positive).astype(int)
 
     def auc(values: NDArray[np.float64], rows: NDArray[np.bool_]) -> float:
         both = np.stack([1 - values, values], axis=1)
-        is_positive = (data.labels == data.positive).astype(int)
         return round(score(is_positive[rows], both[rows], 1)["auc"], 4)
 
-    pairs = list(zip(trainings, found, strict=True))
-    seeds = np.array([values for training, values in pairs if training.kind == "seed"])
-    folds = np.array([values for training, values in pairs if training.kind == "fold"])
-    unseen = np.full(len(is_new), np.nan)
-    for training, values in pairs:
-        if training.kind == "fold":
-            rows = ~is_new & ~training.rows
-            unseen[rows] = values[rows]
-    return {
-        "cut": cut,
-        "single": round(float(np.mean([auc(values, is_new) for values in seeds])), 4),
-        "single_fold": round(float(np.mean([auc(values, is_new) for values in folds])), 4),
-        f"seeds_{FEW}": auc(seeds[:FEW].mean(0), is_new),
-        "seeds": auc(seeds.mean(0), is_new),
-        f"folds_{FEW}": auc(folds[:FEW].mean(0), is_new),
-        "folds": auc(folds.mean(0), is_new),
-        "out_of_fold": auc(unseen, ~is_new),
-    }
+    line: dict[str, Any] = {"cut": cut}
+    for kind in dict.fromkeys(training.kind for training in trainings):
+        pairs = [(t, values) for t, values in zip(trainings, found, strict=True) if t.kind == kind]
+        each = np.array([values for _, values in pairs])
+        line[kind] = round(float(np.mean([auc(values, is_new) for values in each])), 4)
+        line[f"{kind}_mean"], line[f"{kind}_mean_of_{FEW}"] = auc(each.mean(0), is_new), auc(each[:FEW].mean(0), is_new)
+        if kind == "fold":
+            unseen = np.sum([np.where(t.rows, 0.0, values) for t, values in pairs], axis=0)
+            line["fold_unseen"] = auc(unseen, ~is_new)
+        else:
+            order = np.argsort([-auc(values, is_val) for values in each], kind="stable")
+            line[f"{kind}_best"] = auc(each[order[0]], is_new)
+            line[f"{kind}_best_{FEW}"] = auc(each[order[:FEW]].mean(0), is_new)
+    return line
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="a folder of classes or a manifest (default: the synthetic set)")
     parser.add_argument("--weights", default="small_cnn", metavar="ARCH[=FILE]", help="the architecture, its weights")
+    parser.add_argument("--kinds", default="seed,fold,near,drawn")
     parser.add_argument("--image-size", type=int, default=128)
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--members", type=int, default=5)
@@ -183,16 +199,13 @@ def main() -> None:
             if args.out:
                 with args.out.open("a") as file:
                     file.write(json.dumps(lines[-1]) + "\n")
+    first = args.kinds.partition(",")[0]
     gains = {}
-    for name in ("single_fold", f"seeds_{FEW}", "seeds", f"folds_{FEW}", "folds"):
-        found = [line[name] - line["single"] for line in lines]
+    for name in (name for name in lines[0] if name.startswith(tuple(args.kinds.split(",")))):
+        found = [line[name] - line[first] for line in lines]
         half = float(stats.t.ppf(0.975, len(found) - 1) * stats.sem(found)) if len(found) > 1 else float("nan")
         gains[name] = [round(float(np.mean(found)), 4), round(half, 4)]
-    print(
-        json.dumps(
-            {"cuts": len(lines), "single": round(float(np.mean([x["single"] for x in lines])), 4), "gains": gains}
-        )
-    )
+    print(json.dumps({"cuts": len(lines), first: round(float(np.mean([x[first] for x in lines])), 4), "gains": gains}))
 
 
 if __name__ == "__main__":
