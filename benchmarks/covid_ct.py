@@ -7,6 +7,10 @@ command does it by default, `random` with draws in place of the sampler and the 
 mobilenet_v2 by the first point of every search, at 160 px. Each opens its sealed test once, for its champion, when it
 ends; nothing here chooses between them. `single_test_auc` stands beside a champion that is a mean: the best of the same
 trials alone, which was the champion before, by the same test, scored when everything is over and handed to nobody.
+With `--recut` train and val are cut anew by patient, another cut for every seed, and a fifth of their patients stands
+for the test: the published one is not read, so that what is compared may be chosen. `--also NAME="OPTIONS"` runs a
+further search of each seed with these options beside the default ones.
+
 Prints one JSON line a search, then a summary: means and ranges of test AUC, by how much validation flatters it, and the
 champion's gain over the single trial with a 95 % interval over seeds.
 """
@@ -15,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import statistics
 import subprocess
 import sys
@@ -23,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from search.core.config import SearchConfig
@@ -44,8 +50,8 @@ UNTUNED = (
 """One configuration, which is the first point of every search with these weights; both cores train it."""
 
 
-def list_searches(data: Path, seed: int, minutes: float) -> list[tuple[str, list[str]]]:
-    """Name and options of each search of a seed."""
+def list_searches(data: Path, seed: int, minutes: float, also: Sequence[str] = ()) -> list[tuple[str, list[str]]]:
+    """Name and options of each search of a seed; `also` are further ones."""
     first = ("--weights", f"mobilenet_v2={data / 'weights/mobilenet_v2-fp16.pth'}")
     second = ("--weights", f"squeezenet1_1={data / 'weights/squeezenet1_1-features.pth'}")
     shared = ["--seed", str(seed), "--time-budget", f"{minutes:g}m"]
@@ -54,15 +60,33 @@ def list_searches(data: Path, seed: int, minutes: float) -> list[tuple[str, list
         (f"search-{seed}", both),
         (f"random-{seed}", [*both, "--sampler", "random"]),
         (f"untuned-{seed}", [*shared, *first, *UNTUNED]),
+        *((f"{name}-{seed}", [*both, *shlex.split(more)]) for name, _, more in (text.partition("=") for text in also)),
     ]
 
 
-def run_search(name: str, options: Sequence[str], data: Path, home: Path) -> dict[str, Any]:
+def write_cut(manifest: Path, seed: int, file: Path) -> Path:
+    """A manifest of train and val alone, cut anew by patient: 60 % train, 20 % val, 20 % in the place of the test."""
+    rows = pd.read_csv(manifest)
+    rows = rows[rows["split"] != "test"]
+    rng = np.random.default_rng([seed, 2])
+    split: dict[str, str] = {}
+    for _, patients in rows.groupby("label")["patient"].unique().items():
+        shuffled = rng.permutation(sorted(patients))
+        fifth = len(shuffled) // 5
+        split |= dict.fromkeys(shuffled[:fifth], "test")
+        split |= dict.fromkeys(shuffled[fifth : 2 * fifth], "val")
+    rows["split"] = [split.get(patient, "train") for patient in rows["patient"]]
+    rows["path"] = [str(manifest.parent / path) for path in rows["path"]]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    rows.to_csv(file, index=False)
+    return file
+
+
+def run_search(name: str, options: Sequence[str], manifest: Path, home: Path) -> dict[str, Any]:
     """Run one search, or read it where an earlier call has run it; its figures."""
     folder = home / "searches" / name
     if not (folder / "result.json").exists():
-        manifest = str(data / "covid-ct/manifest.csv")
-        command = [sys.executable, str(ROOT / "search/run.py"), "--data", manifest, "--home", str(home)]
+        command = [sys.executable, str(ROOT / "search/run.py"), "--data", str(manifest), "--home", str(home)]
         subprocess.run([*command, "--name", name, "--model-name", f"covid-ct-{name}", *options], check=True)
     result: dict[str, Any] = json.loads((folder / "result.json").read_text())
     spent = json.loads((folder / "spent.json").read_text())
@@ -111,15 +135,21 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--only", default="search,random,untuned", help="the kinds of search that are run")
+    parser.add_argument("--recut", action="store_true", help="cut train and val anew; the published test is not read")
+    parser.add_argument("--also", action="append", default=[], metavar="NAME=OPTIONS")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    home = args.home.absolute()
+    home, data = args.home.absolute(), args.data.absolute()
+    kinds = [*args.only.split(","), *(text.partition("=")[0] for text in args.also)]
     found: dict[str, list[dict[str, Any]]] = {}
     for seed in range(args.seeds):
-        for name, options in list_searches(args.data.absolute(), seed, args.minutes):
-            if name.rpartition("-")[0] not in args.only.split(","):
+        manifest = data / "covid-ct/manifest.csv"
+        if args.recut:
+            manifest = write_cut(manifest, seed, home / f"cut-{seed}.csv")
+        for name, options in list_searches(data, seed, args.minutes, args.also):
+            if name.rpartition("-")[0] not in kinds:
                 continue
-            result = run_search(name, options, args.data.absolute(), home)
+            result = run_search(name, options, manifest, home)
             print(json.dumps(result), flush=True)
             found.setdefault(name.rpartition("-")[0], []).append(result)
     for kind, results in found.items():
