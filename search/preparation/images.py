@@ -10,6 +10,8 @@ from search.core.folder import SearchFolder
 from trainable.records import keep_copy, restore_record
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from search.engine.cluster import Cluster
     from trainable.images.prepare import PreparedData, TrainingData
     from trainable.images.reading import Reading
@@ -25,7 +27,6 @@ def prepare_images(
 
     How a user's data was read is said as soon as it is known, so that it is seen also where a check fails later.
     """
-    from trainable.images.prepare import prepare_data
     from trainable.images.synthetic import write_synthetic_set
 
     def show(reading: Reading) -> None:
@@ -37,20 +38,7 @@ def prepare_images(
     image_size = home.read_record().get("image_size") or config.image_size
     if image_size is None:
         image_size = SYNTHETIC_SIZE if not config.data else GPU_SIZE if cluster.has_gpu else CPU_SIZE
-    prepared = prepare_data(
-        data,
-        cache_dir=home.cache,
-        splits_file=home.splits_file,
-        image_size=image_size,
-        seed=config.seed,
-        patient_from=config.patient_from,
-        positive=config.positive,
-        skip_bad_images=config.skip_bad_images,
-        num_workers=2,
-        form=config.form,
-        slice_rule=config.slice_rule,
-        on_reading=show,
-    )
+    prepared = decode_images(config, home, data, image_size, on_reading=show)
     known, found = home.read_record().get("data_hash"), prepared.training.data_hash
     if known is not None and known != found:
         raise ValueError(
@@ -65,10 +53,21 @@ def prepare_images(
 
 def prepare_at_size(config: SearchConfig, home: SearchFolder, image_size: int) -> TrainingData:
     """The training data of a search that has its splits, decoded at another size."""
+    return decode_images(config, home, config.data or home.cache / SYNTHETIC_SET, image_size).training
+
+
+def decode_images(
+    config: SearchConfig,
+    home: SearchFolder,
+    data: Path,
+    image_size: int,
+    on_reading: Callable[[Reading], None] | None = None,
+) -> PreparedData:
+    """The images at `data` as a search was asked to read them, at a size in pixels (`prepare_data`)."""
     from trainable.images.prepare import prepare_data
 
     return prepare_data(
-        config.data or home.cache / SYNTHETIC_SET,
+        data,
         cache_dir=home.cache,
         splits_file=home.splits_file,
         image_size=image_size,
@@ -79,7 +78,8 @@ def prepare_at_size(config: SearchConfig, home: SearchFolder, image_size: int) -
         num_workers=2,
         form=config.form,
         slice_rule=config.slice_rule,
-    ).training
+        on_reading=on_reading,
+    )
 
 
 def describe_data(config: SearchConfig, prepared: PreparedData) -> str:
