@@ -30,6 +30,7 @@ if __name__ == "__main__":  # as a script, benchmarks/ comes first on the path: 
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy import stats
 
 from benchmarks.signal_quality import CPU, TEST, TRAIN, VAL, cut_by_group
@@ -84,36 +85,57 @@ def _number(text: str) -> Any:
     return text
 
 
-def train(training: Training) -> dict[str, Any]:
-    """Train to the last epoch; AUC on validation and on new patients."""
+def predict_all(
+    config: TrialConfig,
+    data: TrainingData,
+    rows: NDArray[np.bool_],
+    *,
+    num_epochs: int,
+    weights: Path | None,
+    seed: int,
+    plans: Path,
+) -> NDArray[np.float64]:
+    """Train on `rows` bool (N,), one core; probabilities float (N, C) of all slices by the moving average at the end.
+
+    `plans` keeps the step plans that were measured.
+    """
     keep_freed_memory()
     torch.set_num_threads(1)
-    config, data = training.config, training.data
-    parts = cut_by_group(data, training.cut)
     pixels, labels = torch.from_numpy(np.load(data.pixels_path)), torch.from_numpy(data.labels)
-    plan = measure_step_plan(
-        config, image_size=data.image_size, device=CPU, num_threads=1, cache_file=training.plans, num_channels=1
-    )
-    torch.manual_seed(training.cut)
-    model = build_model(config, len(data.classes), weights=training.weights)
+    plan = measure_step_plan(config, image_size=data.image_size, device=CPU, num_threads=1, cache_file=plans)
+    torch.manual_seed(seed)
     trainer = Trainer(
-        model,
+        build_model(config, len(data.classes), weights=weights),
         config,
-        max_epochs=training.num_epochs,
+        max_epochs=num_epochs,
         device=CPU,
-        seed=training.cut,
+        seed=seed,
         plan=plan,
-        renews_statistics=training.weights is None and config.architecture in RENEWED,
+        renews_statistics=weights is None and config.architecture in RENEWED,
     )
-    shown = pixels[parts == TRAIN], labels[parts == TRAIN]
-    began_s = time.perf_counter()
-    for epoch in range(1, training.num_epochs + 1):
+    shown = pixels[rows], labels[rows]
+    for epoch in range(1, num_epochs + 1):
         trainer.train_epoch(*shown, epoch)
+    return np.asarray(evaluate(trainer.average.model, pixels, labels, device=CPU)[1], dtype=float)
+
+
+def train(training: Training) -> dict[str, Any]:
+    """AUC on validation and on new patients after the last epoch, and the seconds of it all."""
+    data, began_s = training.data, time.perf_counter()
+    parts = cut_by_group(data, training.cut)
+    probabilities = predict_all(
+        training.config,
+        data,
+        parts == TRAIN,
+        num_epochs=training.num_epochs,
+        weights=training.weights,
+        seed=training.cut,
+        plans=training.plans,
+    )
     found = {"change": training.change, "cut": training.cut, "seconds": round(time.perf_counter() - began_s, 1)}
     for name, part in (("val", VAL), ("new", TEST)):
-        rows = np.flatnonzero(parts == part)
-        _, probabilities = evaluate(trainer.average.model, pixels[rows], labels[rows], device=CPU)
-        found[name] = round(score(data.labels[rows], probabilities, data.positive)["auc"], 4)
+        rows = parts == part
+        found[name] = round(score(data.labels[rows], probabilities[rows], data.positive)["auc"], 4)
     return found
 
 

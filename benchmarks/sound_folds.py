@@ -34,25 +34,18 @@ if __name__ == "__main__":  # as a script, benchmarks/ comes first on the path: 
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import stats
 
-from benchmarks.signal_quality import CPU, TEST, TRAIN, VAL, cut_by_group
-from benchmarks.sound_changes import find_sound
+from benchmarks.signal_quality import TEST, TRAIN, VAL, cut_by_group
+from benchmarks.sound_changes import find_sound, predict_all
 from search.core.proposals import SpaceProposals
 from search.core.space import DefaultSpace, Wish, configuration_of
-from trainable.architectures import build_model
 from trainable.config import TrialConfig
 from trainable.folds import split_patients
 from trainable.images.prepare import TrainingData, prepare_data
 from trainable.images.synthetic import write_synthetic_set
-from trainable.loop import evaluate
 from trainable.metrics import score
-from trainable.step_plan import measure_step_plan
-from trainable.trainer import Trainer
-from trainable.weight_average import RENEWED
-from trainable.worker_memory import keep_freed_memory
 
 FEW = 3
 
@@ -73,29 +66,17 @@ class Training:
 
 
 def train(training: Training) -> NDArray[np.float64]:
-    """Probabilities float (N,) of the positive class for all slices, by the moving average after the last epoch."""
-    keep_freed_memory()
-    torch.set_num_threads(1)
-    config, data, seed = training.config, training.data, 100 * training.cut + training.member
-    pixels, labels = torch.from_numpy(np.load(data.pixels_path)), torch.from_numpy(data.labels)
-    plan = measure_step_plan(
-        config, image_size=data.image_size, device=CPU, num_threads=1, cache_file=training.plans, num_channels=1
+    """Probabilities float (N,) of the positive class for all slices."""
+    probabilities = predict_all(
+        training.config,
+        training.data,
+        training.rows,
+        num_epochs=training.num_epochs,
+        weights=training.weights,
+        seed=100 * training.cut + training.member,
+        plans=training.plans,
     )
-    torch.manual_seed(seed)
-    model = build_model(config, len(data.classes), weights=training.weights)
-    trainer = Trainer(
-        model,
-        config,
-        max_epochs=training.num_epochs,
-        device=CPU,
-        seed=seed,
-        plan=plan,
-        renews_statistics=training.weights is None and config.architecture in RENEWED,
-    )
-    shown = pixels[training.rows], labels[training.rows]
-    for epoch in range(1, training.num_epochs + 1):
-        trainer.train_epoch(*shown, epoch)
-    return np.asarray(evaluate(trainer.average.model, pixels, labels, device=CPU)[1][:, data.positive], dtype=float)
+    return probabilities[:, training.data.positive]
 
 
 def list_trainings(cut: int, args: argparse.Namespace, data: TrainingData) -> list[Training]:
@@ -201,10 +182,11 @@ def main() -> None:
                     file.write(json.dumps(lines[-1]) + "\n")
     first = args.kinds.partition(",")[0]
     gains = {}
-    for name in (name for name in lines[0] if name.startswith(tuple(args.kinds.split(",")))):
+    ways = [name for name in lines[0] if name.startswith(tuple(args.kinds.split(","))) and name != "fold_unseen"]
+    for name in ways:
         found = [line[name] - line[first] for line in lines]
-        half = float(stats.t.ppf(0.975, len(found) - 1) * stats.sem(found)) if len(found) > 1 else float("nan")
-        gains[name] = [round(float(np.mean(found)), 4), round(half, 4)]
+        half = round(float(stats.t.ppf(0.975, len(found) - 1) * stats.sem(found)), 4) if len(found) > 1 else None
+        gains[name] = [round(float(np.mean(found)), 4), half]
     print(json.dumps({"cuts": len(lines), first: round(float(np.mean([x[first] for x in lines])), 4), "gains": gains}))
 
 
