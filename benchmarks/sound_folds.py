@@ -1,7 +1,7 @@
 """What the sound configuration is worth: alone, as a mean of seeds or of folds, and beside draws of the space.
 
     python benchmarks/sound_folds.py --data ../shared/data/covid-ct/manifest.csv --weights mobilenet_v2=FILE
-        [--kinds seed,fold,near,drawn] [--cuts 5] [--epochs 12] [--members 5] [--image-size 128] [--out FILE]
+        [--kinds seed,fold,thirds,near,drawn] [--cuts 5] [--epochs 12] [--members 5] [--image-size 128] [--out FILE]
 
 As `sound_changes.py` it cuts train and val anew, by patient (the sealed test is not opened): 60 % for training, 20 %
 for validation, 20 % that stand for new patients. On each cut `--members` trainings of each kind are made, two at a time
@@ -9,13 +9,14 @@ on one core each:
 
     seed    the first point of every search, with other seeds
     fold    the same in folds of the first two parts together
+    thirds  the same in three folds, and after it the first configuration of `near` in three
     near    configurations near the first point (`SpaceProposals.near`)
     drawn   configurations drawn evenly from the default space of that architecture
 
 Prints a JSON line a cut, AUC on new patients by kind: of a single training (in the mean), of the mean of all and of the
-first three, and, but for folds, of the best by validation and of the mean of the best three; for folds what they say of
-patients that their models have not seen. At the end the gains over a single training of the first kind, with half of
-their 95 % intervals by Student's t over cuts.
+first three, and, but for folds, of the best by validation and of the mean of the best three; for five folds what they
+say of patients that their models have not seen. At the end the gains over a single training of the first kind, with
+half of their 95 % intervals by Student's t over cuts.
 """
 
 from __future__ import annotations
@@ -89,15 +90,17 @@ def list_trainings(cut: int, args: argparse.Namespace, data: TrainingData) -> li
     rng = np.random.default_rng([cut, 3])
     parts = cut_by_group(data, cut)
     known = np.flatnonzero(parts != TEST)
-    folds = split_patients(data.labels[known], data.groups[known], args.members)
+    num_folds = {"fold": args.members, "thirds": FEW}
+    points = {"near": proposals.near(point, args.members, rng), "drawn": proposals.draw(args.members, rng)}
+    points["thirds"] = [point] * FEW + points["near"][:1] * FEW
     found = []
     for kind in args.kinds.split(","):
-        points = {"near": proposals.near(point, args.members, rng), "drawn": proposals.draw(args.members, rng)}
-        for member in range(args.members):
+        folds = split_patients(data.labels[known], data.groups[known], num_folds.get(kind, args.members))
+        for member in range(2 * FEW if kind == "thirds" else args.members):
             rows, config = parts == TRAIN, sound
-            if kind == "fold":
+            if kind in num_folds:
                 rows = np.zeros(len(parts), dtype=bool)
-                rows[known[~folds[member]]] = True
+                rows[known[~folds[member % len(folds)]]] = True
             if kind in points:
                 params = points[kind][member]
                 config = TrialConfig.from_params(configuration_of(space(Wish(params)), params))
@@ -137,7 +140,7 @@ def describe_cut(trainings: Sequence[Training], found: Sequence[NDArray[np.float
         if kind == "fold":
             unseen = np.sum([np.where(t.rows, 0.0, values) for t, values in pairs], axis=0)
             line["fold_unseen"] = auc(unseen, ~is_new)
-        else:
+        elif kind != "thirds":
             order = np.argsort([-auc(values, is_val) for values in each], kind="stable")
             line[f"{kind}_best"] = auc(each[order[0]], is_new)
             line[f"{kind}_best_{FEW}"] = auc(each[order[:FEW]].mean(0), is_new)

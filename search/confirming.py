@@ -6,6 +6,7 @@ goes on where a killed driver stood.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 
 from search.core.budget import Budget
-from search.core.confirmation import CONFIRMED, SHARE, Confirmation, Pace, choose_confirmation
+from search.core.confirmation import CONFIRMED, MARGIN, SHARE, Confirmation, Pace, choose_confirmation
 from search.core.events import Observer
 from search.core.finalists import find_last_rung, rank_finalists
 from search.core.folder import Phase
@@ -72,8 +73,8 @@ def find_pace(session: Session) -> Pace:
     )
 
 
-def choose(session: Session, pace: Pace) -> Confirmation | None:
-    """What the search affords as it stands; None without a budget that is large enough."""
+def choose(session: Session, pace: Pace, left_s: float = math.inf) -> Confirmation | None:
+    """What the search affords as it stands, with `left_s` seconds to go; None without a budget that is large enough."""
     config, budget = session.plan.config, session.budget
     ranked = rank_finalists(session.ledger, find_last_rung(session.levels, session.plan.settings.max_epochs))
     if not ranked:
@@ -89,7 +90,7 @@ def choose(session: Session, pace: Pace) -> Confirmation | None:
         pace,
         num_folds=config.confirm,
         num_members=config.ensemble if config.ensemble > 1 else MOST_MEMBERS,
-        allowed_s=min(allowed),
+        allowed_s=min(*allowed, left_s),
     )
 
 
@@ -124,7 +125,8 @@ def confirm(session: Session, reason: StopReason) -> tuple[StopReason, Confirmat
     if recorded:
         found: Confirmation | None = Confirmation.from_record(recorded)
     else:
-        found = choose(session, find_pace(session))
+        pace = find_pace(session)
+        found = choose(session, pace, MARGIN * session.budget.left(pace.num_slots).seconds)
     if found is None or not found.num_trainings:
         say(f"Confirm      no: it would take more than {SHARE:.0%} of the search (--confirm 5 does it all the same)")
         return reason, None

@@ -13,6 +13,7 @@ from search.core.convergence import Converging
 from search.core.decisions import Rule
 from search.core.finishing import Finishing
 from search.core.freeze_thaw import FreezeThaw
+from search.core.near_start import NearStart
 from search.core.pareto import ByFronts, Costs
 from search.core.promotion import Promotion
 from search.core.proposals import SpaceProposals
@@ -60,11 +61,12 @@ def build_rule(
 ) -> tuple[Rule, Sequence[int]]:
     """The rule that a search asked for, and the epochs at which it compares trials.
 
-    Where trials pause, those numbered `baselines` are trained to the end whatever becomes of them on the way. Where the
-    champion is a mean, its members are trained to the end before the budget is spent, of which `left` says what trials
-    may still spend, and when nothing else is left to do; so are they where the search ends because there is nothing
-    more to gain. With several objectives, of which `costs` says all but the first, trials are promoted by fronts, and
-    some of the best front are trained to the end.
+    Where trials pause, those numbered `baselines` are trained to the end whatever becomes of them on the way, and of
+    the first draws some are made near them, unless all are to be random. Where the champion is a mean, its members are
+    trained to the end before the budget is spent, of which `left` says what trials may still spend, and when nothing
+    else is left to do; so are they where the search ends because there is nothing more to gain. With several
+    objectives, of which `costs` says all but the first, trials are promoted by fronts, and some of the best front are
+    trained to the end.
     """
     factor, levels = config.reduction_factor, list_levels(config, max_epochs, first_rung)
     higher_is_better = direction is Direction.MAXIMIZE
@@ -92,6 +94,8 @@ def build_rule(
         rule = build_model()
     if baselines:
         rule = Baselines(rule, baselines)
+    if baselines and config.sampler != "random":
+        rule = NearStart(rule, baselines, SpaceProposals(space), seed=config.seed)
     if not ends_early:
         return (Finishing(rule, num_finalists, left=left, order=order) if num_finalists > 1 else rule), levels
     converging = Converging(rule, build_model())

@@ -53,6 +53,6 @@ def test_the_kept_part_of_the_budget_is_for_the_best_trials_be_they_baselines_or
 def test_a_search_has_them_unless_it_stops_trials_and_pauses_none() -> None:
     space = DefaultSpace(("small_cnn",))
     for scheduler in ("freeze-thaw", "promotion", "asha"):
-        config = SearchConfig(scheduler=scheduler, ensemble=1)
+        config = SearchConfig(scheduler=scheduler, sampler="random", ensemble=1)
         rule, _ = build_rule(config, space, Direction.MAXIMIZE, max_epochs=9, baselines=(0,))
         assert isinstance(rule, Baselines) == (scheduler != "asha")

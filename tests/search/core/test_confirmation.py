@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from search.core.config import SearchConfig
-from search.core.confirmation import LADDER, START_S, WORKERS_S, Confirmation, Pace, choose_confirmation
+from search.core.confirmation import LADDER, START_S, WORKERS_S, Confirmation, Pace, choose_confirmation, find_makespan
 from search.core.ledger import TrialEntry
 from search.core.options import OptionError
 
@@ -25,12 +25,22 @@ def test_the_trainings_of_a_trial_follow_one_another_fold_by_fold() -> None:
     assert Confirmation.from_record(confirmation.to_record()) == confirmation
 
 
-def test_its_cost_is_that_of_all_trainings_on_all_workers() -> None:
+def test_its_cost_is_that_of_all_trainings_each_on_the_worker_that_is_free_first() -> None:
     found = PACE.plan(rank(1.0, 3.0), 2, 5)
     assert found is not None
-    seconds = [START_S + epoch_s * 10 for epoch_s in (1.0, 3.0)]  # four fifths of 1.25 times the slices
-    assert found.device_s == pytest.approx(1.15 * 5 * sum(seconds))
-    assert found.cost_s == pytest.approx(WORKERS_S + found.device_s / 2 + seconds[1] / 2)
+    short, long = (START_S + epoch_s * 10 for epoch_s in (1.0, 3.0))  # four fifths of 1.25 times the slices
+    assert found.device_s == pytest.approx(1.15 * 5 * (short + long))
+    # Three short ones on the first worker and two on the other, which then begins the first long one.
+    assert found.cost_s == pytest.approx(WORKERS_S + 1.15 * (2 * short + 3 * long))
+    larger = replace(PACE, image_size=64, final_size=128).plan(rank(1.0, 3.0), 2, 5)
+    assert larger is not None
+    assert larger.cost_s == pytest.approx(2 * WORKERS_S + 5 * (found.cost_s - WORKERS_S))
+
+
+def test_jobs_are_done_when_the_last_slot_is_free() -> None:
+    assert find_makespan([3.0, 1.0, 1.0, 1.0], 2) == 3.0
+    assert find_makespan([1.0, 1.0, 3.0], 2) == 4.0
+    assert find_makespan([2.0], 8) == 2.0
 
 
 def test_the_dearest_that_is_allowed_is_taken_and_nothing_where_none_is() -> None:
@@ -47,7 +57,10 @@ def test_the_dearest_that_is_allowed_is_taken_and_nothing_where_none_is() -> Non
         assert (len(found.members), found.num_folds) == (members, folds)
     least_s = min(costs.values())
     assert choose_confirmation(ranked, PACE, num_folds=None, num_members=5, allowed_s=0.99 * least_s) is None
-    assert choose_confirmation(ranked, PACE, num_folds=None, num_members=3, allowed_s=1e6) is None
+    most = choose_confirmation(ranked, PACE, num_folds=None, num_members=3, allowed_s=1e6)
+    assert most is not None and (len(most.members), most.num_folds) == (3, 5), "three members are asked for"
+    alone = choose_confirmation(ranked[:1], PACE, num_folds=None, num_members=5, allowed_s=1e6)
+    assert alone is not None and (alone.members, alone.num_folds) == ((10,), 3), "one trial has been trained"
 
 
 def test_folds_that_are_asked_for_are_made_whatever_they_cost_as_far_as_patients_allow() -> None:
