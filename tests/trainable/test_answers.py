@@ -14,7 +14,7 @@ from PIL import Image
 from pydicom import dcmread
 
 from search.commands.classify import classify
-from search.commands.inputs import list_patients, list_scans
+from search.commands.inputs import Per, list_patients, list_scans
 from tests.trainable.images.dicom_files import build, save
 from tests.trainable.images.phantoms import draw_chest, save_nifti
 from tests.trainable.images.series_files import as_seen, save_enhanced, save_series
@@ -153,7 +153,7 @@ def test_the_rule_and_the_form_are_the_checkpoints_and_each_volume_has_a_row(
     assert all(Path(row["explanation"]).is_file() for row in rows)
     assert "series" in capsys.readouterr().out
     common["explain"] = False
-    assert classify([volumes["series"]], **common, per="slice") == 0  # type: ignore[arg-type]
+    assert classify([volumes["series"]], **common, per=Per(unit="slice")) == 0  # type: ignore[arg-type]
     assert [json.loads(line)["slices"] for line in lines.read_text().splitlines()] == [1] * 5
 
 

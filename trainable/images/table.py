@@ -38,16 +38,21 @@ class Table:
     notes: tuple[str, ...] = ()
 
 
-def read_table_text(path: Path) -> Table:
+def read_table_text(path: Path, needed: Sequence[Role] = ("path", "label")) -> Table:
     """Read a .csv, .tsv, .txt or .parquet file, with a header or, where its first row names a file, without.
 
-    Raises ValueError naming the row or the column at fault.
+    Raises ValueError naming the row or the column at fault, or the columns that are `needed` and not there.
     """
     if path.suffix.lower() == ".parquet":
-        return _read_parquet(path)
+        return _read_parquet(path, needed)
     text = _read_text(path)
     delimiter, skips = _find_delimiter(path, text)
-    if not names_enough(_read_header(path)) and (bare := find_bare_table(path, text, _list_delimiters(path))):
+    has_label = "label" in needed
+    if (
+        has_label
+        and not names_enough(read_header(path))
+        and (bare := find_bare_table(path, text, _list_delimiters(path)))
+    ):
         return _read_bare(path, text, bare)
     header: list[str] = []
     columns: Mapping[Role, str] = {}
@@ -57,7 +62,7 @@ def read_table_text(path: Path) -> Table:
             continue
         if not header:
             header = [cell.strip() for cell in row]
-            columns = find_columns(path, header)
+            columns = find_columns(path, header, needed)
             places = {role: header.index(name) for role, name in columns.items()}
             continue
         if any(cell.strip() for cell in row[len(header) :]):
@@ -65,7 +70,7 @@ def read_table_text(path: Path) -> Table:
         _check_quotes(path, number, row, places, delimiter)
         records.append((number, {role: row[place] if place < len(row) else "" for role, place in places.items()}))
     if not header:
-        find_columns(path, header)
+        find_columns(path, header, needed)
     if not records:
         raise ValueError(f"{path} has a header ({', '.join(header[:4])}) and no rows; add one for each slice")
     unread = tuple(name for name in header if name and name not in columns.values())
@@ -75,7 +80,7 @@ def read_table_text(path: Path) -> Table:
 def has_needed_columns(path: Path, *, vaguely: bool = False) -> bool:
     """Does its header name a path and a label, or, vaguely, a patient and a label? False for what cannot be read."""
     try:
-        header = _read_header(path)
+        header = read_header(path)
     except (ValueError, OSError):
         return False
     if names_enough(header, vaguely=vaguely):
@@ -104,7 +109,8 @@ def is_excel(path: Path) -> bool:
         return file.read(4) in (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 
 
-def _read_header(path: Path) -> list[str]:
+def read_header(path: Path) -> list[str]:
+    """The first row of a table. Raises ValueError for what cannot be read as one, and OSError."""
     if path.suffix.lower() == ".parquet":
         return _read_parquet_names(path)
     text = _read_text(path)
@@ -242,11 +248,11 @@ def _read_parquet_names(path: Path) -> list[str]:
         return list(pq.read_schema(path).names)
 
 
-def _read_parquet(path: Path) -> Table:
+def _read_parquet(path: Path, needed: Sequence[Role]) -> Table:
     import pyarrow.parquet as pq
 
     names = _read_parquet_names(path)
-    columns = find_columns(path, names)
+    columns = find_columns(path, names, needed)
     with _naming_parquet(path):
         rows = pq.read_table(path, columns=list(columns.values())).to_pylist()
     records = [
