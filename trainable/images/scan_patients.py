@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -144,13 +145,13 @@ def _find_file(scan: Scan) -> Path | None:
 
 def _match(placed: Sequence[_Placed], pattern: str) -> Iterator[Node]:
     try:
-        compiled = re.compile(pattern)
+        compiled = re.compile(unicodedata.normalize("NFC", pattern))
     except re.error as error:
         raise ValueError(f"--patient-from {pattern!r} is no regular expression: {error}") from error
     for item in placed:
         path = _find_file(item.scan) or item.scan.path
         name = path.relative_to(item.root).as_posix() if path.is_relative_to(item.root) else path.name
-        match = compiled.search(name)
+        match = compiled.search(unicodedata.normalize("NFC", name))
         if not match or not match[min(compiled.groups, 1)]:
             raise ValueError(
                 f"--patient-from {pattern!r} finds no patient in {path}; it must match every path below {item.root}, "

@@ -15,6 +15,7 @@ from trainable.images.bare_table import BareTable, describe_bare, find_bare_tabl
 from trainable.images.columns import NEAR, Role, find_candidates, find_columns, names_enough
 from trainable.images.faults import show_text
 from trainable.images.folders import exists
+from trainable.images.table_text import decode_table
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
 _TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
@@ -45,15 +46,11 @@ def read_table_text(path: Path, needed: Sequence[Role] = ("path", "label")) -> T
     """
     if path.suffix.lower() == ".parquet":
         return _read_parquet(path, needed)
-    text = _read_text(path)
+    text, notes = _read_text(path)
     delimiter, skips = _find_delimiter(path, text)
-    has_label = "label" in needed
-    if (
-        has_label
-        and not names_enough(read_header(path))
-        and (bare := find_bare_table(path, text, _list_delimiters(path)))
-    ):
-        return _read_bare(path, text, bare)
+    may_be_bare = "label" in needed and not names_enough(read_header(path))
+    if may_be_bare and (bare := find_bare_table(path, text, _list_delimiters(path))):
+        return _read_bare(path, text, bare, notes)
     header: list[str] = []
     columns: Mapping[Role, str] = {}
     records: list[tuple[int, Mapping[Role, str]]] = []
@@ -74,7 +71,7 @@ def read_table_text(path: Path, needed: Sequence[Role] = ("path", "label")) -> T
     if not records:
         raise ValueError(f"{path} has a header ({', '.join(header[:4])}) and no rows; add one for each slice")
     unread = tuple(name for name in header if name and name not in columns.values())
-    return Table(columns=columns, records=records, unread=unread, delimiter=delimiter)
+    return Table(columns=columns, records=records, unread=unread, delimiter=delimiter, notes=notes)
 
 
 def has_needed_columns(path: Path, *, vaguely: bool = False) -> bool:
@@ -87,7 +84,7 @@ def has_needed_columns(path: Path, *, vaguely: bool = False) -> bool:
         return True
     if not vaguely or path.suffix.lower() not in _TEXT_SUFFIXES:
         return False
-    bare = find_bare_table(path, _read_text(path), _list_delimiters(path))
+    bare = find_bare_table(path, _read_text(path)[0], _list_delimiters(path))
     return bare is not None
 
 
@@ -113,7 +110,7 @@ def read_header(path: Path) -> list[str]:
     """The first row of a table. Raises ValueError for what cannot be read as one, and OSError."""
     if path.suffix.lower() == ".parquet":
         return _read_parquet_names(path)
-    text = _read_text(path)
+    text, _ = _read_text(path)
     delimiter, skips = _find_delimiter(path, text)
     for number, row in _parse(path, text, delimiter):
         if number > skips and any(cell.strip() for cell in row):
@@ -121,20 +118,14 @@ def read_header(path: Path) -> list[str]:
     return []
 
 
-def _read_text(path: Path) -> str:
+def _read_text(path: Path) -> tuple[str, tuple[str, ...]]:
+    """A table's text, and a note where its encoding was guessed."""
     if is_excel(path):
         raise ValueError(refuse_excel(path))
-    data = path.read_bytes()
-    try:
-        is_utf_16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")  # Excel's "Unicode text"
-        text = data.decode("utf-16" if is_utf_16 else "utf-8").lstrip("\ufeff")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text ({error}); save it as UTF-8") from error
-    if "\0" in text:
-        raise ValueError(f"{path} is not UTF-8 text (it holds zero bytes, as UTF-16 does); save it as UTF-8")
+    text, notes = decode_table(path, path.read_bytes())
     if not text.strip():
         raise ValueError(f"{path} is empty; it needs path,label[,patient][,split], named in its first row")
-    return text
+    return text, notes
 
 
 def _list_delimiters(path: Path) -> list[str]:
@@ -187,7 +178,7 @@ def _parse(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[st
             yield number, row
 
 
-def _read_bare(path: Path, text: str, bare: BareTable) -> Table:
+def _read_bare(path: Path, text: str, bare: BareTable, notes: Sequence[str]) -> Table:
     rows = [(number, row) for number, row in _parse(path, text, bare.delimiter) if any(cell.strip() for cell in row)]
     places = place_columns(path, bare, [row for _, row in rows])
     for number, row in rows:
@@ -201,7 +192,7 @@ def _read_bare(path: Path, text: str, bare: BareTable) -> Table:
         ],
         unread=tuple(f"column {place + 1}" for place in range(width) if place not in places.values()),
         delimiter=bare.delimiter,
-        notes=(describe_bare(places),),
+        notes=(*notes, describe_bare(places)),
     )
 
 
