@@ -54,8 +54,9 @@ def find_patient_folder(folder: Path, root: Path) -> Path:
 
 
 def _list_up(folder: Path, root: Path) -> Iterator[Path]:
-    """The folders from `folder` up to `root`; and on above those that are named like a part of a patient's."""
-    place, is_above = folder, False
+    """The folders from `folder` up to `root`, or that one alone where it lies elsewhere, as the rest of a series given
+    apart; and on above those that are named like a part of a patient's."""
+    place, is_above = folder, not folder.is_relative_to(root)
     while True:
         yield place
         is_above = is_above or place == root

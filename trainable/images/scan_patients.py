@@ -7,7 +7,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from trainable.images.dicom_ids import DicomIds, names_somebody, read_dicom_ids
@@ -106,13 +106,14 @@ def _place(scans: Sequence[tuple[Path, Scan]], num_workers: int) -> list[_Placed
     files = [_find_file(scan) for _, scan in scans]
     ids = read_dicom_ids([file for file in files if file is not None], num_workers)
     names, _ = merge_forms({one.patient for one in ids.values()}, loosely=True)
+    find_folder = cache(find_patient_folder)
     placed = []
     for (root, scan), file in zip(scans, files, strict=True):
         found = ids.get(file, DicomIds(patient="", study="", series="")) if file else None
         patient = found.patient if found else ""
         if scan.series is not None and scan.series.patient is None:
             patient = ""  # each of its slices names another
-        folders = dict.fromkeys(find_patient_folder(folder, root) for folder in _list_folders(scan))
+        folders = dict.fromkeys(find_folder(folder, root) for folder in _list_folders(scan))
         name = next(iter(folders))
         if len(folders) > 1 and scan.series is not None:
             name = find_place(scan.series)
@@ -179,7 +180,7 @@ def _join_known(placed: Sequence[_Placed], tables: Mapping[Path, TableOfPatients
             known[number] = "header"
         files = [slice_.path for slice_ in item.scan.series.slices] if item.scan.series else [item.scan.path]
         for patient in {tables[item.root].find(path) for path in files} - {None}:
-            join(("table", str(patient)))
+            join(("table", f"{item.root}: {patient}"))  # the 1 of another folder's table may be another person
             known[number] = "table"
     return known
 

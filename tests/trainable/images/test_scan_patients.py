@@ -83,6 +83,16 @@ def test_folders_below_a_patients_are_theirs_and_none_of_several_people_is(
     assert find_patient_folder(tmp_path / name, tmp_path) == tmp_path / patient
 
 
+def test_folders_above_what_is_given_say_nothing_unless_that_is_a_part_of_a_patients(tmp_path: Path) -> None:
+    given, elsewhere = tmp_path / "P1" / "exports", tmp_path / "P1" / "more" / "left"
+    for folder in (given / "ann", elsewhere, tmp_path / "P1" / "study1" / "left"):
+        folder.mkdir(parents=True)
+    assert find_patient_folder(given / "ann", given) == given / "ann"
+    assert find_patient_folder(elsewhere, given) == elsewhere, "the rest of a series, of another given folder"
+    study = tmp_path / "P1" / "study1"
+    assert find_patient_folder(study / "left", study) == tmp_path / "P1"
+
+
 def test_patient_is_no_persons_folder_beside_control(tmp_path: Path) -> None:
     for name in ("patient/ann", "control/bob"):
         (tmp_path / name).mkdir(parents=True)
@@ -159,6 +169,15 @@ def test_a_tables_patients_join_folders_and_join_with_the_headers(tmp_path: Path
     patients, lines = find(tmp_path)
     assert patients == {"a": 4, "c": 1}
     assert lines[0] == "2, by the column Patient ID of who.csv (1) and folders (1)"
+
+
+def test_tables_of_two_folders_name_each_their_own_people(tmp_path: Path) -> None:
+    for name in ("north", "south"):
+        draw(tmp_path / name / "a" / "0.png")
+        draw(tmp_path / name / "b" / "0.png")
+        (tmp_path / name / "who.csv").write_text("file,patient\na/0.png,1\nb/0.png,1\n")
+    found = list_patients([tmp_path / "north", tmp_path / "south"])
+    assert [len(scans) for _, scans in found.patients] == [2, 2]
 
 
 def test_tables_that_cannot_say_whose_files_are_end_nothing_and_are_told(tmp_path: Path) -> None:
