@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from pydicom import dcmread
 
 from search.commands.inputs import Per, list_patients
 from tests.trainable.images.phantoms import draw_chest, save_nifti
@@ -139,9 +140,25 @@ def test_series_of_one_study_are_one_patients_unless_its_uid_is_everybodys(tmp_p
     patients, lines = find(tmp_path)
     assert patients == {"ward/a": 2}
     assert lines[0] == "1, by DICOM studies (1)"
+    for name, uid in (("a", "1.3"), ("b", "1.3"), ("c", "1.4")):
+        save_series(tmp_path / "all" / name, values, patient="", uid=uid, StudyInstanceUID="1.8")
+    assert find(tmp_path / "all")[0] == {"a": 1, "b": 1, "c": 1}
+
+
+def test_a_study_does_not_join_folders_named_like_several_people(tmp_path: Path) -> None:
+    for name in ("patient1", "patient2"):
+        save_series(tmp_path / name, draw_chest(), patient="", uid=f"1.{name[-1]}", StudyInstanceUID="1.9")
+    assert find(tmp_path)[0] == {"patient1": 1, "patient2": 1}
+
+
+def test_a_series_whose_slices_each_have_an_id_of_their_own_is_whose_its_folder_is(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        save_series(tmp_path / "all" / name, values, patient="", uid="1.3", StudyInstanceUID="1.8")
-    assert find(tmp_path / "all")[0] == {"a": 1, "b": 1}
+        paths = save_series(tmp_path / "P1" / name, draw_chest(), uid=f"1.{ord(name)}")
+        for number, path in enumerate(paths):
+            dataset = dcmread(path)
+            dataset.PatientID = f"{name}{number}"
+            dataset.save_as(path)
+    assert find(tmp_path)[0] == {"P1": 2}
 
 
 def test_an_id_that_is_the_same_in_the_folders_of_several_people_is_not_used(tmp_path: Path) -> None:
