@@ -86,6 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return submit(args.cluster_file, args.options)
         if args.command == "classify":
             from search.commands.classify import classify
+            from search.commands.inputs import Per
 
             home = (args.home or default_home()).expanduser().absolute()
             return classify(
@@ -96,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 csv_file=args.csv,
                 json_file=args.json,
                 explain=args.explain,
-                per=args.per,
+                per=Per(unit=args.per, patient_from=args.patient_from),
             )
         if args.command == "audit":
             return run_audit(args)

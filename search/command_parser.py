@@ -65,6 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
         default="volume",
         help="a row for each volume (default), for each of its slices, or for all that is one patient's",
     )
+    add_arguments(classify, OPTIONS.items(), only=("patient_from",))
     classify.add_argument("--home", type=Path, help="default: $CTSEARCH_HOME, else ~/.ctsearch")
     classify.add_argument("--tracking-uri", help="default: $MLFLOW_TRACKING_URI, else a server of our own")
     add_evaluate(commands)

@@ -15,7 +15,7 @@ from rich.progress import track
 
 from search.commands.answer_tables import describe, describe_bad, name_doubts, open_csv, open_json_lines
 from search.commands.chosen_model import load
-from search.commands.inputs import list_patients, list_scans
+from search.commands.inputs import PER_VOLUME, Per, list_patients, list_scans
 from search.commands.overlays import choose_overlay_folder, write_overlay
 from trainable.images.faults import show_name, show_text
 
@@ -35,19 +35,18 @@ def classify(
     csv_file: Path | None = None,
     json_file: Path | None = None,
     explain: bool = False,
-    per: str = "volume",
+    per: Per = PER_VOLUME,
 ) -> int:
     """Classify files and folders; the exit status is 1 where some file could not be used.
 
     Every file gets a row in the tables, one that cannot be used with the reason: no file ends the run. A volume has one
-    row, the model's verdict on its slices; with `per` "slice" each of them has one, with "patient" all that is one
-    patient's has one. Prints a line a row: its class, the probability of that class, and its path; of an image that is
-    unlike what the model was trained on, that it may be no chest CT, and why. With `explain`, a Grad-CAM overlay of
-    each is written. Raises ValueError in the user's words.
+    row, the model's verdict on its slices, unless `per` says otherwise. Prints a line a row: its class, the probability
+    of that class, and its path; of an image that is unlike what the model was trained on, that it may be no chest CT,
+    and why. With `explain`, a Grad-CAM overlay of each is written. Raises ValueError in the user's words.
     """
-    if per == "patient" and explain:
+    if per.unit == "patient" and explain:
         raise ValueError("--explain shows what spoke for one slice; take --per volume or --per slice with it")
-    found = list_patients(paths) if per == "patient" else list_scans(paths)
+    found = list_patients(paths, patient_from=per.patient_from) if per.unit == "patient" else list_scans(paths)
     console = Console()
     say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     overlays = choose_overlay_folder(csv_file, json_file) if explain else None
@@ -59,9 +58,9 @@ def classify(
         for line in [] if isinstance(found, list) else found.lines:
             say(f"Patients     {line}")
         shown = track(
-            answer_all(found, classifier, per_slice=per == "slice", explain=explain),
+            answer_all(found, classifier, per_slice=per.unit == "slice", explain=explain),
             "classifying",
-            total=len(found) if isinstance(found, list) and per == "volume" else None,
+            total=len(found) if isinstance(found, list) and per.unit == "volume" else None,
             console=console,
             transient=True,
             disable=not console.is_terminal,

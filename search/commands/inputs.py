@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from trainable.images.faults import show_name
 from trainable.images.folders import list_folder
@@ -14,6 +15,22 @@ from trainable.images.folders import list_folder
 if TYPE_CHECKING:
     from trainable.images.scan_patients import ScansOfPatients
     from trainable.images.scans import Scan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Per:
+    """What has one row: each volume, each of its slices, or all that is one patient's, whom the pattern `patient_from`
+    finds in the path of each file, else `group_scans`. Raises ValueError for a pattern without patients."""
+
+    unit: Literal["volume", "slice", "patient"]
+    patient_from: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.patient_from is not None and self.unit != "patient":
+            raise ValueError("--patient-from says whose each image is; take --per patient with it")
+
+
+PER_VOLUME = Per(unit="volume")
 
 
 def list_scans(paths: Sequence[Path]) -> list[Scan]:
@@ -31,13 +48,23 @@ def list_scans(paths: Sequence[Path]) -> list[Scan]:
     return scans
 
 
-def list_patients(paths: Sequence[Path]) -> ScansOfPatients:
+def list_patients(paths: Sequence[Path], *, patient_from: str | None = None) -> ScansOfPatients:
     """The same scans by patient: see `group_scans`. A file given alone lies in its folder."""
     from trainable.images.scan_patients import group_scans
 
-    of_paths = [(path if path.is_dir() else path.parent, list_scans([path])) for path in paths]
-    scans = [(root, scan) for root, found in of_paths for scan in found]
-    return group_scans(scans, num_workers=os.cpu_count() or 1)
+    given = list(dict.fromkeys(paths))
+    place_of: dict[Path, int] = {}
+    for place, path in enumerate(given):
+        for file in list_files([path]):
+            place_of.setdefault(file, place)
+    # All folders are read together: a series may lie in several of them, whatever was given between.
+    scans = list_scans(sorted(given, key=lambda path: not path.is_dir()))
+    placed = [(place_of[scan.series.slices[0].path if scan.series else scan.path], scan) for scan in scans]
+    rooted = [
+        (given[place] if given[place].is_dir() else given[place].parent, scan)
+        for place, scan in sorted(placed, key=lambda item: item[0])
+    ]
+    return group_scans(rooted, num_workers=os.cpu_count() or 1, patient_from=patient_from)
 
 
 def list_files(paths: Sequence[Path]) -> list[Path]:

@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 from pydicom import dcmread
 
+from search.cli import main
 from search.commands.classify import classify
-from search.commands.inputs import list_patients, list_scans
+from search.commands.inputs import Per, list_patients, list_scans
 from tests.trainable.images.dicom_files import build, save
 from tests.trainable.images.phantoms import draw_chest, save_nifti
 from tests.trainable.images.series_files import as_seen, save_enhanced, save_series
@@ -153,8 +154,17 @@ def test_the_rule_and_the_form_are_the_checkpoints_and_each_volume_has_a_row(
     assert all(Path(row["explanation"]).is_file() for row in rows)
     assert "series" in capsys.readouterr().out
     common["explain"] = False
-    assert classify([volumes["series"]], **common, per="slice") == 0  # type: ignore[arg-type]
+    assert classify([volumes["series"]], **common, per=Per(unit="slice")) == 0  # type: ignore[arg-type]
     assert [json.loads(line)["slices"] for line in lines.read_text().splitlines()] == [1] * 5
+    given = [str(volumes[kind]) for kind in ("series", "enhanced")]
+    options = ["--model", str(folder), "--home", str(tmp_path), "--csv", str(table), "--per", "patient"]
+    for more, told in (
+        ([], "Patients     1, by DICOM PatientID (1)"),
+        (["--patient-from", "[^/]+$"], "Patients     2, by --patient-from '[^/]+$' (2)"),
+    ):
+        capsys.readouterr()
+        assert main(["classify", *given, *options, *more]) == 0
+        assert told in capsys.readouterr().out
 
 
 def test_a_volume_of_several_scales_and_one_of_a_cut_header_have_their_reasons(tmp_path: Path) -> None:

@@ -48,7 +48,11 @@ def find_candidates(header: Iterable[str], role: Role) -> list[str]:
     return next((found for words in tiers if (found := [name for name in header if _key(name) in words])), [])
 
 
-def find_columns(path: Path, header: Sequence[str]) -> Mapping[Role, str]:
+def find_columns(path: Path, header: Sequence[str], needed: Sequence[Role] = ("path", "label")) -> Mapping[Role, str]:
+    """Which header stands for what; where no column has paths, that of patients stands for their folders.
+
+    Raises ValueError where two may stand for one thing, and where one that is `needed` is not there.
+    """
     columns: dict[Role, str] = {}
     for role in NEAR:
         found = find_candidates(header, role)
@@ -61,9 +65,8 @@ def find_columns(path: Path, header: Sequence[str]) -> Mapping[Role, str]:
             columns[role] = found[0]
     if "path" not in columns and "patient" in columns:
         columns["path"] = columns["patient"]  # a folder for each patient
-    if not {"path", "label"} <= set(columns):
+    if not set(needed) <= set(columns):
+        wanted = ",".join(needed) + ("[,patient][,split]" if "label" in needed else "")
         shown = ", ".join(name if len(name) <= 40 else f"{name[:37]}..." for name in header[:12])
-        raise ValueError(
-            f"{path} has the columns {shown}; it needs path,label[,patient][,split], named in its first row"
-        )
+        raise ValueError(f"{path} has the columns {shown}; it needs {wanted}, named in its first row")
     return columns

@@ -7,6 +7,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from trainable.images.folders import exists, walk
@@ -39,7 +40,8 @@ def find_files(root: Path, texts: Iterable[str]) -> FoundFiles:
     written |= {text: name.strip() for text, name in written.items() if not exists(root / name)}
     paths = {text: Path(os.path.normpath(root / written[text])) for text in texts}
     is_lost = not any(written[text] and exists(path) for text, path in paths.items())
-    if is_lost and (begin := _find_foreign_begin(root, [PurePosixPath(name) for name in written.values() if name])):
+    index = _Index(root)
+    if is_lost and (begin := _find_foreign_begin(index, [PurePosixPath(name) for name in written.values() if name])):
         written = {text: _take_away(begin, name) for text, name in written.items()}
         paths = {text: Path(os.path.normpath(root / written[text])) for text in texts}
         shown = "/".join(begin).replace("//", "/")
@@ -48,7 +50,6 @@ def find_files(root: Path, texts: Iterable[str]) -> FoundFiles:
     missing = [text for text in missing if paths[text].is_relative_to(root)]
     if not missing:
         return FoundFiles(paths=paths, notes=tuple(notes))
-    index = _Index(root)
     composed = {text: index.by_path.get(_nfc(index.name(paths[text]))) for text in missing}
     paths |= {text: path for text, path in composed.items() if path is not None}
     if any(written[text] and exists(path) for text, path in paths.items()):
@@ -59,14 +60,14 @@ def find_files(root: Path, texts: Iterable[str]) -> FoundFiles:
     return FoundFiles(paths=paths, notes=tuple(notes))
 
 
-def _find_foreign_begin(root: Path, paths: Sequence[PurePosixPath]) -> tuple[str, ...]:
+def _find_foreign_begin(index: _Index, paths: Sequence[PurePosixPath]) -> tuple[str, ...]:
     """The folders that all paths begin with, as another machine had them, without which some lead to a file here."""
     if not paths or any(".." in path.parts for path in paths):
         return ()
     for length in range(1, min(len(path.parts) for path in paths)):
         if len({path.parts[:length] for path in paths}) > 1 or is_split_name(paths[0].parts[length - 1]):
             break  # the images of another split may bear the same names
-        if any(exists(root.joinpath(*path.parts[length:])) for path in paths):
+        if any(index.holds("/".join(path.parts[length:])) for path in paths):
             return paths[0].parts[:length]
     return ()
 
@@ -92,14 +93,25 @@ _RULES: Sequence[tuple[Callable[[str, bool], str], str]] = (
 
 
 class _Index:
-    """All files and folders below a folder, by their paths and by their last parts."""
+    """All files and folders below a folder, by their paths and by their last parts; looked up when first needed."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._paths = list(walk(root))
-        folders = {parent for path in self._paths for parent in path.parents if parent.is_relative_to(root)}
-        self._paths += sorted(folders - {root})
-        self.by_path = {_nfc(self.name(path)): path for path in self._paths}
+
+    @cached_property
+    def _paths(self) -> list[Path]:
+        paths = list(walk(self._root))
+        folders = {parent for path in paths for parent in path.parents if parent.is_relative_to(self._root)}
+        return paths + sorted(folders - {self._root})
+
+    @cached_property
+    def by_path(self) -> dict[str, Path]:
+        """By the path below the folder, in NFC."""
+        return {_nfc(self.name(path)): path for path in self._paths}
+
+    def holds(self, name: str) -> bool:
+        """Is there a file or folder of that path below the folder, in whatever Unicode form?"""
+        return exists(self._root / name) or (not name.isascii() and _nfc(name) in self.by_path)
 
     def name(self, path: Path) -> str:
         return path.relative_to(self._root).as_posix()

@@ -135,12 +135,12 @@ def _check_unique(rows: Sequence[Row]) -> None:
 
 def _find_patients(rows: Sequence[Row], data: Path, pattern: str) -> list[Row]:
     try:
-        compiled = re.compile(pattern)
+        compiled = re.compile(unicodedata.normalize("NFC", pattern))
     except re.error as error:
         raise ValueError(f"--patient-from {pattern!r} is no regular expression: {error}") from error
     found, unmatched = [], []
     for row in rows:
-        match = compiled.search(row.name)
+        match = compiled.search(unicodedata.normalize("NFC", row.name))
         patient = match and match[min(compiled.groups, 1)]
         if patient:
             found.append(replace(row, patient=patient))

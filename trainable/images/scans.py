@@ -68,7 +68,7 @@ def find_scans(files: Sequence[Path], *, num_workers: int = 1) -> Iterator[Scan]
         dicom = [path for path, yes in zip(files, threads.map(is_dicom_file, files), strict=True) if yes]
     found = find_series(dicom, num_workers=num_workers)
     series = [one for one in found.series if one.is_volume]
-    names = {id(one): _find_place(one) for one in series}
+    names = {id(one): find_place(one) for one in series}
     shared = Counter(name for name in names.values() if name not in found.ids)
     numbers: Counter[Path] = Counter()
     of_file: dict[Path, Scan] = {}
@@ -91,10 +91,14 @@ def find_scans(files: Sequence[Path], *, num_workers: int = 1) -> Iterator[Scan]
             yield scan
 
 
-def _find_place(series: Series) -> Path:
+def find_place(series: Series) -> Path:
     """The file of frames, or the folder that holds all files of a series."""
     paths = {item.path for item in series.slices}
-    return next(iter(paths)) if len(paths) == 1 else Path(os.path.commonpath([path.parent for path in paths]))
+    if len(paths) == 1:
+        return next(iter(paths))
+    folders = {path.parent for path in paths}
+    is_relative = not any(folder.is_absolute() for folder in folders)
+    return Path(os.path.commonpath(folders if is_relative else {folder.absolute() for folder in folders}))
 
 
 def read_scan(

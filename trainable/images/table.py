@@ -15,6 +15,7 @@ from trainable.images.bare_table import BareTable, describe_bare, find_bare_tabl
 from trainable.images.columns import NEAR, Role, find_candidates, find_columns, names_enough
 from trainable.images.faults import show_text
 from trainable.images.folders import exists
+from trainable.images.table_text import decode_table
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
 _TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
@@ -38,17 +39,18 @@ class Table:
     notes: tuple[str, ...] = ()
 
 
-def read_table_text(path: Path) -> Table:
+def read_table_text(path: Path, needed: Sequence[Role] = ("path", "label")) -> Table:
     """Read a .csv, .tsv, .txt or .parquet file, with a header or, where its first row names a file, without.
 
-    Raises ValueError naming the row or the column at fault.
+    Raises ValueError naming the row or the column at fault, or the columns that are `needed` and not there.
     """
     if path.suffix.lower() == ".parquet":
-        return _read_parquet(path)
-    text = _read_text(path)
+        return _read_parquet(path, needed)
+    text, notes = _read_text(path)
     delimiter, skips = _find_delimiter(path, text)
-    if not names_enough(_read_header(path)) and (bare := find_bare_table(path, text, _list_delimiters(path))):
-        return _read_bare(path, text, bare)
+    may_be_bare = "label" in needed and not names_enough(read_header(path))
+    if may_be_bare and (bare := find_bare_table(path, text, _list_delimiters(path))):
+        return _read_bare(path, text, bare, notes)
     header: list[str] = []
     columns: Mapping[Role, str] = {}
     records: list[tuple[int, Mapping[Role, str]]] = []
@@ -57,7 +59,7 @@ def read_table_text(path: Path) -> Table:
             continue
         if not header:
             header = [cell.strip() for cell in row]
-            columns = find_columns(path, header)
+            columns = find_columns(path, header, needed)
             places = {role: header.index(name) for role, name in columns.items()}
             continue
         if any(cell.strip() for cell in row[len(header) :]):
@@ -65,24 +67,24 @@ def read_table_text(path: Path) -> Table:
         _check_quotes(path, number, row, places, delimiter)
         records.append((number, {role: row[place] if place < len(row) else "" for role, place in places.items()}))
     if not header:
-        find_columns(path, header)
+        find_columns(path, header, needed)
     if not records:
         raise ValueError(f"{path} has a header ({', '.join(header[:4])}) and no rows; add one for each slice")
     unread = tuple(name for name in header if name and name not in columns.values())
-    return Table(columns=columns, records=records, unread=unread, delimiter=delimiter)
+    return Table(columns=columns, records=records, unread=unread, delimiter=delimiter, notes=notes)
 
 
 def has_needed_columns(path: Path, *, vaguely: bool = False) -> bool:
     """Does its header name a path and a label, or, vaguely, a patient and a label? False for what cannot be read."""
     try:
-        header = _read_header(path)
+        header = read_header(path)
     except (ValueError, OSError):
         return False
     if names_enough(header, vaguely=vaguely):
         return True
     if not vaguely or path.suffix.lower() not in _TEXT_SUFFIXES:
         return False
-    bare = find_bare_table(path, _read_text(path), _list_delimiters(path))
+    bare = find_bare_table(path, _read_text(path)[0], _list_delimiters(path))
     return bare is not None
 
 
@@ -104,10 +106,11 @@ def is_excel(path: Path) -> bool:
         return file.read(4) in (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 
 
-def _read_header(path: Path) -> list[str]:
+def read_header(path: Path) -> list[str]:
+    """The first row of a table. Raises ValueError for what cannot be read as one, and OSError."""
     if path.suffix.lower() == ".parquet":
         return _read_parquet_names(path)
-    text = _read_text(path)
+    text, _ = _read_text(path)
     delimiter, skips = _find_delimiter(path, text)
     for number, row in _parse(path, text, delimiter):
         if number > skips and any(cell.strip() for cell in row):
@@ -115,20 +118,14 @@ def _read_header(path: Path) -> list[str]:
     return []
 
 
-def _read_text(path: Path) -> str:
+def _read_text(path: Path) -> tuple[str, tuple[str, ...]]:
+    """A table's text, and a note where its encoding was guessed."""
     if is_excel(path):
         raise ValueError(refuse_excel(path))
-    data = path.read_bytes()
-    try:
-        is_utf_16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")  # Excel's "Unicode text"
-        text = data.decode("utf-16" if is_utf_16 else "utf-8").lstrip("\ufeff")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text ({error}); save it as UTF-8") from error
-    if "\0" in text:
-        raise ValueError(f"{path} is not UTF-8 text (it holds zero bytes, as UTF-16 does); save it as UTF-8")
+    text, notes = decode_table(path, path.read_bytes())
     if not text.strip():
         raise ValueError(f"{path} is empty; it needs path,label[,patient][,split], named in its first row")
-    return text
+    return text, notes
 
 
 def _list_delimiters(path: Path) -> list[str]:
@@ -181,7 +178,7 @@ def _parse(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[st
             yield number, row
 
 
-def _read_bare(path: Path, text: str, bare: BareTable) -> Table:
+def _read_bare(path: Path, text: str, bare: BareTable, notes: Sequence[str]) -> Table:
     rows = [(number, row) for number, row in _parse(path, text, bare.delimiter) if any(cell.strip() for cell in row)]
     places = place_columns(path, bare, [row for _, row in rows])
     for number, row in rows:
@@ -195,7 +192,7 @@ def _read_bare(path: Path, text: str, bare: BareTable) -> Table:
         ],
         unread=tuple(f"column {place + 1}" for place in range(width) if place not in places.values()),
         delimiter=bare.delimiter,
-        notes=(describe_bare(places),),
+        notes=(*notes, describe_bare(places)),
     )
 
 
@@ -242,11 +239,11 @@ def _read_parquet_names(path: Path) -> list[str]:
         return list(pq.read_schema(path).names)
 
 
-def _read_parquet(path: Path) -> Table:
+def _read_parquet(path: Path, needed: Sequence[Role]) -> Table:
     import pyarrow.parquet as pq
 
     names = _read_parquet_names(path)
-    columns = find_columns(path, names)
+    columns = find_columns(path, names, needed)
     with _naming_parquet(path):
         rows = pq.read_table(path, columns=list(columns.values())).to_pylist()
     records = [

@@ -27,13 +27,13 @@ def save_series(
     folder.mkdir(parents=True, exist_ok=True)
     names = np.random.default_rng(0).permutation(values.shape[2])
     paths = [folder / f"IM{name:04}" for name in names]
+    headers = {"StudyInstanceUID": f"{uid}.1", **headers}
     for index, path in enumerate(paths):
         dataset = build(
             as_seen(values, index) + 2000,
             RescaleSlope=1,
             RescaleIntercept=-2000,
             PatientID=patient,
-            StudyInstanceUID=f"{uid}.1",
             SeriesInstanceUID=uid,
             ImagePositionPatient=[0, 0, index * SPACING_MM[2]],
             ImageOrientationPatient=AXIAL,

@@ -118,8 +118,8 @@ def test_lists_of_splits_beside_class_folders_are_told(tmp_path: Path) -> None:
 def test_a_table_that_cannot_be_read_is_told_with_its_reason(tmp_path: Path) -> None:
     root = fill(tmp_path / "set", *(f"images/{name}" for name in NAMES))
     rows = [f"{name};{'ab'[number % 2]};München" for number, name in enumerate(NAMES)]
-    (root / "labels.csv").write_bytes("\n".join(["image;label;Ort", *rows]).encode("cp1252"))
-    with pytest.raises(ValueError, match=r"the table beside was not read: .*labels.csv is not UTF-8 text"):
+    (root / "labels.csv").write_bytes("\n".join(["image;label;Ort", *rows]).encode("cp437"))
+    with pytest.raises(ValueError, match=r"the table beside was not read: .*labels.csv is neither UTF-8 nor Windows"):
         read(root)
     (root / "labels.csv").write_text("image,MEL,NV\nim0,1,0\n")
     with pytest.raises(ValueError, match=r"the table beside was not read: .*has the columns image, MEL, NV; it needs"):
