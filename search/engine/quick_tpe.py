@@ -1,14 +1,14 @@
 """Optuna's TPE, quicker, with the same draws from the same trials and seed.
 
 What is the same for all groups of hyperparameters is done once for each trial that is drawn, and what Optuna computes
-number by number in Python in one call. It stands on private names of Optuna's sampler, of which pyproject.toml allows one
-minor version; a test compares the draws.
+number by number in Python in one call. It stands on private names of Optuna's sampler, of which pyproject.toml allows
+one minor version; a test compares the draws.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 from optuna.samplers import TPESampler
 from optuna.samplers._tpe.parzen_estimator import _ParzenEstimator
-from optuna.samplers._tpe.sampler import _split_trials, default_gamma
-from optuna.study import Study
+from optuna.samplers._tpe.sampler import default_gamma
+from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from scipy.special import log_ndtr, ndtr
 
@@ -41,7 +41,13 @@ class QuickTPE(TPESampler):
 
     def _sample(self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
         if self._split[0] is not study or self._split[1] != trial.number:
-            self._split = study, trial.number, self._find_split(study, trial)
+            states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+            trials = [other for other in study._get_trials(False, states) if other.number != trial.number]
+            self._split = (
+                study,
+                trial.number,
+                split_trials(trials, higher_is_better=study.direction == StudyDirection.MAXIMIZE),
+            )
         good, others = self._split[2]
         below = self._build_parzen_estimator(study, search_space, good, handle_below=True)
         above = self._build_parzen_estimator(study, search_space, others, handle_below=False)
@@ -49,26 +55,49 @@ class QuickTPE(TPESampler):
         best = self._compare(candidates, self._compute_acquisition_func(candidates, below, above))
         return {name: kind.to_external_repr(best[name]) for name, kind in search_space.items()}
 
-    def _find_split(self, study: Study, trial: FrozenTrial) -> tuple[list[FrozenTrial], list[FrozenTrial]]:
-        states = [TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING]
-        trials = [other for other in study._get_trials(deepcopy=False, states=states) if other.number != trial.number]
-        return _split_trials(study, trials, default_gamma(sum(other.state != TrialState.RUNNING for other in trials)))
-
     def _get_internal_repr(
         self, trials: list[FrozenTrial], search_space: dict[str, BaseDistribution], study: Study
     ) -> dict[str, Numbers]:
         known = self._rows.setdefault(tuple(search_space.items()), {})
         rows = []
         for trial in trials:
-            row = known.get(trial.number)
+            row = known.get(trial._trial_id)
             if row is None:
                 row = _read_row(self._get_params(trial, study), search_space)
                 if trial.state.is_finished():
-                    known[trial.number] = row
+                    known[trial._trial_id] = row
             if row:
                 rows.append(row)
         columns = np.array(rows, dtype=np.float64).reshape(len(rows), len(search_space)).T
         return dict(zip(search_space, columns, strict=True))
+
+
+def find_place(trial: FrozenTrial, *, higher_is_better: bool) -> tuple[float, float]:
+    """Where a trial that has ended stands in TPE's order, the best first: complete, then by how far it came, then by
+    its value there."""
+    sign = -1.0 if higher_is_better else 1.0
+    if trial.state == TrialState.COMPLETE:
+        return -math.inf, sign * (trial.value or 0.0)
+    if not trial.intermediate_values:
+        return 1, 0.0
+    step = max(trial.intermediate_values)
+    value = trial.intermediate_values[step]
+    return -step, math.inf if math.isnan(value) else sign * value
+
+
+def split_trials(
+    trials: Sequence[FrozenTrial], *, higher_is_better: bool
+) -> tuple[list[FrozenTrial], list[FrozenTrial]]:
+    """The good trials and the others, each by number; those that run are not known to be good."""
+    ended = [trial for trial in trials if trial.state != TrialState.RUNNING]
+    ended.sort(key=lambda trial: find_place(trial, higher_is_better=higher_is_better))
+    num_good = default_gamma(len(ended))
+    others = [*ended[num_good:], *(trial for trial in trials if trial.state == TrialState.RUNNING)]
+    return sorted(ended[:num_good], key=_by_number), sorted(others, key=_by_number)
+
+
+def _by_number(trial: FrozenTrial) -> int:
+    return trial.number
 
 
 def _read_row(params: Mapping[str, Any], search_space: Mapping[str, BaseDistribution]) -> tuple[float, ...]:

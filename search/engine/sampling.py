@@ -17,7 +17,7 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from search.engine.quick_tpe import QuickTPE
+from search.engine.quick_tpe import QuickTPE, find_place
 
 WARM = "warm"
 """Marks a point that an earlier search knew."""
@@ -143,9 +143,10 @@ class _View:
 
     def __init__(self, study: Study, paused: Collection[int], number: int, teacher: Teacher) -> None:
         self.number = number
+        self.direction = study.direction
         self._study = study
         known = study._get_trials(deepcopy=False, use_cache=False)
-        self._trials = teacher.choose(known, paused, higher_is_better=study.direction == StudyDirection.MAXIMIZE)
+        self._trials = teacher.choose(known, paused, higher_is_better=self.direction == StudyDirection.MAXIMIZE)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._study, name)
@@ -176,16 +177,10 @@ def choose_taught(trials: Sequence[FrozenTrial], *, higher_is_better: bool) -> l
     ended = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
     if len(ended) <= MOST_TAUGHT:
         return list(trials)
-    sign = -1.0 if higher_is_better else 1.0
-
-    def place(trial: FrozenTrial) -> tuple[float, float]:
-        if trial.state == TrialState.COMPLETE:
-            return -math.inf, sign * (trial.value or 0.0)
-        step = max(trial.intermediate_values, default=0)
-        value = trial.intermediate_values.get(step, math.nan)
-        return -step, math.inf if math.isnan(value) else sign * value
-
-    best = {trial.number for trial in nsmallest(MOST_GOOD, ended, key=place)}
+    best = {
+        trial.number
+        for trial in nsmallest(MOST_GOOD, ended, key=lambda trial: find_place(trial, higher_is_better=higher_is_better))
+    }
     others = [trial.number for trial in ended if trial.number not in best]
     num_others = MOST_TAUGHT - len(best)
     kept = best | {others[at * len(others) // num_others] for at in range(num_others)}

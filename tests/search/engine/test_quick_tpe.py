@@ -11,11 +11,11 @@ import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import TPESampler
 from optuna.samplers._tpe.parzen_estimator import _ParzenEstimator
-from optuna.samplers._tpe.sampler import _split_trials
+from optuna.samplers._tpe.sampler import _split_trials, default_gamma
 
 from search.core.space import DefaultSpace
 from search.engine import quick_tpe
-from search.engine.quick_tpe import QuickParzen, QuickTPE, compute_log_mass
+from search.engine.quick_tpe import QuickParzen, QuickTPE, compute_log_mass, split_trials
 from search.engine.sampling import ByGroups, PausedCount
 from trainable.report import Direction
 
@@ -88,8 +88,8 @@ def test_the_mass_far_out_in_a_tail_is_not_lost() -> None:
 
 
 def test_trials_are_split_once_for_each_that_is_drawn_and_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    splits, reads = Mock(side_effect=_split_trials), Mock(side_effect=quick_tpe._read_row)
-    monkeypatch.setattr(quick_tpe, "_split_trials", splits)
+    splits, reads = Mock(side_effect=quick_tpe.split_trials), Mock(side_effect=quick_tpe._read_row)
+    monkeypatch.setattr(quick_tpe, "split_trials", splits)
     monkeypatch.setattr(quick_tpe, "_read_row", reads)
     study = optuna.create_study(sampler=PausedCount(ByGroups(QuickTPE(seed=0)), {}))
     study.optimize(lambda trial: len(SPACE(trial)), n_trials=60)
@@ -98,6 +98,26 @@ def test_trials_are_split_once_for_each_that_is_drawn_and_read_once(monkeypatch:
     study.optimize(lambda trial: len(SPACE(trial)), n_trials=20)
     assert splits.call_count == 20
     assert reads.call_count < 20 * 10, "each trial that has ended once for each group, not all sixty"
+
+
+@pytest.mark.parametrize("direction", list(Direction))
+@pytest.mark.parametrize("num", [1, 8, 90, 600])
+def test_trials_are_good_that_optuna_takes_for_good(num: int, direction: Direction) -> None:
+    """Of all states, with values that are equal, that are no number, and without any."""
+    rng = np.random.default_rng(num)
+    study = optuna.create_study(direction=direction.value)
+    states = optuna.trial.TrialState
+    for _ in range(num):
+        state = (states.COMPLETE, states.PRUNED, states.PRUNED, states.PRUNED, states.RUNNING)[rng.integers(5)]
+        values = {epoch: float(rng.integers(20)) for epoch in range(1, 1 + int(rng.integers(4)))}
+        if rng.uniform() < 0.1:
+            values[9] = float("nan")
+        value = float(rng.integers(20)) if state == states.COMPLETE else None
+        study.add_trial(optuna.trial.create_trial(state=state, value=value, intermediate_values=values))
+    trials = study.get_trials()
+    num_ended = sum(trial.state != states.RUNNING for trial in trials)
+    expected = _split_trials(study, trials, default_gamma(num_ended))
+    assert split_trials(trials, higher_is_better=direction is Direction.MAXIMIZE) == expected
 
 
 def test_what_it_remembers_of_a_trial_is_of_one_range() -> None:
