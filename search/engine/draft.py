@@ -6,6 +6,7 @@ A line for each hyperparameter would be a dozen, each of them flushed to the dis
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import optuna
@@ -16,12 +17,12 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 
 class Draft:
-    """The next trial of `study`, number `number`, as long as only this process knows of it; a space draws from `trial`
-    as from any other."""
+    """The next trial of `study`, whose trials are `known`, as long as only this process knows of it; a space draws from
+    `trial` as from any other."""
 
-    def __init__(self, study: Study, number: int) -> None:
+    def __init__(self, study: Study, known: Sequence[FrozenTrial]) -> None:
         self.study = study
-        memory = optuna.create_study(direction=study.direction, sampler=_SamplerOf(study, number))
+        memory = optuna.create_study(direction=study.direction, sampler=_SamplerOf(_Known(study, known), len(known)))
         self.trial = memory.ask()
 
     def enter(self, **user_attrs: Any) -> Trial:
@@ -35,10 +36,26 @@ class Draft:
         self.study.tell(self.enter(), state=TrialState.FAIL)
 
 
+class _Known:
+    """A study whose trials have been listed just now: of thousands that takes milliseconds."""
+
+    def __init__(self, study: Study, trials: Sequence[FrozenTrial]) -> None:
+        self._study = study
+        self._trials = trials
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._study, name)
+
+    def _get_trials(
+        self, deepcopy: bool = True, states: Collection[TrialState] | None = None, use_cache: bool = False
+    ) -> list[FrozenTrial]:
+        return [trial for trial in self._trials if states is None or trial.state in states]
+
+
 class _SamplerOf(BaseSampler):
     """The sampler of `study`, for a trial that is kept elsewhere, as if it were number `number` there."""
 
-    def __init__(self, study: Study, number: int) -> None:
+    def __init__(self, study: Any, number: int) -> None:
         self.study = study
         self.number = number
 

@@ -104,11 +104,11 @@ class Study(Observer):
     def begin(self, space: Space, proposed: Mapping[str, Any] | None = None) -> Begun:
         """A new trial: the next of the first points, else what was proposed, else what the sampler draws."""
         trials = self.trials()
-        is_waited_for = any(trial.state == TrialState.WAITING for trial in trials)
+        is_waited_for = any(trial.state is TrialState.WAITING for trial in trials)
         if proposed is not None and not is_waited_for:
             self.study.enqueue_trial(dict(proposed))
         elif not is_waited_for:
-            return self._begin_drawn(Draft(self.study, len(trials)), space)
+            return self._begin_drawn(Draft(self.study, trials), space)
         trial = self.study.ask()
         self.num_wishes -= bool(trial.user_attrs.get(WISHED))
         try:

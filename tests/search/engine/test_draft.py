@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import optuna
 import pytest
@@ -39,6 +40,15 @@ def test_a_trial_that_is_drawn_is_one_line_of_the_journal(tmp_path: Path) -> Non
     (again,) = open_study(tmp_path).trials()
     assert (again.number, again.params, again.state) == (0, begun.drawn, TrialState.RUNNING)
     assert again.datetime_start is not None
+
+
+def test_a_draw_lists_the_trials_of_the_study_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = open_study(tmp_path)
+    study.study.add_trials([end(place / 20) for place in range(20)])
+    listed = Mock(side_effect=study.storage.get_all_trials)
+    monkeypatch.setattr(study.storage, "get_all_trials", listed)
+    study.begin(height)
+    assert listed.call_count == 1
 
 
 def begin_by_asking(study: Study) -> dict[str, Any]:
