@@ -48,7 +48,9 @@ def name_of(path: Path) -> str:
 
 LIBRARIES = {"ray", "optuna", "mlflow", "rich"}
 PIXELS = {"torch", "torchvision", "PIL"}
-OPTUNA_FILES = {f"search/engine/{name}.py" for name in ("study", "study_file", "sampling", "space_probe")}
+OPTUNA_FILES = {
+    f"search/engine/{name}.py" for name in ("study", "study_file", "draft", "sampling", "quick_tpe", "space_probe")
+}
 MAY_TOUCH = {
     "search/core": set[str](),
     "search/page": set[str](),

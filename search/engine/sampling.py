@@ -17,6 +17,8 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from search.engine.quick_tpe import QuickTPE, find_place
+
 WARM = "warm"
 """Marks a point that an earlier search knew."""
 NUM_TO_JUDGE = 5
@@ -98,9 +100,9 @@ class ByGroups(BaseSampler):
     ) -> Any:
         if self._drawn[0] != trial.number:
             self._drawn = trial.number, {}
+            self._count(study)
         drawn = self._drawn[1]
         if param_name not in drawn:
-            self._count(study)
             names = next((group for group in self._groups if param_name in group), ())
             kinds = {name: self._kinds[name] for name in sorted(names)}
             drawn |= self.tpe.sample_relative(study, trial, kinds) if kinds else {}
@@ -141,12 +143,10 @@ class _View:
 
     def __init__(self, study: Study, paused: Collection[int], number: int, teacher: Teacher) -> None:
         self.number = number
+        self.direction = study.direction
         self._study = study
-        higher_is_better = study.direction == StudyDirection.MAXIMIZE
         known = study._get_trials(deepcopy=False, use_cache=False)
-        doubted = find_doubted(known, higher_is_better=higher_is_better)
-        trials = [_as_pruned(trial, paused) for trial in known if trial.number not in doubted]
-        self._trials = teacher.choose(trials, higher_is_better=higher_is_better)
+        self._trials = teacher.choose(known, paused, higher_is_better=self.direction == StudyDirection.MAXIMIZE)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._study, name)
@@ -177,16 +177,10 @@ def choose_taught(trials: Sequence[FrozenTrial], *, higher_is_better: bool) -> l
     ended = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
     if len(ended) <= MOST_TAUGHT:
         return list(trials)
-    sign = -1.0 if higher_is_better else 1.0
-
-    def place(trial: FrozenTrial) -> tuple[float, float]:
-        if trial.state == TrialState.COMPLETE:
-            return -math.inf, sign * (trial.value or 0.0)
-        step = max(trial.intermediate_values, default=0)
-        value = trial.intermediate_values.get(step, math.nan)
-        return -step, math.inf if math.isnan(value) else sign * value
-
-    best = {trial.number for trial in nsmallest(MOST_GOOD, ended, key=place)}
+    best = {
+        trial.number
+        for trial in nsmallest(MOST_GOOD, ended, key=lambda trial: find_place(trial, higher_is_better=higher_is_better))
+    }
     others = [trial.number for trial in ended if trial.number not in best]
     num_others = MOST_TAUGHT - len(best)
     kept = best | {others[at * len(others) // num_others] for at in range(num_others)}
@@ -194,21 +188,26 @@ def choose_taught(trials: Sequence[FrozenTrial], *, higher_is_better: bool) -> l
 
 
 class Teacher:
-    """`choose_taught` from draw to draw: chosen anew once there are a hundredth more, until then with all new ones."""
+    """`choose_taught` and `find_doubted` from draw to draw: of many trials they are asked anew once a hundredth more
+    have begun, until then the same trials are taught, as far as they have come by now, with all new ones."""
 
     def __init__(self) -> None:
-        self._chosen: set[int] = set()
-        self._newest, self._num_ended = -1, 0
+        self._chosen: list[int] = []
+        self._num_known = 0
 
-    def choose(self, trials: Sequence[FrozenTrial], *, higher_is_better: bool) -> list[FrozenTrial]:
-        """What TPE learns from, of `trials` by number."""
-        num_ended = sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
-        if num_ended <= MOST_TAUGHT:
-            return list(trials)
-        if not self._chosen or num_ended > 1.01 * self._num_ended:
-            self._chosen = {trial.number for trial in choose_taught(trials, higher_is_better=higher_is_better)}
-            self._newest, self._num_ended = trials[-1].number, num_ended
-        return [trial for trial in trials if trial.number in self._chosen or trial.number > self._newest]
+    def choose(
+        self, trials: Sequence[FrozenTrial], paused: Collection[int] = (), *, higher_is_better: bool
+    ) -> list[FrozenTrial]:
+        """What TPE learns from, of all `trials` of a study, each at the place that its number says; those in `paused`
+        as pruned ones."""
+        if len(trials) <= MOST_TAUGHT or len(trials) > 1.01 * self._num_known:
+            doubted = find_doubted(trials, higher_is_better=higher_is_better)
+            known = [_as_pruned(trial, paused) for trial in trials if trial.number not in doubted]
+            taught = choose_taught(known, higher_is_better=higher_is_better)
+            self._chosen, self._num_known = [trial.number for trial in taught], len(trials)
+            return taught
+        same = [trials[number] for number in self._chosen]
+        return [_as_pruned(trial, paused) for trial in (*same, *trials[self._num_known :])]
 
 
 def find_doubted(trials: Sequence[FrozenTrial], *, higher_is_better: bool) -> set[int]:
@@ -240,5 +239,5 @@ def build_sampler(name: str, seed: int, paused: Mapping[int, Any]) -> optuna.sam
         return optuna.samplers.RandomSampler(seed=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        tpe = optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
+        tpe = QuickTPE(seed=seed, multivariate=True, constant_liar=True)
     return PausedCount(ByGroups(tpe), paused)

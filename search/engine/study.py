@@ -16,6 +16,7 @@ from search.core.decisions import PastTrial
 from search.core.events import Observer
 from search.core.ledger import Ledger, TrialEntry
 from search.core.space import Space, configuration_of
+from search.engine.draft import Draft
 from search.engine.sampling import WARM, build_sampler
 from search.engine.space_probe import fit_wish
 from search.engine.study_file import (
@@ -102,12 +103,31 @@ class Study(Observer):
 
     def begin(self, space: Space, proposed: Mapping[str, Any] | None = None) -> Begun:
         """A new trial: the next of the first points, else what was proposed, else what the sampler draws."""
-        if proposed is not None and not any(trial.state == TrialState.WAITING for trial in self.trials()):
+        trials = self.trials()
+        is_waited_for = any(trial.state is TrialState.WAITING for trial in trials)
+        if proposed is not None and not is_waited_for:
             self.study.enqueue_trial(dict(proposed))
+        elif not is_waited_for:
+            return self._begin_drawn(Draft(self.study, trials), space)
         trial = self.study.ask()
         self.num_wishes -= bool(trial.user_attrs.get(WISHED))
-        params = self._draw(trial, space)
+        try:
+            params = configuration_of(space(trial), trial.params)
+        except BaseException:
+            self.study.tell(trial, state=TrialState.FAIL)
+            raise
         trial.set_user_attr("params", json.dumps(params))
+        return self._begin(trial, params)
+
+    def _begin_drawn(self, draft: Draft, space: Space) -> Begun:
+        try:
+            params = configuration_of(space(draft.trial), draft.trial.params)
+        except BaseException:
+            draft.fail()
+            raise
+        return self._begin(draft.enter(params=json.dumps(params)), params)
+
+    def _begin(self, trial: Trial, params: dict[str, Any]) -> Begun:
         self.live[trial.number] = trial
         return Begun(number=trial.number, params=params, drawn=trial.params)
 
@@ -168,10 +188,3 @@ class Study(Observer):
     def importances(self) -> dict[str, float]:
         """Each hyperparameter's share in what separates the best trials from the others, where there are enough."""
         return find_importances(self.study)
-
-    def _draw(self, trial: Trial, space: Space) -> dict[str, Any]:
-        try:
-            return configuration_of(space(trial), trial.params)
-        except BaseException:
-            self.study.tell(trial, state=TrialState.FAIL)
-            raise

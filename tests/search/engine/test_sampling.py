@@ -4,13 +4,16 @@ import math
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import optuna
+import pytest
 from optuna.samplers._tpe.sampler import _split_trials
 
 from search.core.ledger import Ledger
 from search.core.ranges import Suggests
+from search.engine import sampling
 from search.engine.sampling import MOST_GOOD, MOST_TAUGHT, WARM, ByGroups, Teacher, choose_taught, find_doubted
 from search.engine.study import Study
 from tests.search.reports import report
@@ -138,6 +141,22 @@ def test_between_two_choices_every_new_trial_is_taught(tmp_path: Path) -> None:
     assert teacher.choose(many, higher_is_better=True) == [*first, *many[1000:]]
     many += [ended(1010 + more, {1: 0.5}) for more in range(10)]
     assert teacher.choose(many, higher_is_better=True) == choose_taught(many, higher_is_better=True)
+
+
+def test_what_is_taught_between_two_choices_is_as_far_as_it_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing looks at every trial then, and one that is paused counts with the values that it has by now."""
+    teacher = Teacher()
+    many = [ended(number, {1: number / 1000}) for number in range(1000)]
+    many[999].state = optuna.trial.TrialState.RUNNING
+    assert teacher.choose(many, higher_is_better=True)[-1] is many[999]
+    looked = Mock(side_effect=AssertionError)
+    monkeypatch.setattr(sampling, "find_doubted", looked)
+    monkeypatch.setattr(sampling, "choose_taught", looked)
+    many[999].intermediate_values[3] = 0.7
+    many.append(ended(1000, {1: 0.5}))
+    *_, paused, newest = teacher.choose(many, {999}, higher_is_better=True)
+    assert paused.state == optuna.trial.TrialState.PRUNED and paused.intermediate_values[3] == 0.7
+    assert many[999].state == optuna.trial.TrialState.RUNNING and newest is many[1000]
 
 
 def branches(trial: Suggests) -> dict[str, Any]:
