@@ -1,7 +1,7 @@
 """What the sound configuration is worth: alone, as a mean of seeds or of folds, and beside draws of the space.
 
     python benchmarks/sound_folds.py --data ../shared/data/covid-ct/manifest.csv --weights mobilenet_v2=FILE
-        [--kinds seed,fold,thirds,near,drawn] [--cuts 5] [--epochs 12] [--members 5] [--image-size 128] [--out FILE]
+        [--kinds seed,fold,third,near,drawn] [--cuts 5] [--epochs 12] [--members 5] [--image-size 128] [--out FILE]
 
 As `sound_changes.py` it cuts train and val anew, by patient (the sealed test is not opened): 60 % for training, 20 %
 for validation, 20 % that stand for new patients. On each cut `--members` trainings of each kind are made, two at a time
@@ -9,13 +9,14 @@ on one core each:
 
     seed    the first point of every search, with other seeds
     fold    the same in folds of the first two parts together
-    thirds  the same in three folds, and after it the first configuration of `near` in three
+    third   the same in three folds
     near    configurations near the first point (`SpaceProposals.near`)
     drawn   configurations drawn evenly from the default space of that architecture
 
 Prints a JSON line a cut, AUC on new patients by kind: of a single training (in the mean), of the mean of all and of the
 first three, and, but for folds, of the best by validation and of the mean of the best three; for five folds what they
-say of patients that their models have not seen. At the end the gains over a single training of the first kind, with
+say of patients that their models have not seen; of folds also with the first of the seeds among them. What was trained
+is kept under --work, and not trained again. At the end the gains over a single training of the first kind, with
 half of their 95 % intervals by Student's t over cuts.
 """
 
@@ -67,7 +68,11 @@ class Training:
 
 
 def train(training: Training) -> NDArray[np.float64]:
-    """Probabilities float (N,) of the positive class for all slices."""
+    """Probabilities float (N,) of the positive class for all slices, kept in a file."""
+    name = f"{training.kind}-{training.cut}-{training.member}-{training.data.image_size}px-{training.num_epochs}"
+    file = training.plans.parent / "kept" / f"{training.config.architecture}-{name}.npy"
+    if file.exists():
+        return np.asarray(np.load(file))
     probabilities = predict_all(
         training.config,
         training.data,
@@ -77,6 +82,8 @@ def train(training: Training) -> NDArray[np.float64]:
         seed=100 * training.cut + training.member,
         plans=training.plans,
     )
+    file.parent.mkdir(exist_ok=True)
+    np.save(file, probabilities[:, training.data.positive])
     return probabilities[:, training.data.positive]
 
 
@@ -90,17 +97,16 @@ def list_trainings(cut: int, args: argparse.Namespace, data: TrainingData) -> li
     rng = np.random.default_rng([cut, 3])
     parts = cut_by_group(data, cut)
     known = np.flatnonzero(parts != TEST)
-    num_folds = {"fold": args.members, "thirds": FEW}
+    num_folds = {"fold": args.members, "third": FEW}
     points = {"near": proposals.near(point, args.members, rng), "drawn": proposals.draw(args.members, rng)}
-    points["thirds"] = [point] * FEW + points["near"][:1] * FEW
     found = []
     for kind in args.kinds.split(","):
         folds = split_patients(data.labels[known], data.groups[known], num_folds.get(kind, args.members))
-        for member in range(2 * FEW if kind == "thirds" else args.members):
+        for member in range(num_folds.get(kind, args.members)):
             rows, config = parts == TRAIN, sound
             if kind in num_folds:
                 rows = np.zeros(len(parts), dtype=bool)
-                rows[known[~folds[member % len(folds)]]] = True
+                rows[known[~folds[member]]] = True
             if kind in points:
                 params = points[kind][member]
                 config = TrialConfig.from_params(configuration_of(space(Wish(params)), params))
@@ -137,10 +143,13 @@ def describe_cut(trainings: Sequence[Training], found: Sequence[NDArray[np.float
         each = np.array([values for _, values in pairs])
         line[kind] = round(float(np.mean([auc(values, is_new) for values in each])), 4)
         line[f"{kind}_mean"], line[f"{kind}_mean_of_{FEW}"] = auc(each.mean(0), is_new), auc(each[:FEW].mean(0), is_new)
-        if kind == "fold":
+        if kind in ("fold", "third"):
             unseen = np.sum([np.where(t.rows, 0.0, values) for t, values in pairs], axis=0)
-            line["fold_unseen"] = auc(unseen, ~is_new)
-        elif kind != "thirds":
+            line[f"{kind}_unseen"] = auc(unseen, ~is_new)
+            seeds = [values for t, values in zip(trainings, found, strict=True) if t.kind == "seed"]
+            if seeds:
+                line[f"{kind}_and_seed"] = auc(np.array([*each, seeds[0]]).mean(0), is_new)
+        else:
             order = np.argsort([-auc(values, is_val) for values in each], kind="stable")
             line[f"{kind}_best"] = auc(each[order[0]], is_new)
             line[f"{kind}_best_{FEW}"] = auc(each[order[:FEW]].mean(0), is_new)
@@ -185,7 +194,7 @@ def main() -> None:
                     file.write(json.dumps(lines[-1]) + "\n")
     first = args.kinds.partition(",")[0]
     gains = {}
-    ways = [name for name in lines[0] if name.startswith(tuple(args.kinds.split(","))) and name != "fold_unseen"]
+    ways = [name for name in lines[0] if name.startswith(tuple(args.kinds.split(","))) and not name.endswith("unseen")]
     for name in ways:
         found = [line[name] - line[first] for line in lines]
         half = round(float(stats.t.ppf(0.975, len(found) - 1) * stats.sem(found)), 4) if len(found) > 1 else None
