@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import shutil
 import statistics
 import subprocess
 import sys
@@ -64,8 +65,11 @@ def list_searches(data: Path, seed: int, minutes: float, also: Sequence[str] = (
     ]
 
 
-def write_cut(manifest: Path, seed: int, file: Path) -> Path:
-    """A manifest of train and val alone, cut anew by patient: 60 % train, 20 % val, 20 % in the place of the test."""
+def write_cut(manifest: Path, seed: int, folder: Path) -> Path:
+    """A manifest of train and val alone, cut anew by patient: 60 % train, 20 % val, 20 % in the place of the test.
+
+    It lies in `folder` beside copies of these images, since a manifest names nothing outside of its folder.
+    """
     rows = pd.read_csv(manifest)
     rows = rows[rows["split"] != "test"]
     rng = np.random.default_rng([seed, 2])
@@ -76,10 +80,12 @@ def write_cut(manifest: Path, seed: int, file: Path) -> Path:
         split |= dict.fromkeys(shuffled[:fifth], "test")
         split |= dict.fromkeys(shuffled[fifth : 2 * fifth], "val")
     rows["split"] = [split.get(patient, "train") for patient in rows["patient"]]
-    rows["path"] = [str(manifest.parent / path) for path in rows["path"]]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    rows.to_csv(file, index=False)
-    return file
+    for path in rows["path"]:
+        if not (folder / path).exists():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(manifest.parent / path, folder / path)
+    rows.to_csv(folder / f"cut-{seed}.csv", index=False)
+    return folder / f"cut-{seed}.csv"
 
 
 def run_search(name: str, options: Sequence[str], manifest: Path, home: Path) -> dict[str, Any]:
@@ -145,7 +151,7 @@ def main() -> None:
     for seed in range(args.seeds):
         manifest = data / "covid-ct/manifest.csv"
         if args.recut:
-            manifest = write_cut(manifest, seed, home / f"cut-{seed}.csv")
+            manifest = write_cut(manifest, seed, home / "recut")
         for name, options in list_searches(data, seed, args.minutes, args.also):
             if name.rpartition("-")[0] not in kinds:
                 continue
