@@ -30,7 +30,8 @@ class Explainer:
     map taken is the last one of the last convolution that leaves at least 4 x 4 cells.
     The score is the class's logit less the mean of the others', which is what the softmax decides by: logits alone may
     all be negative, and explain nothing. Of an ensemble it is the mean of its members' heat, each from 0 to 1, for the
-    class of their mean. Raises ValueError for a model without such a feature map in any member.
+    class of their mean; where it looks at mirror images too, their heat is turned back. Raises ValueError for a model
+    without such a feature map in any member.
     """
 
     def __init__(self, model: GraphModule) -> None:
@@ -47,13 +48,22 @@ class Explainer:
             run = _Run(self.model, starts=[start for start, _ in self.members], ends=[end for _, end in self.members])
             run.run(pixels)
             kept = [(run.kept[start], run.kept[end]) for start, end in self.members]
-            called = sum(logits.detach().softmax(dim=1) for _, logits in kept)
-            assert isinstance(called, Tensor)
-            best_class = called.argmax(dim=1, keepdim=True)
-            if len(kept) == 1:
+            each = [logits.detach().softmax(dim=1) for _, logits in kept]
+            best_class = _turn_back(torch.stack(each), len(pixels)).mean(dim=(0, 1)).argmax(dim=1, keepdim=True)
+            if len(kept) == 1 and len(each[0]) == len(pixels):
                 best_class = kept[0][1].argmax(dim=1, keepdim=True)
+            best_class = best_class.repeat(len(each[0]) // len(pixels), 1)
             heats = [_weigh(features, logits, best_class, tuple(pixels.shape[1:3])) for features, logits in kept]
-        return _to_peak(torch.stack(heats).mean(dim=0)).numpy()
+        return _to_peak(_turn_back(torch.stack(heats), len(pixels)).mean(dim=(0, 1))).numpy()
+
+
+def _turn_back(found: Tensor, num_images: int) -> Tensor:
+    """What members (M, N, ...) found of each of N images, or of these and then their mirror images (M, 2N, ...), to
+    (M, 1, N, ...) or (M, 2, N, ...); heat (.., S, S) of a mirror image is turned back."""
+    views = found.unflatten(1, (-1, num_images))
+    if views.ndim == 5 and views.shape[1] == 2:
+        views = torch.stack([views[:, 0], views[:, 1].flip(-1)], dim=1)
+    return views
 
 
 def export(model: nn.Module, image_size: int, num_channels: int = 1) -> GraphModule:

@@ -146,7 +146,7 @@ def describe_end(champion: Champion, folder: SearchFolder, *, has_own_data: bool
         lines.append(
             f"Validation   {champion.metric} {champion.value:.4f}, the best alone {champion.best_trial_value:.4f}"
         )
-    lines += [f"Final size   {note}" for note in champion.notes]
+    lines += [f"Chosen       {note}" for note in champion.notes]
     lines.append(f"Model        {describe_model_cost(champion)}")
     if champion.point is not None:
         lines.append(f"Called       positive from {champion.point.threshold:.3f} on, for a {champion.point.rule}")

@@ -35,11 +35,12 @@ MOST_DRAWS = 20
 @dataclass(frozen=True, kw_only=True)
 class Member:
     """A trial that was trained again: a model a fold, and `predictions` float (N, C) for all slices of train and val,
-    each by the model that was not trained on its patient."""
+    each by the model that was not trained on its patient; `mirrored` are the same of their mirror images."""
 
     entry: TrialEntry
     models: tuple[nn.Module, ...]
     predictions: np.ndarray
+    mirrored: np.ndarray
 
 
 def build_confirmed(
@@ -55,8 +56,8 @@ def build_confirmed(
     """The champion of a confirmation whose trainings have ended; None where no trial has been trained in all folds.
 
     `task` is that of the trainings. `only` are the trials for which the sealed test was opened before: the mean is
-    theirs, whatever else could join it. It is of one trial alone unless `is_mean`. A trial with an unfinished or
-    unreadable training is left out, with a warning.
+    theirs, whatever else could join it. It is of one trial alone, and of images as they are, unless `is_mean`. A trial
+    with an unfinished or unreadable training is left out, with a warning.
     """
     import numpy as np
 
@@ -78,6 +79,12 @@ def build_confirmed(
     if not members:
         return None
     each = np.stack([member.predictions for member in members])
+    is_mirrored, chosen = False, []
+    if is_mean:
+        both = (each + np.stack([member.mirrored for member in members])) / 2
+        is_mirrored, words = prefers(both.mean(axis=0), each.mean(axis=0), data, settings.metric)
+        each = both if is_mirrored else each
+        chosen = [f"with mirror images beside as they are: {words}; {'taken' if is_mirrored else 'as they are'}"]
     given = data.labels, data.groups, data.positive
     objective = parse_objective(settings.metric)
     found = select_greedily(
@@ -102,6 +109,7 @@ def build_confirmed(
             calibration=calibration,
             weights=tuple(share for share in shares for _ in range(confirmation.num_folds)),
             verdict=verdict,
+            is_mirrored=is_mirrored,
         ),
         value=measure_value(found, mean, data, settings.metric),
         probabilities=probabilities[data.is_val],
@@ -109,7 +117,20 @@ def build_confirmed(
         warnings=(*notes, *unkept),
         num_folds=confirmation.num_folds,
         out_of_fold=probabilities,
+        notes=tuple(chosen),
     )
+
+
+def prefers(challenger: np.ndarray, champion: np.ndarray, data: TrainingData, metric: str) -> tuple[bool, str]:
+    """Whether predictions float (N, C) of all slices of train and val, by models that have not seen their patients, are
+    likelier better than others of the same kind, and how they compare."""
+    from trainable.comparisons import compare
+    from trainable.objectives import parse_objective
+
+    objective = parse_objective(metric)
+    name = objective.name if objective.floor is None else "auc"
+    compared = compare(name, data.labels, challenger, champion, data.groups, data.positive)
+    return compared.is_better, compared.describe()
 
 
 def load_member(confirmation: Confirmation, entry: TrialEntry, task: TrialTask) -> Member | None:
@@ -117,11 +138,12 @@ def load_member(confirmation: Confirmation, entry: TrialEntry, task: TrialTask) 
     import numpy as np
 
     from trainable.checkpoint import CheckpointStore
+    from trainable.served_ensemble import mirror
     from trainable.served_model import predict, rebuild_model
 
     source = task.sources.get(entry.params["architecture"])
     pixels = np.load(task.data.pixels_path, mmap_mode="c")
-    predictions = np.zeros((len(task.data.labels), len(task.data.classes)))
+    predictions, mirrored = np.zeros((2, len(task.data.labels), len(task.data.classes)))
     models = []
     for training in confirmation.trainings_of(entry.number):
         loaded = CheckpointStore(locate_trial(task.trials_uri, training)).load("best")
@@ -129,9 +151,11 @@ def load_member(confirmation: Confirmation, entry: TrialEntry, task: TrialTask) 
             return None
         model = rebuild_model(entry.params, task.settings, loaded[0], source=source)
         rows = task.data_of(training).is_val
-        predictions[rows] = predict(model, pixels[rows], task.data.labels[rows])[1]
+        shown, labels = pixels[rows], task.data.labels[rows]
+        predictions[rows] = predict(model, shown, labels)[1]
+        mirrored[rows] = predict(model, mirror(shown), labels)[1]
         models.append(model)
-    return Member(entry=entry, models=tuple(models), predictions=predictions)
+    return Member(entry=entry, models=tuple(models), predictions=predictions, mirrored=mirrored)
 
 
 def measure_value(found: Ensemble, mean: np.ndarray, data: TrainingData, metric: str) -> float:

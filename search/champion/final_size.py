@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from search.champion.confirmed import prefers
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -18,20 +20,16 @@ def choose_size(found: Sequence[tuple[ChampionModel, TrialTask]]) -> tuple[Champ
     A larger size is taken where it is the likelier better one on the same patients of train and val, by predictions of
     models that have not seen them.
     """
-    from trainable.comparisons import compare
-    from trainable.objectives import parse_objective
-
     taken, task = found[0]
     for larger, its_task in found[1:]:
-        data, objective = task.data, parse_objective(task.settings.metric)
-        metric = objective.name if objective.floor is None else "auc"
+        size = task.data.image_size
         assert larger.out_of_fold is not None and taken.out_of_fold is not None
-        compared = compare(metric, data.labels, larger.out_of_fold, taken.out_of_fold, data.groups, data.positive)
-        words = f"{its_task.data.image_size} px beside {data.image_size} px: {compared.describe()}"
-        if compared.is_better:
-            taken, task = replace(larger, notes=(*taken.notes, f"{words}; taken")), its_task
+        is_better, how = prefers(larger.out_of_fold, taken.out_of_fold, task.data, task.settings.metric)
+        words = f"{its_task.data.image_size} px beside {size} px: {how}"
+        if is_better:
+            taken, task = replace(larger, notes=(*larger.notes, f"{words}; taken")), its_task
         else:
-            taken = replace(taken, notes=(*taken.notes, f"{words}; {data.image_size} px kept"))
+            taken = replace(taken, notes=(*taken.notes, f"{words}; {size} px kept"))
     return taken, task
 
 

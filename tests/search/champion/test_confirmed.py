@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from search.champion.confirmed import build_confirmed, load_member
+from search.champion.confirmed import build_confirmed, load_member, prefers
 from search.core.confirmation import Confirmation
 from search.core.ledger import Ledger, TrialEntry
 from trainable.checkpoint import CheckpointStore
@@ -93,6 +93,9 @@ def test_every_slice_is_scored_by_the_model_that_has_not_seen_its_patient(folds:
     for fold, model in enumerate(member.models):
         rows = folds.task.data_of(fold).is_val
         assert np.allclose(member.predictions[rows], predict(model, pixels[rows], data.labels[rows])[1], atol=1e-6)
+        turned = np.ascontiguousarray(pixels[rows][:, :, ::-1])
+        assert np.allclose(member.mirrored[rows], predict(model, turned, data.labels[rows])[1], atol=1e-6)
+        assert not np.allclose(member.mirrored[rows], member.predictions[rows], atol=1e-6)
 
 
 def test_the_champion_is_the_mean_of_all_folds_and_its_value_that_on_patients_not_seen(folds: Folds) -> None:
@@ -112,6 +115,38 @@ def test_the_champion_is_the_mean_of_all_folds_and_its_value_that_on_patients_no
 
     assert np.allclose(served(torch.from_numpy(pixels)).detach().numpy(), probabilities, atol=1e-5)
     assert score(data.labels, probabilities, 1)["auc"] > 0.8
+
+
+@pytest.mark.parametrize("is_better", [False, True])
+def test_mirror_images_are_looked_at_where_patients_not_seen_speak_for_it(
+    folds: Folds, monkeypatch: pytest.MonkeyPatch, is_better: bool
+) -> None:
+    asked: list[np.ndarray] = []
+
+    def prefer(challenger: np.ndarray, champion: np.ndarray, data: TrainingData, metric: str) -> tuple[bool, str]:
+        asked.extend([challenger, champion])
+        return is_better, f"{metric} differs"
+
+    monkeypatch.setattr("search.champion.confirmed.prefers", prefer)
+    built = build_confirmed(CONFIRMATION, folds.ledger, folds.task, goals={}, calibrates=False, only=(5,))
+    member = load_member(CONFIRMATION, folds.ledger.entries[5], folds.task)
+    assert built is not None and member is not None
+    with_mirror = (member.predictions + member.mirrored) / 2
+    assert np.allclose(asked[0], with_mirror) and np.allclose(asked[1], member.predictions)
+    assert built.model.is_mirrored is is_better
+    assert built.out_of_fold is not None
+    assert np.allclose(built.out_of_fold, with_mirror if is_better else member.predictions, atol=1e-6)
+    verdict = "taken" if is_better else "as they are"
+    assert built.notes == (f"with mirror images beside as they are: auc differs; {verdict}",)
+
+
+def test_predictions_are_preferred_that_are_likelier_better_on_the_same_patients(folds: Folds) -> None:
+    data, truth = folds.task.data, np.eye(2)[folds.task.data.labels]
+    noise = np.random.default_rng(0).dirichlet([1, 1], len(truth))
+    is_better, words = prefers(0.3 * truth + 0.7 * noise, noise, data, "auc")
+    assert is_better and words.startswith("auc differs by +")
+    assert not prefers(noise, 0.3 * truth + 0.7 * noise, data, "auc")[0]
+    assert not prefers(noise, noise, data, "auc")[0], "what is the same is not better"
 
 
 def test_the_rule_for_patients_is_chosen_on_patients_that_no_model_has_seen(
@@ -137,6 +172,7 @@ def test_the_rule_for_patients_is_chosen_on_patients_that_no_model_has_seen(
 def test_one_model_alone_and_the_members_of_an_opened_test_are_kept_to(folds: Folds) -> None:
     alone = build_confirmed(CONFIRMATION, folds.ledger, folds.task, goals={}, is_mean=False)
     assert alone is not None and len(alone.numbers) == 1
+    assert not alone.model.is_mirrored and not alone.notes
     opened = build_confirmed(CONFIRMATION, folds.ledger, folds.task, goals={}, only=(2,))
     assert opened is not None and opened.numbers == (2,)
 
