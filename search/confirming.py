@@ -80,7 +80,7 @@ def choose(session: Session, pace: Pace, left_s: float = math.inf) -> Confirmati
     if not ranked:
         ranked = session.ledger.ranked()
     trained_s = budget.device_s / budget.devices_per_trial / pace.num_slots
-    allowed = [SHARE / (1 - SHARE) * trained_s]
+    allowed = [SHARE * trained_s]
     if config.time_budget_s is not None:
         allowed = [SHARE * config.time_budget_s]
     if config.device_hours is not None:

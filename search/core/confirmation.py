@@ -22,7 +22,7 @@ LADDER = ((5, 5), (4, 5), (3, 5), (3, 3), (2, 3), (1, 3))
 trial are better on new patients than the mean of five trials where those are few and unlike, as they are in a search
 that affords no more (benchmarks/LOG.md)."""
 SHARE = 0.4
-"""The most of a search that its confirmation takes by itself."""
+"""The most of a search's budget that its confirmation takes by itself; without one, of the time its trials took."""
 START_S, WORKERS_S = 2.0, 8.0
 """Of a training: its model is built, its last checkpoint written; of all: their workers start."""
 MARGIN = 1.15

@@ -24,6 +24,7 @@ class Draft:
         self.study = study
         memory = optuna.create_study(direction=study.direction, sampler=_SamplerOf(_Known(study, known), len(known)))
         self.trial = memory.ask()
+        self.trial._cached_frozen_trial.number = len(known)  # a space may go by it
 
     def enter(self, **user_attrs: Any) -> Trial:
         """The trial in the study, where it runs."""

@@ -42,6 +42,18 @@ def test_a_trial_that_is_drawn_is_one_line_of_the_journal(tmp_path: Path) -> Non
     assert again.datetime_start is not None
 
 
+def test_a_space_sees_the_number_that_its_trial_will_have(tmp_path: Path) -> None:
+    study = open_study(tmp_path)
+    seen: list[int] = []
+
+    def space(trial: Any) -> dict[str, Any]:
+        seen.append(trial.number)
+        return {"height": trial.suggest_float("height", 0, 1), "seed": trial.number}
+
+    begun = [study.begin(space) for _ in range(3)]
+    assert seen == [0, 1, 2] == [each.number for each in begun] == [each.params["seed"] for each in begun]
+
+
 def test_a_draw_lists_the_trials_of_the_study_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = open_study(tmp_path)
     study.study.add_trials([end(place / 20) for place in range(20)])
