@@ -18,7 +18,7 @@ from ray import tune
 from search.core.budget import Budget
 from search.core.confirmation import CONFIRMED, MARGIN, SHARE, Confirmation, Pace, choose_confirmation
 from search.core.events import Observer
-from search.core.finalists import find_last_rung, rank_finalists
+from search.core.finalists import find_last_rung, find_trusted, rank_finalists
 from search.core.folder import Phase
 from search.core.ledger import Ledger, TrialEntry
 from search.core.rungs import Rungs
@@ -76,9 +76,7 @@ def find_pace(session: Session) -> Pace:
 def choose(session: Session, pace: Pace, left_s: float = math.inf) -> Confirmation | None:
     """What the search affords as it stands, with `left_s` seconds to go; None without a budget that is large enough."""
     config, budget = session.plan.config, session.budget
-    ranked = rank_finalists(session.ledger, find_last_rung(session.levels, session.plan.settings.max_epochs))
-    if not ranked:
-        ranked = session.ledger.ranked()
+    ranked = rank(session)
     trained_s = budget.device_s / budget.devices_per_trial / pace.num_slots
     allowed = [SHARE * trained_s]
     if config.time_budget_s is not None:
@@ -91,6 +89,24 @@ def choose(session: Session, pace: Pace, left_s: float = math.inf) -> Confirmati
         num_folds=config.confirm,
         num_members=config.ensemble if config.ensemble > 1 else MOST_MEMBERS,
         allowed_s=min(*allowed, left_s),
+        trusted=find_trusted(ranked, session.plan.baselines, session.ledger.direction) if ranked else None,
+    )
+
+
+def rank(session: Session) -> list[TrialEntry]:
+    """The finalists, best first; before there is any, all trials that have a value."""
+    last_rung = find_last_rung(session.levels, session.plan.settings.max_epochs)
+    return rank_finalists(session.ledger, last_rung) or session.ledger.ranked()
+
+
+def explain(session: Session, confirmation: Confirmation) -> str:
+    """Why the best finalist is not confirmed; "" where it is."""
+    best = rank(session)[0]
+    if best.number in confirmation.members:
+        return ""
+    return (
+        f"trial {best.number}, {best.best_value:.4f}, is better by less than the standard error of its value, "
+        f"{best.standard_error:.4f}: the best of many flatters itself"
     )
 
 
@@ -131,6 +147,8 @@ def confirm(session: Session, reason: StopReason) -> tuple[StopReason, Confirmat
         say(f"Confirm      no: it would take more than {SHARE:.0%} of the search (--confirm 5 does it all the same)")
         return reason, None
     say(f"Confirm      {found.describe()}")
+    if why := explain(session, found):
+        say(f"Confirm      {why}")
     folder.enter(Phase.CONFIRMING)
     folder.update_record(confirmation=found.to_record())
     for task in describe_folds(session, found):

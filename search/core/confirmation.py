@@ -67,9 +67,11 @@ class Confirmation:
     def describe(self) -> str:
         """What it is and what it costs, for the terminal."""
         also = f", and as many at {self.final_size} px" if self.final_size else ""
+        several = len(self.members) > 1
+        who = f"the best {len(self.members)} trials are" if several else f"trial {self.members[0]} is"
         return (
-            f"the best {len(self.members)} trials are trained again in {self.num_folds} folds of train and val: "
-            f"{self.num_trainings} trainings{also}, about {format_duration(self.cost_s)}"
+            f"{who} trained again in {self.num_folds} folds of train and val: {self.num_trainings} trainings{also}, "
+            f"about {format_duration(self.cost_s)}"
         )
 
     def to_record(self) -> dict[str, Any]:
@@ -130,18 +132,25 @@ def find_makespan(seconds: Sequence[float], num_slots: int) -> float:
 
 
 def choose_confirmation(
-    ranked: Sequence[TrialEntry], pace: Pace, *, num_folds: int | None, num_members: int, allowed_s: float
+    ranked: Sequence[TrialEntry],
+    pace: Pace,
+    *,
+    num_folds: int | None,
+    num_members: int,
+    allowed_s: float,
+    trusted: TrialEntry | None = None,
 ) -> Confirmation | None:
     """The confirmation that a search affords, of the finalists `ranked`; None where it affords none.
 
     With `num_folds` it is of that many, whatever it costs (fewer where the patients allow fewer), with as many of
-    `num_members` as there are. Else the dearest of the ladder that takes `allowed_s` seconds or less.
+    `num_members` as there are. Else the dearest of the ladder that takes `allowed_s` seconds or less; where that is of
+    one trial it is the `trusted` one.
     """
     if num_folds is not None:
         return pace.plan(ranked, min(num_members, len(ranked)), min(num_folds, pace.most_folds))
     for members, folds in LADDER:
         if members <= num_members:
-            found = pace.plan(ranked, members, folds)
+            found = pace.plan([trusted] if trusted and members == 1 else ranked, members, folds)
             if found is not None and found.cost_s <= allowed_s:
                 return found
     return None

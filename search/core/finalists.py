@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from trainable.report import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from search.core.ledger import Ledger, TrialEntry
+    from trainable.report import Direction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,19 @@ def rank_finalists(ledger: Ledger, last_rung: int = 0) -> list[TrialEntry]:
     completed = [entry for entry in ranked if entry.outcome is Outcome.COMPLETED]
     late = [entry for entry in ranked if entry.outcome is not Outcome.COMPLETED and entry.num_epochs >= last_rung > 0]
     return [*completed, *late]
+
+
+def find_trusted(ranked: Sequence[TrialEntry], baselines: Collection[int], direction: Direction) -> TrialEntry:
+    """Which of `ranked`, best first, to take where one is taken: the best of `baselines` that the very best cannot be
+    told from by one standard error of its value, else the very best.
+
+    The best of many values flatters its trial; that of a configuration which was there before any value does not. The
+    rule of one standard error: Breiman et al., "Classification and Regression Trees", 1984, section 3.4.3.
+    """
+    best = ranked[0]
+    least = direction.score(best.best_value) - (best.standard_error or 0.0)
+    near = (entry for entry in ranked if entry.number in baselines and direction.score(entry.best_value) >= least)
+    return next(near, best)
 
 
 def choose_finalists(ledger: Ledger, *, size: int, last_rung: int = 0) -> Finalists:

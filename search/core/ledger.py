@@ -18,7 +18,8 @@ class TrialEntry:
     """What is known of one trial. The ledger alone changes it; `run_id` is set by who makes the run in MLflow.
 
     `values` holds the validation metric by epoch (1-based). A trial is known by `best_value`, the best mean of its last
-    epochs (trainable/smoothing.py), reached at `best_epoch`; both None before the first epoch. `outcome` is None while
+    epochs (trainable/smoothing.py), reached at `best_epoch`; both None before the first epoch. `standard_error` is that
+    of the epoch's own value, in the metric's unit, where this session knows it. `outcome` is None while
     the trial runs or waits; `is_paused` says that it waits for a worker, `is_left` that an earlier
     session left it and nothing has become of it in this one. `reports` are those of this session, until the
     trial has ended. `tags` are for its run, `costs` what its model costs where the search weighs that. `best_bytes`
@@ -32,6 +33,7 @@ class TrialEntry:
     values: dict[int, float] = field(default_factory=dict)
     best_epoch: int | None = None
     best_value: float | None = None
+    standard_error: float | None = None
     outcome: Outcome | None = None
     is_paused: bool = False
     is_left: bool = False
@@ -93,6 +95,8 @@ class Ledger:
         entry.reports[report.epoch] = report
         entry.epoch_s = report.ended_at_s - report.began_at_s
         self._find_best(entry)
+        if entry.best_epoch == report.epoch:
+            entry.standard_error = report.standard_error
         for observer in self.observers:
             observer.epoch_reported(entry, report)
         return True

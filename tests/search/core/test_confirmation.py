@@ -61,6 +61,10 @@ def test_the_dearest_that_is_allowed_is_taken_and_nothing_where_none_is() -> Non
     assert most is not None and (len(most.members), most.num_folds) == (3, 5), "three members are asked for"
     alone = choose_confirmation(ranked[:1], PACE, num_folds=None, num_members=5, allowed_s=1e6)
     assert alone is not None and (alone.members, alone.num_folds) == ((10,), 3), "one trial has been trained"
+    assert alone.describe().startswith("trial 10 is trained again in 3 folds of train and val: 3 trainings, about ")
+    for allowed_s, numbers in ((least_s, [12]), (costs[2, 3], [10, 11])):
+        found = choose_confirmation(ranked, PACE, num_folds=None, num_members=5, allowed_s=allowed_s, trusted=ranked[2])
+        assert found is not None and list(found.members) == numbers, "where one is taken it is the trusted one"
 
 
 def test_folds_that_are_asked_for_are_made_whatever_they_cost_as_far_as_patients_allow() -> None:

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
-from search.core.finalists import choose_finalists, find_last_rung, rank_finalists
+import pytest
+
+from search.core.finalists import choose_finalists, find_last_rung, find_trusted, rank_finalists
 from search.core.ledger import Ledger, TrialEntry
-from trainable.report import Outcome
+from tests.search.reports import report
+from trainable.report import Direction, Outcome
 
 
 def build_ledger(*trials: tuple[Outcome | None, int, float]) -> Ledger:
@@ -41,3 +44,31 @@ def test_where_too_few_have_completed_the_best_others_would_have_to_go_on() -> N
 def test_the_last_rung_lies_below_the_end() -> None:
     assert find_last_rung((1, 3, 9, 27), 27) == 9
     assert find_last_rung((), 27) == 0
+
+
+@pytest.mark.parametrize(
+    ("direction", "sign", "error", "expected"),
+    [
+        (Direction.MAXIMIZE, 1, 0.03, 1),
+        (Direction.MINIMIZE, -1, 0.03, 1),
+        (Direction.MAXIMIZE, 1, 0.01, 4),
+        (Direction.MAXIMIZE, 1, None, 4),
+    ],
+)
+def test_a_baseline_is_trusted_that_the_best_cannot_be_told_from_by_its_standard_error(
+    direction: Direction, sign: int, error: float | None, expected: int
+) -> None:
+    values = {4: 0.90, 3: 0.89, 1: 0.88, 0: 0.87}
+    ranked = [TrialEntry(number=number, params={}, best_value=sign * value) for number, value in values.items()]
+    ranked[0].standard_error = error
+    assert find_trusted(ranked, (0, 1), direction).number == expected
+    assert find_trusted(ranked, (), direction).number == 4, "there is no baseline"
+    assert find_trusted(ranked, (4,), direction).number == 4
+
+
+def test_the_ledger_knows_the_standard_error_of_a_trials_best_epoch() -> None:
+    ledger = Ledger()
+    entry = ledger.begin(0, {})
+    for epoch, value in enumerate((0.5, 0.8, 0.7), start=1):
+        ledger.report(0, report(epoch, value, standard_error=epoch / 100))
+    assert entry.best_epoch is not None and entry.standard_error == entry.best_epoch / 100
