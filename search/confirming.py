@@ -105,8 +105,8 @@ def explain(session: Session, confirmation: Confirmation) -> str:
     if best.number in confirmation.members:
         return ""
     return (
-        f"trial {best.number}, {best.best_value:.4f}, is better by less than the standard error of its value, "
-        f"{best.standard_error:.4f}: the best of many flatters itself"
+        f"trial {best.number}, {best.best_value:.4f}, is no better than by the standard error of its value, "
+        f"{best.standard_error or 0.0:.4f}: the best of many flatters itself"
     )
 
 
