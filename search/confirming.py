@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 
 from search.core.budget import Budget
-from search.core.confirmation import CONFIRMED, MARGIN, SHARE, Confirmation, Pace, choose_confirmation
+from search.core.confirmation import (
+    CONFIRMED,
+    MARGIN,
+    SHARE,
+    SHARE_OF_TRAINED,
+    Confirmation,
+    Pace,
+    choose_confirmation,
+)
 from search.core.events import Observer
 from search.core.finalists import find_last_rung, find_trusted, rank_finalists
 from search.core.folder import Phase
@@ -78,7 +86,7 @@ def choose(session: Session, pace: Pace, left_s: float = math.inf) -> Confirmati
     config, budget = session.plan.config, session.budget
     ranked = rank(session)
     trained_s = budget.device_s / budget.devices_per_trial / pace.num_slots
-    allowed = [SHARE * trained_s]
+    allowed = [SHARE_OF_TRAINED * trained_s]
     if config.time_budget_s is not None:
         allowed = [SHARE * config.time_budget_s]
     if config.device_hours is not None:
@@ -89,7 +97,7 @@ def choose(session: Session, pace: Pace, left_s: float = math.inf) -> Confirmati
         num_folds=config.confirm,
         num_members=config.ensemble if config.ensemble > 1 else MOST_MEMBERS,
         allowed_s=min(*allowed, left_s),
-        trusted=find_trusted(ranked, session.plan.baselines, session.ledger.direction) if ranked else None,
+        trusted=find_trusted(ranked, session.plan.baselines, session.ledger.direction),
     )
 
 
@@ -144,7 +152,7 @@ def confirm(session: Session, reason: StopReason) -> tuple[StopReason, Confirmat
         pace = find_pace(session)
         found = choose(session, pace, MARGIN * session.budget.left(pace.num_slots).seconds)
     if found is None or not found.num_trainings:
-        say(f"Confirm      no: it would take more than {SHARE:.0%} of the search (--confirm 5 does it all the same)")
+        say("Confirm      no: it would take too much of the search (--confirm 5 does it all the same)")
         return reason, None
     say(f"Confirm      {found.describe()}")
     if why := explain(session, found):

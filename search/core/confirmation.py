@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 LADDER = ((5, 5), (4, 5), (3, 5), (3, 3), (2, 3), (1, 3))
 """Trials and folds, the dearest first: what is afforded by itself is the first that fits. Even the three folds of one
-trial are better on new patients than the mean of five trials where those are few and unlike, as they are in a search
-that affords no more (benchmarks/LOG.md)."""
-SHARE = 0.4
+sound trial are better on new patients than the mean of five trials where those are few and unlike, as they are in a
+search that affords no more (benchmarks/LOG.md)."""
+SHARE, SHARE_OF_TRAINED = 0.5, 1 / 3
 """The most of a search's budget that its confirmation takes by itself; without one, of the time its trials took."""
 START_S, WORKERS_S = 2.0, 8.0
 """Of a training: its model is built, its last checkpoint written; of all: their workers start."""
@@ -143,14 +143,15 @@ def choose_confirmation(
     """The confirmation that a search affords, of the finalists `ranked`; None where it affords none.
 
     With `num_folds` it is of that many, whatever it costs (fewer where the patients allow fewer), with as many of
-    `num_members` as there are. Else the dearest of the ladder that takes `allowed_s` seconds or less; where that is of
-    one trial it is the `trusted` one.
+    `num_members` as there are. Else the dearest of the ladder that takes `allowed_s` seconds or less; of one trial
+    alone it is only if that is `trusted`.
     """
     if num_folds is not None:
         return pace.plan(ranked, min(num_members, len(ranked)), min(num_folds, pace.most_folds))
     for members, folds in LADDER:
         if members <= num_members:
-            found = pace.plan([trusted] if trusted and members == 1 else ranked, members, folds)
+            alone = [trusted] if trusted is not None else []
+            found = pace.plan(alone if members == 1 else ranked, members, folds)
             if found is not None and found.cost_s <= allowed_s:
                 return found
     return None

@@ -43,17 +43,19 @@ def rank_finalists(ledger: Ledger, last_rung: int = 0) -> list[TrialEntry]:
     return [*completed, *late]
 
 
-def find_trusted(ranked: Sequence[TrialEntry], baselines: Collection[int], direction: Direction) -> TrialEntry:
-    """Which of `ranked`, best first, to take where one is taken: the best of `baselines` that the very best cannot be
-    told from by one standard error of its value, else the very best.
+def find_trusted(ranked: Sequence[TrialEntry], baselines: Collection[int], direction: Direction) -> TrialEntry | None:
+    """The best of `baselines` that the first of `ranked`, best first, cannot be told from by one standard error of its
+    value; None where there is none.
 
     The best of many values flatters its trial; that of a configuration which was there before any value does not. The
     rule of one standard error: Breiman et al., "Classification and Regression Trees", 1984, section 3.4.3.
     """
+    if not ranked:
+        return None
     best = ranked[0]
     least = direction.score(best.best_value) - (best.standard_error or 0.0)
     near = (entry for entry in ranked if entry.number in baselines and direction.score(entry.best_value) >= least)
-    return next(near, best)
+    return next(near, None)
 
 
 def choose_finalists(ledger: Ledger, *, size: int, last_rung: int = 0) -> Finalists:

@@ -26,7 +26,7 @@ class FinishOptions:
     confirm: int | None = option(
         "--confirm",
         "train the best again in so many folds, and choose by what they say of patients that they have not seen "
-        "(default: what two fifths of the budget hold; 0: never)",
+        "(default: what half of the budget holds; 0: never)",
         metavar="FOLDS",
         read=whole,
     )

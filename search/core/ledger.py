@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
 from search.core.events import Observer
@@ -23,8 +24,8 @@ class TrialEntry:
     the trial runs or waits; `is_paused` says that it waits for a worker, `is_left` that an earlier
     session left it and nothing has become of it in this one. `reports` are those of this session, until the
     trial has ended. `tags` are for its run, `costs` what its model costs where the search weighs that. `best_bytes`
-    is the size of its best checkpoint, `held_bytes` that of all its checkpoints, `epoch_s` the seconds of its last
-    epoch, as far as this session knows; `traceback` belongs to `error`.
+    is the size of its best checkpoint, `held_bytes` that of all its checkpoints, `epoch_s` the median of its
+    epochs' seconds, as far as this session knows; `traceback` belongs to `error`.
     """
 
     number: int
@@ -93,7 +94,7 @@ class Ledger:
             return False
         entry.values[report.epoch] = report.value
         entry.reports[report.epoch] = report
-        entry.epoch_s = report.ended_at_s - report.began_at_s
+        entry.epoch_s = median(each.ended_at_s - each.began_at_s for each in entry.reports.values())
         self._find_best(entry)
         if entry.best_epoch == report.epoch:
             entry.standard_error = report.standard_error

@@ -52,15 +52,18 @@ def test_the_dearest_that_is_allowed_is_taken_and_nothing_where_none_is() -> Non
         costs[members, folds] = plan.cost_s
     assert sorted(costs.values(), reverse=True) == list(costs.values()), "the ladder falls"
     for (members, folds), cost_s in costs.items():
-        found = choose_confirmation(ranked, PACE, num_folds=None, num_members=5, allowed_s=cost_s)
+        found = choose_confirmation(ranked, PACE, num_folds=None, num_members=5, allowed_s=cost_s, trusted=ranked[0])
         assert found is not None
         assert (len(found.members), found.num_folds) == (members, folds)
     least_s = min(costs.values())
     assert choose_confirmation(ranked, PACE, num_folds=None, num_members=5, allowed_s=0.99 * least_s) is None
     most = choose_confirmation(ranked, PACE, num_folds=None, num_members=3, allowed_s=1e6)
     assert most is not None and (len(most.members), most.num_folds) == (3, 5), "three members are asked for"
-    alone = choose_confirmation(ranked[:1], PACE, num_folds=None, num_members=5, allowed_s=1e6)
-    assert alone is not None and (alone.members, alone.num_folds) == ((10,), 3), "one trial has been trained"
+    assert choose_confirmation(ranked[:1], PACE, num_folds=None, num_members=5, allowed_s=1e6) is None
+    alone = choose_confirmation(ranked[:1], PACE, num_folds=None, num_members=5, allowed_s=1e6, trusted=ranked[0])
+    assert alone is not None and (alone.members, alone.num_folds) == ((10,), 3), (
+        "it is a sound one"
+    )
     assert alone.describe().startswith("trial 10 is trained again in 3 folds of train and val: 3 trainings, about ")
     for allowed_s, numbers in ((least_s, [12]), (costs[2, 3], [10, 11])):
         found = choose_confirmation(ranked, PACE, num_folds=None, num_members=5, allowed_s=allowed_s, trusted=ranked[2])

@@ -51,19 +51,21 @@ def test_the_last_rung_lies_below_the_end() -> None:
     [
         (Direction.MAXIMIZE, 1, 0.03, 1),
         (Direction.MINIMIZE, -1, 0.03, 1),
-        (Direction.MAXIMIZE, 1, 0.01, 4),
-        (Direction.MAXIMIZE, 1, None, 4),
+        (Direction.MAXIMIZE, 1, 0.01, None),
+        (Direction.MAXIMIZE, 1, None, None),
     ],
 )
 def test_a_baseline_is_trusted_that_the_best_cannot_be_told_from_by_its_standard_error(
-    direction: Direction, sign: int, error: float | None, expected: int
+    direction: Direction, sign: int, error: float | None, expected: int | None
 ) -> None:
     values = {4: 0.90, 3: 0.89, 1: 0.88, 0: 0.87}
     ranked = [TrialEntry(number=number, params={}, best_value=sign * value) for number, value in values.items()]
     ranked[0].standard_error = error
-    assert find_trusted(ranked, (0, 1), direction).number == expected
-    assert find_trusted(ranked, (), direction).number == 4, "there is no baseline"
-    assert find_trusted(ranked, (4,), direction).number == 4
+    found = find_trusted(ranked, (0, 1), direction)
+    assert (found.number if found else None) == expected
+    assert find_trusted(ranked, (), direction) is None, "there is no baseline"
+    assert find_trusted(ranked, (4,), direction) is ranked[0]
+    assert find_trusted([], (4,), direction) is None
 
 
 def test_the_ledger_knows_the_standard_error_of_a_trials_best_epoch() -> None:
