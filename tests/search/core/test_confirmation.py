@@ -61,9 +61,7 @@ def test_the_dearest_that_is_allowed_is_taken_and_nothing_where_none_is() -> Non
     assert most is not None and (len(most.members), most.num_folds) == (3, 5), "three members are asked for"
     assert choose_confirmation(ranked[:1], PACE, num_folds=None, num_members=5, allowed_s=1e6) is None
     alone = choose_confirmation(ranked[:1], PACE, num_folds=None, num_members=5, allowed_s=1e6, trusted=ranked[0])
-    assert alone is not None and (alone.members, alone.num_folds) == ((10,), 3), (
-        "it is a sound one"
-    )
+    assert alone is not None and (alone.members, alone.num_folds) == ((10,), 3), "it is a sound one"
     assert alone.describe().startswith("trial 10 is trained again in 3 folds of train and val: 3 trainings, about ")
     for allowed_s, numbers in ((least_s, [12]), (costs[2, 3], [10, 11])):
         found = choose_confirmation(ranked, PACE, num_folds=None, num_members=5, allowed_s=allowed_s, trusted=ranked[2])
