@@ -114,8 +114,8 @@ def explain(session: Session, confirmation: Confirmation) -> str:
         return ""
     by = "" if best.standard_error is None else f", {best.standard_error:.4f}"  # a resumed search knows none
     return (
-        f"trial {best.number}, {best.best_value:.4f}, is no better than by the standard error of its value{by}: the best "
-        "of many flatters itself"
+        f"trial {best.number}, {best.best_value:.4f}, is no better than by the standard error of its value{by}: the "
+        "best of many flatters itself"
     )
 
 
