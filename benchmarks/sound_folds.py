@@ -1,7 +1,7 @@
 """What the sound configuration is worth: alone, as a mean of seeds or of folds, and beside draws of the space.
 
     python benchmarks/sound_folds.py --data ../shared/data/covid-ct/manifest.csv --weights mobilenet_v2=FILE
-        [--kinds seed,fold,third,near,drawn] [--cuts 5] [--epochs 12] [--members 5] [--image-size 128] [--out FILE]
+        [--kinds seed,fold,third,fourth,near,drawn] [--cuts 5] [--epochs 12] [--members 5] [--image-size 128] [--out FILE]
 
 As `sound_changes.py` it cuts train and val anew, by patient (the sealed test is not opened): 60 % for training, 20 %
 for validation, 20 % that stand for new patients. On each cut `--members` trainings of each kind are made, two at a time
@@ -9,7 +9,7 @@ on one core each:
 
     seed    the first point of every search, with other seeds
     fold    the same in folds of the first two parts together
-    third   the same in three folds
+    third   the same in three folds, fourth in four
     near    configurations near the first point (`SpaceProposals.near`)
     drawn   configurations drawn evenly from the default space of that architecture
 
@@ -50,6 +50,7 @@ from trainable.images.synthetic import write_synthetic_set
 from trainable.metrics import score
 
 FEW = 3
+FOLDS = {"third": FEW, "fourth": 4}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +98,7 @@ def list_trainings(cut: int, args: argparse.Namespace, data: TrainingData) -> li
     rng = np.random.default_rng([cut, 3])
     parts = cut_by_group(data, cut)
     known = np.flatnonzero(parts != TEST)
-    num_folds = {"fold": args.members, "third": FEW}
+    num_folds = FOLDS | {"fold": args.members}
     points = {"near": proposals.near(point, args.members, rng), "drawn": proposals.draw(args.members, rng)}
     found = []
     for kind in args.kinds.split(","):
@@ -143,7 +144,7 @@ def describe_cut(trainings: Sequence[Training], found: Sequence[NDArray[np.float
         each = np.array([values for _, values in pairs])
         line[kind] = round(float(np.mean([auc(values, is_new) for values in each])), 4)
         line[f"{kind}_mean"], line[f"{kind}_mean_of_{FEW}"] = auc(each.mean(0), is_new), auc(each[:FEW].mean(0), is_new)
-        if kind in ("fold", "third"):
+        if kind in ("fold", *FOLDS):
             unseen = np.sum([np.where(t.rows, 0.0, values) for t, values in pairs], axis=0)
             line[f"{kind}_unseen"] = auc(unseen, ~is_new)
             seeds = [values for t, values in zip(trainings, found, strict=True) if t.kind == "seed"]

@@ -64,8 +64,8 @@ class Reserve(Observer):
         if self.budget.is_limited and time.monotonic() >= self.next_look_s:
             self.next_look_s = time.monotonic() + LOOK_S
             found = self.choose()
-            self.budget.kept_s = found.cost_s if found else 0.0
-            self.budget.kept_device_s = found.device_s * self.budget.devices_per_trial if found else 0.0
+            self.budget.kept_s = MARGIN * found.cost_s if found else 0.0
+            self.budget.kept_device_s = MARGIN * found.device_s * self.budget.devices_per_trial if found else 0.0
 
 
 def find_pace(session: Session) -> Pace:
@@ -151,7 +151,7 @@ def confirm(session: Session, reason: StopReason) -> tuple[StopReason, Confirmat
         found: Confirmation | None = Confirmation.from_record(recorded)
     else:
         pace = find_pace(session)
-        found = choose(session, pace, MARGIN * session.budget.left(pace.num_slots).seconds)
+        found = choose(session, pace, session.budget.left(pace.num_slots).seconds)
     if found is None or not found.num_trainings:
         say("Confirm      no: it would take too much of the search (--confirm 5 does it all the same)")
         return reason, None

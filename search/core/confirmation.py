@@ -17,15 +17,16 @@ from search.core.stop import StopReason
 if TYPE_CHECKING:
     from search.core.ledger import TrialEntry
 
-LADDER = ((5, 5), (4, 5), (3, 5), (3, 3), (2, 3), (1, 3))
-"""Trials and folds, the dearest first: what is afforded by itself is the first that fits. Even the three folds of one
+LADDER = ((5, 5), (4, 5), (3, 5), (3, 3), (1, 5), (2, 3), (1, 3))
+"""Trials and folds, the best first: what is afforded by itself is the first that fits. Even the three folds of one
 sound trial are better on new patients than the mean of five trials where those are few and unlike, as they are in a
-search that affords no more (benchmarks/LOG.md)."""
+search that affords no more; its five folds are better than three of two trials (benchmarks/LOG.md)."""
 SHARE, SHARE_OF_TRAINED = 0.5, 1 / 3
 """The most of a search's budget that its confirmation takes by itself; without one, of the time its trials took."""
 START_S, WORKERS_S = 2.0, 8.0
 """Of a training: its model is built, its last checkpoint written; of all: their workers start."""
 MARGIN = 1.15
+"""What is kept of a budget for a confirmation, over the time expected of it."""
 CONFIRMED = (StopReason.ALL_TRIALS, StopReason.TIME_BUDGET, StopReason.DEVICE_HOURS, StopReason.CONVERGED)
 """The ends after which there is a confirmation; who stops a search by hand wants its champion now."""
 
@@ -118,8 +119,8 @@ class Pace:
             members=tuple(entry.number for entry in entries),
             num_folds=num_folds,
             final_size=self.final_size,
-            cost_s=sum(WORKERS_S + MARGIN * find_makespan(size_s, self.num_slots) for size_s in by_size),
-            device_s=MARGIN * sum(map(sum, by_size)),
+            cost_s=sum(WORKERS_S + find_makespan(size_s, self.num_slots) for size_s in by_size),
+            device_s=sum(map(sum, by_size)),
         )
 
 
@@ -143,8 +144,8 @@ def choose_confirmation(
     """The confirmation that a search affords, of the finalists `ranked`; None where it affords none.
 
     With `num_folds` it is of that many, whatever it costs (fewer where the patients allow fewer), with as many of
-    `num_members` as there are. Else the dearest of the ladder that takes `allowed_s` seconds or less; of one trial
-    alone it is only if that is `trusted`.
+    `num_members` as there are. Else the first of the ladder that takes `allowed_s` seconds or less; of one trial alone
+    it is only if that is `trusted`.
     """
     if num_folds is not None:
         return pace.plan(ranked, min(num_members, len(ranked)), min(num_folds, pace.most_folds))
