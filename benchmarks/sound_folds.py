@@ -1,7 +1,8 @@
 """What the sound configuration is worth: alone, as a mean of seeds or of folds, and beside draws of the space.
 
     python benchmarks/sound_folds.py --data ../shared/data/covid-ct/manifest.csv --weights mobilenet_v2=FILE
-        [--kinds seed,fold,third,fourth,near,drawn] [--cuts 5] [--epochs 12] [--members 5] [--image-size 128] [--out FILE]
+        [--kinds seed,fold,third,fourth,near,drawn] [--cuts 5] [--epochs 12] [--members 5] [--image-size 128]
+        [--out FILE]
 
 As `sound_changes.py` it cuts train and val anew, by patient (the sealed test is not opened): 60 % for training, 20 %
 for validation, 20 % that stand for new patients. On each cut `--members` trainings of each kind are made, two at a time
