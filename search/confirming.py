@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
-from search.core.budget import Budget
+from search.core.budget import Budget, Kept
 from search.core.confirmation import (
     CONFIRMED,
     MARGIN,
@@ -26,7 +26,7 @@ from search.core.confirmation import (
     choose_confirmation,
 )
 from search.core.events import Observer
-from search.core.finalists import find_last_rung, find_trusted, rank_finalists
+from search.core.finalists import find_flattery, find_last_rung, find_trusted, rank_finalists
 from search.core.folder import Phase
 from search.core.ledger import Ledger, TrialEntry
 from search.core.rungs import Rungs
@@ -64,8 +64,10 @@ class Reserve(Observer):
         if self.budget.is_limited and time.monotonic() >= self.next_look_s:
             self.next_look_s = time.monotonic() + LOOK_S
             found = self.choose()
-            self.budget.kept_s = MARGIN * found.cost_s if found else 0.0
-            self.budget.kept_device_s = MARGIN * found.device_s * self.budget.devices_per_trial if found else 0.0
+            self.budget.kept = Kept()
+            if found:
+                device_s = MARGIN * found.device_s * self.budget.devices_per_trial
+                self.budget.kept = Kept(MARGIN * found.cost_s, device_s, len(found.members))
 
 
 def find_pace(session: Session) -> Pace:
@@ -109,13 +111,15 @@ def rank(session: Session) -> list[TrialEntry]:
 
 def explain(session: Session, confirmation: Confirmation) -> str:
     """Why the best finalist is not confirmed; "" where it is."""
-    best = rank(session)[0]
+    ranked = rank(session)
+    best = ranked[0]
     if best.number in confirmation.members:
         return ""
-    by = "" if best.standard_error is None else f", {best.standard_error:.4f}"  # a resumed search knows none
+    flattery = find_flattery(ranked)
+    by = f", {flattery:.4f}" if flattery else ""  # a resumed search knows no standard error
     return (
-        f"trial {best.number}, {best.best_value:.4f}, is no better than by the standard error of its value{by}: the "
-        "best of many flatters itself"
+        f"trial {best.number}, {best.best_value:.4f}, is not ahead by more than the best of {len(ranked)} flatters "
+        f"itself by chance{by}"
     )
 
 
@@ -146,7 +150,7 @@ def confirm(session: Session, reason: StopReason) -> tuple[StopReason, Confirmat
         return reason, Confirmation.from_record(recorded) if recorded else None
     if not wants(session) or reason not in CONFIRMED:
         return reason, None
-    session.budget.kept_s = session.budget.kept_device_s = 0.0
+    session.budget.kept = Kept()
     if recorded:
         found: Confirmation | None = Confirmation.from_record(recorded)
     else:

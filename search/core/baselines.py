@@ -13,7 +13,7 @@ from search.core.decisions import Decision
 from search.core.rule_bases import RuleWithBoard, WrappedBoardRule
 
 NUM_BASELINES = 2
-"""At most so many of the first points; a time budget is cut to ten full trainings or more."""
+"""At most so many of the first points; a time budget is cut to sixteen full trainings or more."""
 
 
 class Baselines(WrappedBoardRule):

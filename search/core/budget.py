@@ -21,12 +21,21 @@ class Left:
     share: float = 1.0
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What of a budget is kept for what comes after the trials, and for how many of them."""
+
+    seconds: float = 0.0
+    device_s: float = 0.0
+    num_trials: int = 0
+
+
 class Budget:
     """Asks for the search's end when it is spent.
 
     `devices_per_trial` is what one running trial occupies: GPUs, or cores where trials use no GPU. A limit of None does
-    not bind; `device_hours` counts GPU-hours, or core-hours where trials use no GPU. `kept_s` and `kept_device_s` of
-    them are kept for what comes after.
+    not bind; `device_hours` counts GPU-hours, or core-hours where trials use no GPU. What of
+    them is `kept` is not for trials.
     """
 
     def __init__(
@@ -48,7 +57,7 @@ class Budget:
         self.device_s = read_seconds(spent_file, spent, "device_s")
         self.began_s = time.monotonic()
         self.saved_s = 0.0
-        self.kept_s = self.kept_device_s = 0.0
+        self.kept = Kept()
 
     @property
     def is_limited(self) -> bool:
@@ -72,19 +81,19 @@ class Budget:
         """What is left for trials, of which `num_workers` run at once."""
         found = [Left()]
         if self.time_budget_s is not None:
-            seconds = self.time_budget_s - self.kept_s - self.wall_s
+            seconds = self.time_budget_s - self.kept.seconds - self.wall_s
             found.append(Left(seconds, seconds / self.time_budget_s))
         if self.device_hours is not None:
-            device_s = self.device_hours * 3600 - self.kept_device_s - self.device_s
+            device_s = self.device_hours * 3600 - self.kept.device_s - self.device_s
             seconds = device_s / (self.devices_per_trial * num_workers)
             found.append(Left(seconds, device_s / (self.device_hours * 3600)))
         return min(found, key=lambda left: left.seconds)
 
     def is_over(self) -> bool:
         """Whether the search ends, for whatever reason."""
-        if self.time_budget_s is not None and self.wall_s >= self.time_budget_s - self.kept_s:
+        if self.time_budget_s is not None and self.wall_s >= self.time_budget_s - self.kept.seconds:
             self.stop.ask(StopReason.TIME_BUDGET)
-        elif self.device_hours is not None and self.device_s >= self.device_hours * 3600 - self.kept_device_s:
+        elif self.device_hours is not None and self.device_s >= self.device_hours * 3600 - self.kept.device_s:
             self.stop.ask(StopReason.DEVICE_HOURS)
         return self.stop.is_asked
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from scipy.special import ndtri
+
 from trainable.report import Outcome
 
 if TYPE_CHECKING:
@@ -44,18 +46,26 @@ def rank_finalists(ledger: Ledger, last_rung: int = 0) -> list[TrialEntry]:
 
 
 def find_trusted(ranked: Sequence[TrialEntry], baselines: Collection[int], direction: Direction) -> TrialEntry | None:
-    """The best of `baselines` that the first of `ranked`, best first, cannot be told from by one standard error of its
-    value; None where there is none.
+    """The best of `baselines` from which the first of `ranked`, best first, is no farther than `find_flattery` says;
+    None where there is none.
 
-    The best of many values flatters its trial; that of a configuration which was there before any value does not. The
-    rule of one standard error: Breiman et al., "Classification and Regression Trees", 1984, section 3.4.3.
+    The best of many values flatters its trial; that of a configuration which was there before any value does not.
     """
     if not ranked:
         return None
-    best = ranked[0]
-    least = direction.score(best.best_value) - (best.standard_error or 0.0)
+    least = direction.score(ranked[0].best_value) - find_flattery(ranked)
     near = (entry for entry in ranked if entry.number in baselines and direction.score(entry.best_value) >= least)
     return next(near, None)
+
+
+def find_flattery(ranked: Sequence[TrialEntry]) -> float:
+    """By how much the value of the first of `ranked` is expected to flatter it where all trials are worth the same.
+
+    This is the standard error of that value times the expected largest of so many standard normal values (Blom,
+    "Statistical Estimates and Transformed Beta-Variables", 1958); 0 where no standard error is known.
+    """
+    num = len(ranked)
+    return (ranked[0].standard_error or 0.0) * float(ndtri((num - 0.375) / (num + 0.25)))
 
 
 def choose_finalists(ledger: Ledger, *, size: int, last_rung: int = 0) -> Finalists:

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from trainable.images.prepare import TrainingData
 
 USUAL_EPOCHS, LEAST_EPOCHS = 27, 8
-NUM_TRAININGS = 10
-"""As many full trainings as a budget should hold."""
+NUM_TRAININGS = 16
+"""As many full trainings as a budget should hold: so many that half of it can confirm one whose architecture takes
+twice as long as the usual one. On COVID-CT twice the epochs gain 0.025 of AUC, three folds 0.045
+(benchmarks/LOG.md)."""
 LEAST_STEPS, USUAL_BATCH = 64, 16
 """Trials are compared from the rung on that is nearest to so many steps. Rank agreement of validation with the test at
 the end, COVID-CT: 0.2 after 20 steps, 0.3 after 40, 0.45 after 60, 0.7 after 100 (benchmarks/LOG.md)."""

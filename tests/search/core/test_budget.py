@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from search.core.budget import Budget, Left
+from search.core.budget import Budget, Kept, Left
 from search.core.stop import StopReason
 
 
@@ -22,9 +22,9 @@ def test_what_is_kept_for_later_is_not_left_for_trials(tmp_path: Path) -> None:
     budget.earlier_s = 7000
     left = budget.left(4)
     assert 2900 < left.seconds <= 3000 and left.share == left.seconds / 10_000
-    budget.kept_s = 2000
+    budget.kept = Kept(2000)
     assert 900 < budget.left(4).seconds <= 1000 and not budget.is_over()
-    budget.kept_s = 4000
+    budget.kept = Kept(4000)
     assert budget.left(4).seconds < 0 and budget.is_over()
 
 
@@ -32,10 +32,10 @@ def test_device_time_that_is_kept_is_not_left_either(tmp_path: Path) -> None:
     budget = Budget(tmp_path / "spent.json", devices_per_trial=2, device_hours=1)
     budget.charge(1000)
     assert budget.device_s == 2000
-    budget.kept_device_s = 1000
+    budget.kept = Kept(device_s=1000)
     assert budget.left(1) == Left(300, 600 / 3600) and budget.left(3).seconds == 100, "by as many trials at once"
     assert not budget.is_over()
-    budget.kept_device_s = 1700
+    budget.kept = Kept(device_s=1700)
     assert budget.is_over() and budget.stop.reason is StopReason.DEVICE_HOURS
 
 

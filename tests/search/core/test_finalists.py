@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from search.core.finalists import choose_finalists, find_last_rung, find_trusted, rank_finalists
+from search.core.finalists import choose_finalists, find_flattery, find_last_rung, find_trusted, rank_finalists
 from search.core.ledger import Ledger, TrialEntry
 from tests.search.reports import report
 from trainable.report import Direction, Outcome
@@ -46,16 +47,26 @@ def test_the_last_rung_lies_below_the_end() -> None:
     assert find_last_rung((), 27) == 0
 
 
+def test_the_best_of_many_values_flatters_itself_by_what_chance_gives_as_many() -> None:
+    generator = np.random.default_rng(0)
+    for num in (1, 2, 4, 16):
+        ranked = [TrialEntry(number=number, params={}, best_value=0.9) for number in range(num)]
+        assert find_flattery(ranked) == 0.0, "no standard error is known"
+        ranked[0].standard_error = 0.03
+        drawn = 0.03 * generator.standard_normal((20_000, num)).max(axis=1).mean()
+        assert find_flattery(ranked) == pytest.approx(drawn, abs=0.03 * 0.05)
+
+
 @pytest.mark.parametrize(
     ("direction", "sign", "error", "expected"),
     [
-        (Direction.MAXIMIZE, 1, 0.03, 1),
-        (Direction.MINIMIZE, -1, 0.03, 1),
+        (Direction.MAXIMIZE, 1, 0.02, 1),  # of four values the best is 1.05 standard errors above the truth
+        (Direction.MINIMIZE, -1, 0.02, 1),
         (Direction.MAXIMIZE, 1, 0.01, None),
         (Direction.MAXIMIZE, 1, None, None),
     ],
 )
-def test_a_baseline_is_trusted_that_the_best_cannot_be_told_from_by_its_standard_error(
+def test_a_baseline_is_trusted_that_the_best_is_ahead_of_by_no_more_than_chance(
     direction: Direction, sign: int, error: float | None, expected: int | None
 ) -> None:
     values = {4: 0.90, 3: 0.89, 1: 0.88, 0: 0.87}

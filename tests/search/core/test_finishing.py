@@ -130,6 +130,14 @@ def test_what_finishing_does_not_need_is_searched_with() -> None:
     assert timed.ended(9) and max(timed.began.values()) > 160, "a fifth was left, and its finalist had ended before"
 
 
+def test_where_some_are_trained_again_no_more_than_those_are_finalists() -> None:
+    heights = [0.5, 0.9, 0.1, 0.7, 0.6, 0.8]
+    rule = Finishing(Promotion((1, 3, 9)), 5, count_confirmed=lambda: 2)
+    assert sum(last == 9 for last in run(rule, heights).values()) == 2
+    rule = Finishing(Promotion((1, 3, 9)), 5, count_confirmed=lambda: 0)
+    assert sum(last == 9 for last in run(rule, heights).values()) == 5
+
+
 def test_a_paused_trial_goes_on_only_if_it_ends_in_time() -> None:
     timed = Timed(100)
     rule = Finishing(Promotion((1, 3, 9)), 1, left=timed.left)
