@@ -17,10 +17,10 @@ from search.core.stop import StopReason
 if TYPE_CHECKING:
     from search.core.ledger import TrialEntry
 
-LADDER = ((5, 5), (4, 5), (3, 5), (3, 3), (1, 5), (2, 3), (1, 3))
+LADDER = ((5, 5), (4, 5), (3, 5), (3, 3), (2, 3), (1, 5), (1, 3))
 """Trials and folds, the best first: what is afforded by itself is the first that fits. Even the three folds of one
 sound trial are better on new patients than the mean of five trials where those are few and unlike, as they are in a
-search that affords no more; its five folds are better than three of two trials (benchmarks/LOG.md)."""
+search that affords no more (benchmarks/LOG.md)."""
 SHARE, SHARE_OF_TRAINED = 0.5, 1 / 3
 """The most of a search's budget that its confirmation takes by itself; without one, of the time its trials took."""
 START_S, WORKERS_S = 2.0, 8.0

@@ -50,11 +50,11 @@ def test_the_best_that_is_allowed_is_taken_and_nothing_where_none_is() -> None:
         plan = PACE.plan(ranked, members, folds)
         assert plan is not None
         costs[members, folds] = plan.cost_s
-    assert sorted(costs.values(), reverse=True) == list(costs.values()), "on two slots the ladder falls"
-    for (members, folds), cost_s in costs.items():
-        found = choose_confirmation(ranked, PACE, num_folds=None, num_members=5, allowed_s=cost_s, trusted=ranked[0])
+    for allowed_s in costs.values():
+        found = choose_confirmation(ranked, PACE, num_folds=None, num_members=5, allowed_s=allowed_s, trusted=ranked[0])
         assert found is not None
-        assert (len(found.members), found.num_folds) == (members, folds)
+        first = next(step for step in LADDER if costs[step] <= allowed_s)
+        assert (len(found.members), found.num_folds) == first
     least_s = min(costs.values())
     assert choose_confirmation(ranked, PACE, num_folds=None, num_members=5, allowed_s=0.99 * least_s) is None
     most = choose_confirmation(ranked, PACE, num_folds=None, num_members=3, allowed_s=1e6)
