@@ -68,8 +68,8 @@ class Confirmation:
     def describe(self) -> str:
         """What it is and what it costs, for the terminal."""
         also = f", and as many at {self.final_size} px" if self.final_size else ""
-        several = len(self.members) > 1
-        who = f"the best {len(self.members)} trials are" if several else f"trial {self.members[0]} is"
+        *first, last = map(str, self.members)
+        who = f"trials {', '.join(first)} and {last} are" if first else f"trial {last} is"
         return (
             f"{who} trained again in {self.num_folds} folds of train and val: {self.num_trainings} trainings{also}, "
             f"about {format_duration(self.cost_s)}"
@@ -139,20 +139,19 @@ def choose_confirmation(
     num_folds: int | None,
     num_members: int,
     allowed_s: float,
-    trusted: TrialEntry | None = None,
+    trusted: Sequence[TrialEntry] = (),
 ) -> Confirmation | None:
     """The confirmation that a search affords, of the finalists `ranked`; None where it affords none.
 
     With `num_folds` it is of that many, whatever it costs (fewer where the patients allow fewer), with as many of
-    `num_members` as there are. Else the first of the ladder that takes `allowed_s` seconds or less; of one trial alone
-    it is only if that is `trusted`.
+    `num_members` as there are. Else the first of the ladder that takes `allowed_s` seconds or less, of the best or else
+    of those `trusted`; of one trial alone it is only if that is trusted.
     """
     if num_folds is not None:
         return pace.plan(ranked, min(num_members, len(ranked)), min(num_folds, pace.most_folds))
     for members, folds in LADDER:
-        if members <= num_members:
-            alone = [trusted] if trusted is not None else []
-            found = pace.plan(alone if members == 1 else ranked, members, folds)
+        for entries in (ranked, trusted) if members > 1 else (trusted,):
+            found = pace.plan(entries, members, folds) if members <= num_members else None
             if found is not None and found.cost_s <= allowed_s:
                 return found
     return None

@@ -45,17 +45,14 @@ def rank_finalists(ledger: Ledger, last_rung: int = 0) -> list[TrialEntry]:
     return [*completed, *late]
 
 
-def find_trusted(ranked: Sequence[TrialEntry], baselines: Collection[int], direction: Direction) -> TrialEntry | None:
-    """The best of `baselines` from which the first of `ranked`, best first, is no farther than `find_flattery` says;
-    None where there is none.
+def find_trusted(ranked: Sequence[TrialEntry], baselines: Collection[int], direction: Direction) -> list[TrialEntry]:
+    """Those of `baselines`, best first, from which the first of `ranked`, best first, is no farther than
+    `find_flattery` says.
 
     The best of many values flatters its trial; that of a configuration which was there before any value does not.
     """
-    if not ranked:
-        return None
-    least = direction.score(ranked[0].best_value) - find_flattery(ranked)
-    near = (entry for entry in ranked if entry.number in baselines and direction.score(entry.best_value) >= least)
-    return next(near, None)
+    least = direction.score(ranked[0].best_value) - find_flattery(ranked) if ranked else 0.0
+    return [entry for entry in ranked if entry.number in baselines and direction.score(entry.best_value) >= least]
 
 
 def find_flattery(ranked: Sequence[TrialEntry]) -> float:

@@ -51,7 +51,9 @@ def test_the_best_that_is_allowed_is_taken_and_nothing_where_none_is() -> None:
         assert plan is not None
         costs[members, folds] = plan.cost_s
     for allowed_s in costs.values():
-        found = choose_confirmation(ranked, PACE, num_folds=None, num_members=5, allowed_s=allowed_s, trusted=ranked[0])
+        found = choose_confirmation(
+            ranked, PACE, num_folds=None, num_members=5, allowed_s=allowed_s, trusted=ranked[:1]
+        )
         assert found is not None
         first = next(step for step in LADDER if costs[step] <= allowed_s)
         assert (len(found.members), found.num_folds) == first
@@ -60,12 +62,25 @@ def test_the_best_that_is_allowed_is_taken_and_nothing_where_none_is() -> None:
     most = choose_confirmation(ranked, PACE, num_folds=None, num_members=3, allowed_s=1e6)
     assert most is not None and (len(most.members), most.num_folds) == (3, 5), "three members are asked for"
     assert choose_confirmation(ranked[:1], PACE, num_folds=None, num_members=5, allowed_s=1e6) is None
-    alone = choose_confirmation(ranked[:1], PACE, num_folds=None, num_members=5, allowed_s=1e6, trusted=ranked[0])
+    alone = choose_confirmation(ranked[:1], PACE, num_folds=None, num_members=5, allowed_s=1e6, trusted=ranked[:1])
     assert alone is not None and (alone.members, alone.num_folds) == ((10,), 5), "it is a sound one"
     assert alone.describe().startswith("trial 10 is trained again in 5 folds of train and val: 5 trainings, about ")
     for allowed_s, numbers in ((least_s, [12]), (costs[2, 3], [10, 11])):
-        found = choose_confirmation(ranked, PACE, num_folds=None, num_members=5, allowed_s=allowed_s, trusted=ranked[2])
+        found = choose_confirmation(
+            ranked, PACE, num_folds=None, num_members=5, allowed_s=allowed_s, trusted=ranked[2:3]
+        )
         assert found is not None and list(found.members) == numbers, "where one is taken it is the trusted one"
+
+
+def test_where_the_best_two_take_too_long_it_is_two_that_are_trusted_and_quicker() -> None:
+    ranked = rank(5.0, 5.0, 5.0, 1.0)
+    of_best, of_trusted = PACE.plan(ranked, 2, 3), PACE.plan(ranked[2:], 2, 3)
+    assert of_best is not None and of_trusted is not None
+    found = choose_confirmation(
+        ranked, PACE, num_folds=None, num_members=5, allowed_s=of_best.cost_s - 1, trusted=ranked[2:]
+    )
+    assert found == of_trusted
+    assert found.describe().startswith("trials 12 and 13 are trained again in 3 folds")
 
 
 def test_folds_that_are_asked_for_are_made_whatever_they_cost_as_far_as_patients_allow() -> None:
