@@ -5,8 +5,9 @@
 Every seed runs three searches of the same wall time, each with the given weights, one after another: `search` as the
 command does it by default, `random` with draws in place of the sampler and the same finish, and `untuned`, one trial of
 mobilenet_v2 by the first point of every search, at 160 px. Each opens its sealed test once, for its champion, when it
-ends; nothing here chooses between them. `single_test_auc` stands beside a champion that is a mean: the best of the same
-trials alone, which was the champion before, by the same test, scored when everything is over and handed to nobody.
+ends; nothing here chooses between them. `single_test_auc` stands beside a champion that is more than one trial: the
+best of the same trials alone, which was the champion before, by the same test, scored when everything is over and
+handed to nobody.
 With `--recut` train and val are cut anew by patient, another cut for every seed, and a fifth of their patients stands
 for the test: the published one is not read, so that what is compared may be chosen. `--also NAME="OPTIONS"` runs a
 further search of each seed with these options beside the default ones.
@@ -96,7 +97,8 @@ def run_search(name: str, options: Sequence[str], manifest: Path, home: Path) ->
         subprocess.run([*command, "--name", name, "--model-name", f"covid-ct-{name}", *options], check=True)
     result: dict[str, Any] = json.loads((folder / "result.json").read_text())
     spent = json.loads((folder / "spent.json").read_text())
-    alone = score_single(view_search(home, name)) if len(result["members"]) > 1 else result["test_auc"]
+    is_trial = len(result["members"]) == 1 and not result["num_folds"]
+    alone = result["test_auc"] if is_trial else score_single(view_search(home, name))
     return {"search": name, "minutes": round(spent["wall_s"] / 60, 1), "single_test_auc": alone, **result}
 
 
