@@ -76,7 +76,8 @@ def find_pace(session: Session) -> Pace:
     return Pace(
         max_epochs=session.plan.settings.max_epochs,
         num_slots=session.plan.cluster.num_slots,
-        size_ratio=len(data.labels) / max(1, int((~data.is_val).sum())),
+        num_train=int((~data.is_val).sum()),
+        num_slices=len(data.labels),
         most_folds=count_folds(data.labels, data.groups),
         image_size=data.image_size,
         final_size=session.plan.config.final_size,

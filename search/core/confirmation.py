@@ -25,6 +25,8 @@ SHARE, SHARE_OF_TRAINED = 0.5, 1 / 3
 """The most of a search's budget that its confirmation takes by itself; without one, of the time its trials took."""
 START_S, WORKERS_S = 2.0, 8.0
 """Of a training: its model is built, its last checkpoint written; of all: their workers start."""
+FORWARDS_TRAINED, FORWARDS_SCORED = 3.0, 2.0
+"""Passes forward that a slice takes in an epoch: back is twice forward; mean and raw weights are scored."""
 MARGIN = 1.15
 """What is kept of a budget for a confirmation, over the time expected of it."""
 CONFIRMED = (StopReason.ALL_TRIALS, StopReason.TIME_BUDGET, StopReason.DEVICE_HOURS, StopReason.CONVERGED)
@@ -89,13 +91,14 @@ class Confirmation:
 class Pace:
     """What a confirmation's cost follows from.
 
-    `size_ratio` is the number of slices of train and val over that of train. `most_folds` is how many the patients
-    allow. With a `final_size` all is done at `image_size` and at that.
+    A trial trains on `num_train` slices of `num_slices`, and is scored on the others. `most_folds` is how many the
+    patients allow. With a `final_size` all is done at `image_size` and at that.
     """
 
     max_epochs: int
     num_slots: int
-    size_ratio: float
+    num_train: int
+    num_slices: int
     most_folds: int
     image_size: int = 0
     final_size: int | None = None
@@ -106,7 +109,7 @@ class Pace:
         seconds = [entry.epoch_s for entry in entries if entry.epoch_s is not None]
         if len(entries) < num_members or num_folds > self.most_folds or not seconds:
             return None
-        larger = self.size_ratio * (num_folds - 1) / num_folds
+        larger = self._epoch_of(self.num_slices * (1 - 1 / num_folds)) / self._epoch_of(self.num_train)
         each_s = [
             START_S + (entry.epoch_s or max(seconds)) * larger * self.max_epochs
             for entry in entries
@@ -122,6 +125,10 @@ class Pace:
             cost_s=sum(WORKERS_S + find_makespan(size_s, self.num_slots) for size_s in by_size),
             device_s=sum(map(sum, by_size)),
         )
+
+    def _epoch_of(self, num_train: float) -> float:
+        """What an epoch takes that trains on so many slices, in slices that are scored."""
+        return FORWARDS_TRAINED * num_train + FORWARDS_SCORED * (self.num_slices - num_train)
 
 
 def find_makespan(seconds: Sequence[float], num_slots: int) -> float:

@@ -82,7 +82,7 @@ def test_all_that_follows_takes_the_larger_images() -> None:
 
 def test_its_trainings_cost_as_much_more_as_they_have_pixels() -> None:
     ranked = [TrialEntry(number=number, params={}, epoch_s=1.0) for number in range(2)]
-    pace = Pace(max_epochs=100, num_slots=1, size_ratio=1.25, most_folds=5, image_size=64)
+    pace = Pace(max_epochs=100, num_slots=1, num_train=80, num_slices=100, most_folds=5, image_size=64)
     plain, both = pace.plan(ranked, 2, 5), replace(pace, final_size=128).plan(ranked, 2, 5)
     assert plain is not None and both is not None
     assert both.device_s == pytest.approx(5 * plain.device_s)

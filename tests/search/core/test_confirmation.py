@@ -9,7 +9,7 @@ from search.core.confirmation import LADDER, START_S, WORKERS_S, Confirmation, P
 from search.core.ledger import TrialEntry
 from search.core.options import OptionError
 
-PACE = Pace(max_epochs=10, num_slots=2, size_ratio=1.25, most_folds=20)
+PACE = Pace(max_epochs=10, num_slots=2, num_train=80, num_slices=100, most_folds=20)
 
 
 def rank(*epoch_s: float | None) -> list[TrialEntry]:
@@ -28,13 +28,19 @@ def test_the_trainings_of_a_trial_follow_one_another_fold_by_fold() -> None:
 def test_its_cost_is_that_of_all_trainings_each_on_the_worker_that_is_free_first() -> None:
     found = PACE.plan(rank(1.0, 3.0), 2, 5)
     assert found is not None
-    short, long = (START_S + epoch_s * 10 for epoch_s in (1.0, 3.0))  # four fifths of 1.25 times the slices
+    short, long = (START_S + epoch_s * 10 for epoch_s in (1.0, 3.0))  # as many slices as a trial trains on
     assert found.device_s == pytest.approx(5 * (short + long))
     # Three short ones on the first worker and two on the other, which then begins the first long one.
     assert found.cost_s == pytest.approx(WORKERS_S + 2 * short + 3 * long)
     larger = replace(PACE, image_size=64, final_size=128).plan(rank(1.0, 3.0), 2, 5)
     assert larger is not None
     assert larger.cost_s == pytest.approx(2 * WORKERS_S + 5 * (found.cost_s - WORKERS_S))
+
+
+def test_fewer_folds_train_on_less_and_are_scored_on_more() -> None:
+    found = PACE.plan(rank(1.0), 1, 2)
+    assert found is not None
+    assert found.device_s == pytest.approx(2 * (START_S + 10 * (3 * 50 + 2 * 50) / (3 * 80 + 2 * 20)))
 
 
 def test_jobs_are_done_when_the_last_slot_is_free() -> None:
