@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -154,6 +155,18 @@ def freeze_thaw(**options: Any) -> Callable[[CurveTable, int], Contender]:
     return contender
 
 
+def syne_tune(name: str) -> Callable[[CurveTable, int], Contender]:
+    """One of Syne Tune's schedulers as it comes."""
+
+    def contender(table: CurveTable, seed: int) -> Contender:
+        from benchmarks.curve_syne_tune import SCHEDULERS, SyneTuneProposer
+
+        proposer = SyneTuneProposer(table, SCHEDULERS[name], seed)
+        return Judged(proposer.judge, table.max_epochs), proposer
+
+    return contender
+
+
 CONTENDERS: dict[str, Callable[[CurveTable, int], Contender]] = {
     "freeze-thaw": freeze_thaw(),
     "promotion-tpe": promotion(3, is_tpe=True),
@@ -166,3 +179,5 @@ CONTENDERS: dict[str, Callable[[CurveTable, int], Contender]] = {
     "optuna-median": pruner(lambda table: optuna.pruners.MedianPruner()),
     "optuna-hyperband": pruner(lambda table: optuna.pruners.HyperbandPruner(1, table.max_epochs, 3)),
 }
+if find_spec("syne_tune"):  # the extra `peers`
+    CONTENDERS |= {name: syne_tune(name) for name in ("syne-tune-asha", "syne-tune-cqr")}
