@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from benchmarks.curve_tables import CurveTable
 from search.core.decisions import New, Resume, Rule, Verdict
-from trainable.smoothing import WINDOW, is_best_epoch, smoothed_value
 
 Array = NDArray[np.float64]
 
@@ -70,13 +69,11 @@ def simulate(
     seconds: float,
     tick: Callable[[float], object] = lambda now: None,
 ) -> Trace:
-    """One search of so many seconds of the clock.
+    """One search of so many seconds of the clock. What it hands over has the best value seen so far.
 
-    What it hands over has the best value seen so far; of the rules of a real search, which have a board, the best mean
-    of last epochs, by which a search knows its trials (trainable/smoothing.py). `tick` hears the time before every
-    decision.
+    `tick` hears the time before every decision.
     """
-    search = _Search(table, rule, proposer, seen, window=WINDOW if hasattr(rule, "board") else 1)
+    search = _Search(table, rule, proposer, seen)
     events: list[tuple[float, int, int]] = []  # when an epoch ends, on which worker, of which trial
 
     def start(worker: int, now: float, just_paused: int | None = None) -> bool:
@@ -100,14 +97,12 @@ def simulate(
 
 
 class _Search:
-    """The state of one search. It knows its trials by the mean of `window` epochs."""
-
-    def __init__(self, table: CurveTable, rule: Rule, proposer: Proposer, seen: Array, *, window: int) -> None:
-        self.table, self.rule, self.proposer, self.seen, self.window = table, rule, proposer, seen, window
+    def __init__(self, table: CurveTable, rule: Rule, proposer: Proposer, seen: Array) -> None:
+        self.table, self.rule, self.proposer, self.seen = table, rule, proposer, seen
         self.free = proposer.free = np.ones(len(table.params), dtype=bool)
         self.rows: dict[int, int] = {}
         self.epochs: dict[int, int] = {}
-        self.known: dict[int, tuple[int, float]] = {}  # of each trial the best epoch, and what it is known by
+        self.best_seen = -np.inf
         self.times: list[float] = []
         self.best: list[float] = []
         self.num_epochs = 0
@@ -140,9 +135,10 @@ class _Search:
         self.num_epochs += 1
         self.busy_s += float(self.table.seconds[row])
         value = float(self.seen[row, epoch - 1])
-        self._judge(number, epoch)
-        self.times.append(now)
-        self.best.append(self._worth())
+        if value > self.best_seen:
+            self.best_seen = value
+            self.times.append(now)
+            self.best.append(float(self.table.values[row, epoch - 1]))
         self.proposer.report(number, epoch, value)
         verdict = self.rule.report(number, epoch, value, None, float(self.table.seconds[row]))
         is_complete = epoch >= self.table.lengths[row]
@@ -152,23 +148,3 @@ class _Search:
         elif verdict is Verdict.PAUSE:
             self.proposer.pause(number)
         return verdict is Verdict.CONTINUE and not is_complete
-
-    def _judge(self, number: int, epoch: int) -> None:
-        """Whether the newest epoch of a trial is its best."""
-        seen = self.seen[self.rows[number]]
-        mean = smoothed_value(
-            {e + 1: float(seen[e]) for e in range(max(0, epoch - self.window), epoch)}, epoch=epoch, window=self.window
-        )
-        best_epoch, best_value = self.known.get(number, (0, -np.inf))
-        if best_epoch == 0 or is_best_epoch(
-            epoch, mean, best_epoch=best_epoch, best_value=best_value, higher_is_better=True, window=self.window
-        ):
-            self.known[number] = epoch, mean
-
-    def _worth(self) -> float:
-        """The true value of what would be handed over; 0, the median start, before there is any."""
-        able = [(mean, -number, epoch) for number, (epoch, mean) in self.known.items() if np.isfinite(mean)]
-        if not able:
-            return 0.0
-        _, number, epoch = max(able)
-        return float(self.table.values[self.rows[-number], epoch - 1])
