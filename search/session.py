@@ -187,7 +187,6 @@ def open_session(plan: SearchPlan, folder: SearchFolder, runtime: Runtime, obser
         max_epochs=max_epochs,
         first_rung=plan.first_rung,
         left=budget.left,
-        count_confirmed=lambda: budget.kept.num_trials,
         baselines=plan.baselines,
         costs=lambda number: list_costs(ledger.entries[number].costs, config.costs),
     )

@@ -15,10 +15,14 @@ from trainable.records import RecordError, read_record, write_record
 
 @dataclass(frozen=True)
 class Left:
-    """What trials may still spend: seconds of the clock, and the same as a share of the whole budget."""
+    """What trials may still spend: seconds of the clock, and the same as a share of the whole budget.
+
+    Of the trials `num_confirmed` are to be trained again with what is kept for it.
+    """
 
     seconds: float = math.inf
     share: float = 1.0
+    num_confirmed: int = 0
 
 
 @dataclass(frozen=True)
@@ -79,14 +83,14 @@ class Budget:
 
     def left(self, num_workers: int) -> Left:
         """What is left for trials, of which `num_workers` run at once."""
-        found = [Left()]
+        found = [Left(num_confirmed=self.kept.num_trials)]
         if self.time_budget_s is not None:
             seconds = self.time_budget_s - self.kept.seconds - self.wall_s
-            found.append(Left(seconds, seconds / self.time_budget_s))
+            found.append(Left(seconds, seconds / self.time_budget_s, self.kept.num_trials))
         if self.device_hours is not None:
             device_s = self.device_hours * 3600 - self.kept.device_s - self.device_s
             seconds = device_s / (self.devices_per_trial * num_workers)
-            found.append(Left(seconds, device_s / (self.device_hours * 3600)))
+            found.append(Left(seconds, device_s / (self.device_hours * 3600), self.kept.num_trials))
         return min(found, key=lambda left: left.seconds)
 
     def is_over(self) -> bool:

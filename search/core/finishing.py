@@ -26,8 +26,8 @@ class Finishing(WrappedBoardRule):
     Then the `num_finalists` best trials go on to the last epoch, those that have come farthest first, and after them
     those that stand better without having come so far. Where finishing takes little, `inner` goes on for as long as a
     whole training would still end in time; then the best of the paused trials that would, which gives the champion more
-    to choose from. Once `is_end`, or without a budget that binds, the finalists alone go on. Where `count_confirmed`
-    says that so many trials are to be trained again, the finalists are so many. `order` says which are the best.
+    to choose from. Once `is_end`, or without a budget that binds, the finalists alone go on. Where some trials are to
+    be trained again, the finalists are as many. `order` says which are the best.
     """
 
     def __init__(
@@ -36,14 +36,12 @@ class Finishing(WrappedBoardRule):
         num_finalists: int,
         *,
         left: Callable[[int], Left] = lambda num_workers: Left(),
-        count_confirmed: Callable[[], int] = lambda: 0,
         is_end: Callable[[], bool] = lambda: False,
         order: Order = by_score,
     ) -> None:
         self.inner = inner
         self.num_finalists = num_finalists
         self.left = left
-        self.count_confirmed = count_confirmed
         self.is_end = is_end
         self.order = order
 
@@ -73,7 +71,7 @@ class Finishing(WrappedBoardRule):
         return self._rank(self._able())[: self._num_wanted()]
 
     def _num_wanted(self) -> int:
-        return self.count_confirmed() or self.num_finalists
+        return self.left(1).num_confirmed or self.num_finalists
 
     def _rank(self, trials: Sequence[Standing]) -> list[Standing]:
         return self.order(trials, [trial.last_score for trial in trials])

@@ -56,7 +56,6 @@ def build_rule(
     max_epochs: int,
     first_rung: int = 1,
     left: Callable[[int], Left] = lambda num_workers: Left(),
-    count_confirmed: Callable[[], int] = lambda: 0,
     baselines: Collection[int] = (),
     costs: Costs | None = None,
 ) -> tuple[Rule, Sequence[int]]:
@@ -65,9 +64,9 @@ def build_rule(
     Where trials pause, those numbered `baselines` are trained to the end whatever becomes of them on the way, and of
     the first draws some are made near them, unless all are to be random. Where the champion is a mean, its members are
     trained to the end before the budget is spent, of which `left` says what trials may still spend, and when nothing
-    else is left to do; so are they where the search ends because there is nothing more to gain. Where trials are to be
-    trained again it is as many as `count_confirmed` says. With several objectives, of which `costs` says all but the
-    first, trials are promoted by fronts, and some of the best front are trained to the end.
+    else is left to do; so are they where the search ends because there is nothing more to gain. Where some are to be
+    trained again it is as many. With several objectives, of which `costs` says all but the first, trials are promoted
+    by fronts, and some of the best front are trained to the end.
     """
     factor, levels = config.reduction_factor, list_levels(config, max_epochs, first_rung)
     higher_is_better = direction is Direction.MAXIMIZE
@@ -98,11 +97,9 @@ def build_rule(
     if baselines and config.sampler != "random":
         rule = NearStart(rule, baselines, SpaceProposals(space), seed=config.seed)
     if not ends_early:
-        if num_finalists <= 1:
-            return rule, levels
-        return Finishing(rule, num_finalists, left=left, count_confirmed=count_confirmed, order=order), levels
+        return (Finishing(rule, num_finalists, left=left, order=order) if num_finalists > 1 else rule), levels
     converging = Converging(rule, build_model())
-    finishing = Finishing(rule, config.ensemble, count_confirmed=count_confirmed, is_end=lambda: converging.is_reached)
+    finishing = Finishing(rule, config.ensemble, is_end=lambda: converging.is_reached)
     if config.ensemble > 1:
         finishing.left = left
     converging.inner = finishing

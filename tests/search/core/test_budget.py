@@ -24,7 +24,9 @@ def test_what_is_kept_for_later_is_not_left_for_trials(tmp_path: Path) -> None:
     assert 2900 < left.seconds <= 3000 and left.share == left.seconds / 10_000
     budget.kept = Kept(2000)
     assert 900 < budget.left(4).seconds <= 1000 and not budget.is_over()
-    budget.kept = Kept(4000)
+    assert budget.left(4).num_confirmed == 0
+    budget.kept = Kept(4000, num_trials=3)
+    assert budget.left(4).num_confirmed == 3
     assert budget.left(4).seconds < 0 and budget.is_over()
 
 

@@ -132,9 +132,9 @@ def test_what_finishing_does_not_need_is_searched_with() -> None:
 
 def test_where_some_are_trained_again_no_more_than_those_are_finalists() -> None:
     heights = [0.5, 0.9, 0.1, 0.7, 0.6, 0.8]
-    rule = Finishing(Promotion((1, 3, 9)), 5, count_confirmed=lambda: 2)
+    rule = Finishing(Promotion((1, 3, 9)), 5, left=lambda num_workers: Left(num_confirmed=2))
     assert sum(last == 9 for last in run(rule, heights).values()) == 2
-    rule = Finishing(Promotion((1, 3, 9)), 5, count_confirmed=lambda: 0)
+    rule = Finishing(Promotion((1, 3, 9)), 5, left=lambda num_workers: Left())
     assert sum(last == 9 for last in run(rule, heights).values()) == 5
 
 
