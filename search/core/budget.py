@@ -38,8 +38,8 @@ class Budget:
     """Asks for the search's end when it is spent.
 
     `devices_per_trial` is what one running trial occupies: GPUs, or cores where trials use no GPU. A limit of None does
-    not bind; `device_hours` counts GPU-hours, or core-hours where trials use no GPU. What of
-    them is `kept` is not for trials.
+    not bind; `device_hours` counts GPU-hours, or core-hours where trials use no GPU. What is `kept` of them is not for
+    trials.
     """
 
     def __init__(
