@@ -36,7 +36,7 @@ def run(session: Session) -> StopReason:
     runtime.say(f"MLflow       {session.tracking.search_url()}")
     if (size := session.plan.config.ensemble) > 1 and session.plan.config.scheduler != "asha" and not runtime.is_local:
         kept = f"; up to {MOST_KEPT:.0%} of the budget is kept for it" if session.budget.is_limited else ""
-        runtime.say(f"Finalists    the best {size} trials are trained to their last epoch{kept}")
+        runtime.say(f"Finalists    the best trials, {size} at most, are trained to their last epoch{kept}")
     if costs := session.plan.config.costs:
         weighed = f"{session.plan.config.metric} against {' and '.join(costs)}"
         runtime.say(f"Objectives   {weighed}: trials are promoted by fronts, configurations are drawn at random")
