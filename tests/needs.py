@@ -19,11 +19,11 @@ PACKAGES = {
     "ip": "iproute2",
     "nginx": "nginx-light",
     "openssl": "openssl",
-    "ps": "procps",
     "rsync": "rsync",
     "ssh-keygen": "openssh-client",
     "sshd": "openssh-server",
     "systemd-analyze": "systemd",
+    "uptime": "procps",
 }
 """Debian's package for each program; .ci/packages.txt installs those that a bare image lacks."""
 

@@ -157,7 +157,7 @@ def run(*command: str) -> None:
 @contextmanager
 def start_hosts(folder: Path) -> Iterator[Hosts]:
     """The hosts, up and answering; gone afterwards with all their processes."""
-    needs.programs(["ip", "rsync", "ssh-keygen", "sshd"])
+    needs.programs(["ip", "rsync", "ssh-keygen", "sshd", "uptime"])
     root = Path(__file__).resolve().parents[2]
     hosts = Hosts(folder, [root, Path(sys.prefix), Path(sys.base_prefix)])
     try:

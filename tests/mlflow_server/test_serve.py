@@ -22,7 +22,7 @@ from mlflow.entities import Metric
 from mlflow_server.locks import try_lock, unlock
 from mlflow_server.mlflow_process import ServerError, is_healthy
 from mlflow_server.serve import ServerHandle, begin_server, ensure_server
-from tests import needs
+from tests.processes import command_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,9 +52,7 @@ def is_listening(uri: str) -> bool:
 
 def processes_of(folder: Path) -> list[str]:
     """Those that name a folder of plain letters on their command line."""
-    command = [needs.program("ps"), "-ww", "-eo", "pid,args"]
-    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return [line for line in lines.splitlines() if str(folder) in line]
+    return [line for line in command_lines() if str(folder) in line]
 
 
 @contextmanager

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import argparse
 import stat
-import subprocess
 import urllib.error
 import urllib.request
 from base64 import b64encode
@@ -12,9 +11,9 @@ import pytest
 
 from mlflow_server.cli import build_parser, main
 from search.cli import main as ctsearch
-from tests import needs
 from tests.mlflow_server.conftest import TeamServer, free_port, server_command, team_server
 from tests.postgres import DATABASE_PASSWORD, Postgres
+from tests.processes import command_lines
 
 
 def ask(uri: str, path: str, *, login: str | None = None, host: str | None = None, **headers: str) -> tuple[int, str]:
@@ -70,9 +69,9 @@ def test_passwords_are_reported_once_and_kept_for_their_owner_alone(team: TeamSe
     for secret in secrets:
         assert secret not in team.output.read_text() + config + (team.folder / "server.json").read_text()
     assert team.admin_password not in config
-    command = [needs.program("ps"), "-ww", "-eo", "args"]
-    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert not any(secret in lines for secret in (*secrets, team.admin_password))
+    lines = command_lines()
+    assert any("mlflow" in line for line in lines), "the server's own is among them"
+    assert not any(secret in line for line in lines for secret in (*secrets, team.admin_password))
 
 
 def test_users_are_made_given_new_passwords_and_removed(team: TeamServer) -> None:
