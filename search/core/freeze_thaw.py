@@ -33,10 +33,11 @@ NOISE_OF_RANKS, NOISE_OF_VALUES = 1e-3, 1e-2
 class Settings:
     """What the rule was measured with (benchmarks/LOG.md).
 
-    Below `promotes_from` of relative noise the model chooses; from there on trials go on by promotion with `factor`,
-    and new ones are the sampler's. The model sees `num_points` values at most, `share_best` of them the best, and
-    judges `num_paused` paused trials and `num_new` new configurations, `share_near` of them near the best
-    `num_parents` trials; its target is 10 ** U(targets) of the way from the median to the best above the best.
+    Relative noise decides: below `values_from` the model chooses by ranks, below `promotes_from` by values, and from
+    there on trials go on by promotion with `factor`, and new ones are the sampler's. The model sees `num_points` values
+    at most, `share_best` of them the best, and judges `num_paused` paused trials and `num_new` new configurations,
+    `share_near` of them near the best `num_parents` trials; its target is 10 ** U(targets) of the way from the median
+    to the best above the best.
     """
 
     num_points: int = 160
@@ -45,7 +46,8 @@ class Settings:
     num_new: int = 120
     share_near: float = 0.25
     num_parents: int = 5
-    promotes_from: float = 0.03
+    values_from: float = 0.02
+    promotes_from: float = 0.08
     growth: float = 1.5
     min_trials: int = 4
     targets: tuple[float, float] = (-3.0, -1.0)
@@ -132,18 +134,18 @@ class FreezeThaw(BoardRule):
             return board.resume(trial)
         if len(self.data.judged) < s.min_trials and may_begin:
             return board.new()
-        if may_begin and self.noise.relative() < s.promotes_from:
-            return self._choose()
+        if may_begin and (noise := self.noise.relative()) < s.promotes_from:
+            return self._choose(is_ranked=noise < s.values_from)
         trial = find_promotion(board, self.rungs, factor=s.factor, at_least=0 if may_begin else 1)
         if trial is not None:
             return board.resume(trial, self.rungs)
         return board.new() if may_begin else None
 
-    def _choose(self) -> Decision:
+    def _choose(self, *, is_ranked: bool) -> Decision:
         """What is likeliest to pass a target within a time of a worker, both drawn."""
         s, board = self.settings, self.board
         generator = self.generator()
-        view = self.view(generator, is_ranked=True)
+        view = self.view(generator, is_ranked=is_ranked)
         target = view.best + 10 ** generator.uniform(*s.targets) * (view.best - view.median)
         seconds = self.cost.typical() * board.max_epochs ** generator.uniform()
         paused, fresh = self.paused(), self.fresh(generator, view.order)

@@ -253,5 +253,13 @@ def test_under_much_noise_trials_are_promoted_from_rung_to_rung_to_the_end() -> 
     assert came_to[-1] >= 1
 
 
+@pytest.mark.parametrize(("noise", "units"), [(0.0, {True}), (0.03, {True, False})])
+def test_the_model_sees_ranks_and_values_once_noise_is_known(noise: float, units: set[bool]) -> None:
+    rule = build()
+    Simulated(rule, noise=noise).run(200)
+    assert set(rule.parameters) == units
+    assert rule.settings.promotes_from > rule.noise.relative()
+
+
 def test_levels_are_dense() -> None:
     assert build().board.levels == dense_levels(MAX_EPOCHS) == (1, 2, 3, 5, 8, 12)
