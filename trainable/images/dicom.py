@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from trainable.images.dicom_headers import PIXEL_KEYWORDS, read_headers, read_integer, read_numbers
 from trainable.images.dicom_kinds import find_reason_to_leave_out
 from trainable.images.faults import NotASliceError
+from trainable.images.lookup_tables import apply_palette
 from trainable.images.scales import Scale
 from trainable.images.windows import stretch
 
@@ -100,7 +101,6 @@ def read_frame(parsed: DicomFile, frame: int) -> Frame:
     Bits outside BitsStored (old overlays, garbage) are taken away and signs extended. Raises ValueError where the
     pixels cannot be decompressed.
     """
-    from pydicom.pixels.processing import apply_color_lut
     from pydicom.pixels.utils import pixel_array
 
     from trainable.images import codecs
@@ -122,11 +122,11 @@ def read_frame(parsed: DicomFile, frame: int) -> Frame:
         ) from error
     if values.shape[:2] != (parsed.height, parsed.width):
         raise ValueError(f"its pixels are {values.shape}, its header says {parsed.width} x {parsed.height}")
-    if dataset.PhotometricInterpretation == "PALETTE COLOR":
-        return Frame(values=np.asarray(apply_color_lut(values, dataset)))
     if values.dtype.kind not in "iu" or values.ndim == 3:
         return Frame(values=values)
     stored = _keep_stored_bits(values, dataset)
+    if dataset.PhotometricInterpretation == "PALETTE COLOR":
+        return Frame(values=apply_palette(stored, dataset))
     return Frame(values=stored, padding=_find_padding(values, stored, dataset))
 
 
@@ -171,12 +171,6 @@ def is_grey(values: NDArray[Any]) -> bool:
     return bool((values[..., 0] == values[..., 1]).all() and (values[..., 0] == values[..., 2]).all())
 
 
-def flatten_colours(values: NDArray[Any], *, from_palette: bool) -> tuple[NDArray[np.uint8], Scale]:
-    """RGB (height, width, 3) of any whole-number type as uint8: a palette's of 16 bits by their upper half
-    (PS3.3, C.7.6.3.1.6), other deep ones by their own minimum and maximum."""
-    if values.dtype == np.uint8:
-        return values, Scale.ORDINARY
-    if from_palette:
-        has_small_entries = values.max() <= 255  # 8 bits in entries of 16, as some write them
-        return (values if has_small_entries else values >> 8).astype(np.uint8), Scale.ORDINARY
-    return stretch(values), Scale.STRETCHED
+def flatten_colours(values: NDArray[Any]) -> tuple[NDArray[np.uint8], Scale]:
+    """RGB (height, width, 3) of any whole-number type as uint8, deep ones by their own minimum and maximum."""
+    return (values, Scale.ORDINARY) if values.dtype == np.uint8 else (stretch(values), Scale.STRETCHED)

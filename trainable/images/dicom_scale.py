@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainable.images.dicom_headers import is_ct, is_secondary_capture, read_integer, read_numbers, read_word
+from trainable.images.lookup_tables import apply_voi_lut, read_lut
 from trainable.images.scales import Scale
-from trainable.images.voi_lut import apply_voi_lut
 from trainable.images.windows import apply_window, stretch
 
 if TYPE_CHECKING:
@@ -63,12 +63,16 @@ def read_rescale(dataset: pydicom.Dataset, frame: int) -> Rescale:
 
 
 def rescale_values(stored: NDArray[Any], dataset: pydicom.Dataset, frame: int) -> tuple[NDArray[np.float32], Rescale]:
-    """Stored values (height, width) as float32 in their modality's unit, and by what. Raises as `read_rescale`."""
+    """Stored values (height, width) as float32 in their modality's unit, and by what.
+
+    A table of Hounsfield units has signed entries: no tissue reaches 32,768. Raises as `read_rescale` does.
+    """
     rescale = read_rescale(dataset, frame)
     if rescale.has_lut:
-        from pydicom.pixels.processing import apply_modality_lut
-
-        return np.asarray(apply_modality_lut(stored, dataset), np.float32), rescale
+        below_zero = _lowest_value(dataset, 1, 0) < 0
+        table = read_lut(dataset, dataset.ModalityLUTSequence[0], "modality LUT", below_zero=below_zero)
+        entries = table.look_up(stored)
+        return (entries.view(np.int16) if rescale.is_hounsfield else entries).astype(np.float32), rescale
     return stored.astype(np.float32) * np.float32(rescale.slope) + np.float32(rescale.intercept), rescale
 
 
@@ -95,7 +99,7 @@ def to_grey(
     else:
         grey, scale = None, Scale.WINDOW_OF_FILE
         if read_word(dataset, "Modality") != "CT":
-            grey = _apply_own_window(values, dataset, frame)
+            grey = _apply_own_window(values, dataset, frame, rescale)
         if grey is None:
             grey, scale = stretch(values, leave_out=padding), Scale.STRETCHED
         if dataset.get("PhotometricInterpretation") == "MONOCHROME1":
@@ -106,7 +110,9 @@ def to_grey(
     return greys, scale
 
 
-def _apply_own_window(values: NDArray[np.float32], dataset: pydicom.Dataset, frame: int) -> NDArray[np.uint8] | None:
+def _apply_own_window(
+    values: NDArray[np.float32], dataset: pydicom.Dataset, frame: int, rescale: Rescale
+) -> NDArray[np.uint8] | None:
     """Values through the file's first window or VOI LUT (C.11.2.1.2, C.11.2.1.3); None where it has none that works.
 
     One that shows a flat image of values that are not flat does not work.
@@ -114,9 +120,8 @@ def _apply_own_window(values: NDArray[np.float32], dataset: pydicom.Dataset, fra
     source = find_macro(dataset, frame, "FrameVOILUTSequence") or dataset
     centres, widths = read_numbers(source, "WindowCenter"), read_numbers(source, "WindowWidth")
     if source.get("VOILUTSequence"):
-        grey = apply_voi_lut(
-            values, source.VOILUTSequence[0], is_little_endian=dataset.original_encoding[1] is not False
-        )
+        below_zero = not rescale.has_lut and _lowest_value(dataset, rescale.slope, rescale.intercept) < 0
+        grey = apply_voi_lut(values, read_lut(dataset, source.VOILUTSequence[0], "VOI LUT", below_zero=below_zero))
     elif not centres or not widths or widths[0] <= 0:
         return None
     else:
