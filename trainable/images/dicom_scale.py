@@ -62,8 +62,8 @@ def read_rescale(dataset: pydicom.Dataset, frame: int) -> Rescale:
     return Rescale(slope=slope, intercept=intercept, is_hounsfield=is_hounsfield)
 
 
-def rescale_values(stored: NDArray[Any], dataset: pydicom.Dataset, frame: int) -> tuple[NDArray[np.float32], Rescale]:
-    """Stored values (height, width) as float32 in their modality's unit, and by what.
+def rescale_values(stored: NDArray[Any], dataset: pydicom.Dataset, frame: int) -> tuple[NDArray[Any], Rescale]:
+    """Stored values (height, width) in their modality's unit, and by what: float32, of more than 24 bits float64.
 
     A table of Hounsfield units has signed entries: no tissue reaches 32,768. Raises as `read_rescale` does.
     """
@@ -73,7 +73,8 @@ def rescale_values(stored: NDArray[Any], dataset: pydicom.Dataset, frame: int) -
         table = read_lut(dataset, dataset.ModalityLUTSequence[0], "modality LUT", below_zero=below_zero)
         entries = table.look_up(stored)
         return (entries.view(np.int16) if rescale.is_hounsfield else entries).astype(np.float32), rescale
-    return stored.astype(np.float32) * np.float32(rescale.slope) + np.float32(rescale.intercept), rescale
+    wide = stored.astype(np.result_type(stored.dtype, np.float32))
+    return wide * np.float32(rescale.slope) + np.float32(rescale.intercept), rescale
 
 
 def to_grey(
@@ -98,7 +99,8 @@ def to_grey(
             scale = Scale.HOUNSFIELD_WITHOUT_AIR
     else:
         grey, scale = None, Scale.WINDOW_OF_FILE
-        if read_word(dataset, "Modality") != "CT":
+        modality = read_word(dataset, "Modality")
+        if modality != "CT" and (modality or not is_ct(dataset)):
             grey = _apply_own_window(values, dataset, frame, rescale)
         if grey is None:
             grey, scale = stretch(values, leave_out=padding), Scale.STRETCHED
@@ -111,7 +113,7 @@ def to_grey(
 
 
 def _apply_own_window(
-    values: NDArray[np.float32], dataset: pydicom.Dataset, frame: int, rescale: Rescale
+    values: NDArray[Any], dataset: pydicom.Dataset, frame: int, rescale: Rescale
 ) -> NDArray[np.uint8] | None:
     """Values through the file's first window or VOI LUT (C.11.2.1.2, C.11.2.1.3); None where it has none that works.
 

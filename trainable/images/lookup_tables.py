@@ -58,7 +58,7 @@ def read_lut(dataset: pydicom.Dataset, item: pydicom.Dataset, name: str, *, belo
     )
 
 
-def apply_voi_lut(values: NDArray[np.float32], table: LookupTable) -> NDArray[np.uint8]:
+def apply_voi_lut(values: NDArray[Any], table: LookupTable) -> NDArray[np.uint8]:
     """Values (height, width) as grey levels from the table's least to its greatest entry: the whole table's, so that
     one file's contrast is another's."""
     shown = table.look_up(values).astype(np.float64)

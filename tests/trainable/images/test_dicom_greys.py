@@ -144,6 +144,7 @@ OWN_RANGE = [0, 38, 81, 136, 146, 157, 163, 255]  # 255 * (HU + 1350) / 2350
         ({"RescaleSlope": 1}, Scale.STRETCHED),  # unsigned without an intercept: no air can be meant
         ({"RescaleSlope": 1, "RescaleIntercept": ""}, Scale.STRETCHED),
         ({"WindowCenter": -600, "WindowWidth": 1500}, Scale.STRETCHED),  # in CT that means Hounsfield units
+        ({"WindowCenter": -600, "WindowWidth": 1500, "Modality": None}, Scale.STRETCHED),  # CT by its class
         ({"Modality": "MR", "WindowCenter": "", "WindowWidth": ""}, Scale.STRETCHED),
         ({"Modality": "MR", "WindowCenter": 9000, "WindowWidth": 1}, Scale.STRETCHED),  # it would show nothing
         ({"Modality": "MR", "WindowCenter": 9000, "WindowWidth": 0}, Scale.STRETCHED),
@@ -183,6 +184,37 @@ def test_padding_is_black_and_does_not_stretch_the_range(
         data = save(build(stored, signed=signed, PhotometricInterpretation=photometric, **headers), implicit=implicit)
         wanted = expected if photometric == "MONOCHROME2" else [0, *(255 - grey for grey in expected[1:])]
         assert_greys(data, wanted, Scale.STRETCHED)
+
+
+@pytest.mark.parametrize(("prefix", "kind", "padding"), [("Float", "<f4", -3e38), ("DoubleFloat", "<f8", -1e300)])
+@pytest.mark.parametrize("is_range", [False, True])
+def test_padding_of_floats_is_black_and_does_not_stretch_the_range(
+    prefix: str, kind: str, padding: float, is_range: bool
+) -> None:
+    values = HU / 7
+    values[:, :4] = padding
+    dataset = build(HU, Modality="MR", BitsStored=None, HighBit=None, PixelRepresentation=None)
+    del dataset.PixelData
+    dataset.BitsAllocated = 8 * np.dtype(kind).itemsize
+    setattr(dataset, f"{prefix}PixelData", values.astype(kind).tobytes())
+    setattr(dataset, f"{prefix}PixelPaddingValue", padding)
+    if is_range:
+        setattr(dataset, f"{prefix}PixelPaddingRangeLimit", -2000.0)
+    expected = [0, 0, 51, 115, 128, 140, 147, 255]  # 255 * (HU + 1000) / 2000
+    assert_greys(save(dataset), expected, Scale.STRETCHED)
+
+
+def test_values_of_32_bits_keep_what_lies_between_them() -> None:
+    dataset = build(HU, Modality="PT", BitsStored=32, HighBit=31)
+    dataset.BitsAllocated = 32
+    dataset.PixelData = (HU.astype(np.int64) + 3_000_000_000).astype("<u4").tobytes()
+    assert_greys(save(dataset), OWN_RANGE, Scale.STRETCHED)
+
+
+def test_a_word_of_the_header_means_the_same_in_small_letters() -> None:
+    data = save(build(HU + 2000, Modality="MR", PhotometricInterpretation="MONOCHROME1"))
+    small = data.replace(b"MONOCHROME1", b"Monochrome1")
+    assert_greys(small, [255 - grey for grey in OWN_RANGE], Scale.STRETCHED)
 
 
 def test_padding_is_black_in_every_window_even_where_its_value_would_be_white() -> None:

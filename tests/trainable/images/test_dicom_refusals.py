@@ -91,6 +91,16 @@ def test_headers_that_cannot_be_are_refused_by_name(headers: dict[str, Any], rea
         decode(save(build(HU + 2000, **headers)))
 
 
+def test_pixels_of_more_frames_than_the_header_says_are_refused_and_a_few_bytes_more_are_not() -> None:
+    dataset = build(HU + 2000, RescaleSlope=1, RescaleIntercept=-2000)
+    whole, pixels = decode(save(dataset)), dataset.PixelData
+    dataset.PixelData = pixels + bytes(len(pixels) - 2)
+    np.testing.assert_array_equal(decode(save(dataset)), whole)
+    dataset.PixelData = pixels * 3
+    with pytest.raises(BadImageError, match="its pixels are 3 frames, its header says 1"):
+        decode(save(dataset))
+
+
 def _palette(red: NDArray[Any], green: NDArray[Any]) -> bytes:
     dataset = build(np.tile(np.arange(32, dtype=np.uint8), (24, 1)), bits=8, Modality="US")
     dataset.PhotometricInterpretation = "PALETTE COLOR"
