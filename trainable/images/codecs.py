@@ -89,7 +89,8 @@ def _decode_jpeg(frame: bytes, runner: DecodeRunner) -> NDArray[Any]:
 
 
 def check_frame(frame: bytes, syntax: str, *, width: int, height: int) -> None:
-    """Raises ValueError for a frame whose own header names another size than the file's, or that ends too early.
+    """Raises ValueError for a frame whose own header names another size than the file's, that ends too early, or that
+    is several.
 
     A decoder believes the frame: a damaged one costs it minutes and gigabytes, or gives half a slice.
     """
@@ -102,6 +103,9 @@ def check_frame(frame: bytes, syntax: str, *, width: int, height: int) -> None:
             raise ValueError("its compressed pixels end before their end marker; copy the file again")
     else:
         return
+    start = b"\xff\x4f" if syntax in _JPEG_2000 else b"\xff\xd8"
+    if any(end + start in frame for end in (b"\xff\xd9", b"\xff\xd9\0")):
+        raise ValueError("its compressed pixels are several frames, its header says fewer; correct its header")
     if found != (width, height):
         named = "name no size" if found is None else f"name {found[0]} x {found[1]} pixels"
         raise ValueError(f"its compressed pixels {named}, its header {width} x {height}; one of them is damaged")

@@ -122,13 +122,14 @@ def flatten_deep(deep: Deep, *, colour: bool) -> NDArray[np.uint8]:
     if samples.shape[2] == 3 and not colour:
         samples = (samples @ _LUMA)[..., None]
     hidden = None
-    if deep.alpha is not None:
-        hidden = np.broadcast_to((deep.alpha == 0)[..., None], samples.shape)
+    alpha = deep.alpha if deep.alpha is not None and deep.alpha.any() else None  # nothing but 0 is a spare sample
+    if alpha is not None:
+        hidden = np.broadcast_to((alpha == 0)[..., None], samples.shape)
     flat = stretch(samples, leave_out=hidden) if deep.is_deep else np.rint(samples).astype(np.uint8)
     if deep.white_is_zero:
         flat = 255 - flat
-    if deep.alpha is not None:
-        flat = np.rint(flat * deep.alpha[..., None]).astype(np.uint8)
+    if alpha is not None:
+        flat = np.rint(flat * alpha[..., None]).astype(np.uint8)
     return np.ascontiguousarray(np.broadcast_to(flat, (*flat.shape[:2], 3)) if colour else flat[..., 0])
 
 

@@ -135,22 +135,27 @@ def read_frame(parsed: DicomFile, frame: int) -> Frame:
 
 
 def _check_length(parsed: DicomFile) -> None:
-    """Raises ValueError for plain pixels of more frames than the header says: all but the first would be lost."""
     dataset = parsed.dataset
     num_bits = 16 if dataset.PhotometricInterpretation == "YBR_FULL_422" else 0  # a pixel: two samples of 8
     num_bits = num_bits or read_integer(dataset, "SamplesPerPixel") * read_integer(dataset, "BitsAllocated")
-    num_found = 8 * len(dataset.get("PixelData") or b"") // max(1, parsed.width * parsed.height * num_bits)
+    num_bytes = len(dataset.get("PixelData") or b"")
+    _check_number(parsed, 8 * num_bytes // max(1, parsed.width * parsed.height * num_bits))
+
+
+def _check_number(parsed: DicomFile, num_found: int) -> None:
+    """Raises ValueError for pixels of more frames than the header says, of which all but the first would be lost."""
     if num_found > parsed.num_frames:
         raise ValueError(f"its pixels are {num_found} frames, its header says {parsed.num_frames}; correct its header")
 
 
 def _get_packed_frame(parsed: DicomFile, frame: int) -> bytes:
-    from pydicom.encaps import get_frame
+    from pydicom.encaps import get_frame, parse_basic_offsets
 
-    offsets = None
+    pixels, offsets = parsed.dataset.PixelData, None
+    _check_number(parsed, len(parse_basic_offsets(pixels)))
     if "ExtendedOffsetTable" in parsed.dataset:
         offsets = (parsed.dataset.ExtendedOffsetTable, parsed.dataset.ExtendedOffsetTableLengths)
-    return get_frame(parsed.dataset.PixelData, frame, number_of_frames=parsed.num_frames, extended_offsets=offsets)
+    return get_frame(pixels, frame, number_of_frames=parsed.num_frames, extended_offsets=offsets)
 
 
 def _keep_stored_bits(values: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[Any]:

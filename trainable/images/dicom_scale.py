@@ -121,7 +121,7 @@ def _apply_own_window(
     """
     source = find_macro(dataset, frame, "FrameVOILUTSequence") or dataset
     centres, widths = read_numbers(source, "WindowCenter"), read_numbers(source, "WindowWidth")
-    if source.get("VOILUTSequence"):
+    if source.get("VOILUTSequence") and "LUTData" in source.VOILUTSequence[0]:
         below_zero = not rescale.has_lut and _lowest_value(dataset, rescale.slope, rescale.intercept) < 0
         grey = apply_voi_lut(values, read_lut(dataset, source.VOILUTSequence[0], "VOI LUT", below_zero=below_zero))
     elif not centres or not widths or widths[0] <= 0:

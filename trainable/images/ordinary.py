@@ -127,11 +127,13 @@ def _scale_transparent_grey(image: Image.Image, data: bytes) -> None:
 
 
 def _flatten(image: Image.Image, mode: str) -> Image.Image:
-    """An image of 8 bits in mode "L" or "RGB", what is transparent on black."""
+    """An image of 8 bits in mode "L" or "RGB", what is transparent on black unless all of it is."""
     if image.has_transparency_data:
         if image.mode not in ("RGBA", "LA"):
             image = image.convert("LA" if image.mode == "La" else "RGBA")
         alpha = image.getchannel("A")
+        if alpha.getextrema() == (0, 0):  # a spare byte that somebody's format calls opacity
+            return image.convert("RGB" if image.mode == "RGBA" else "L").convert(mode)
         return ImageChops.multiply(image.convert(mode), alpha if mode == "L" else Image.merge(mode, [alpha] * 3))
     if image.mode == mode:
         return image

@@ -136,6 +136,12 @@ def test_a_voi_lut_that_is_cut_is_refused() -> None:
         decode(save(build(np.zeros((24, 32), int), Modality="DX", VOILUTSequence=[table])))
 
 
+def test_a_voi_lut_without_a_table_leaves_the_window() -> None:
+    headers: dict[str, Any] = {"Modality": "MR", "WindowCenter": 1825.5, "WindowWidth": 2351}
+    dataset = build(HU + 2000, VOILUTSequence=[item(LUTExplanation="lung")], **headers)
+    _assert_greys(dataset, OWN_RANGE, Scale.WINDOW_OF_FILE)
+
+
 def _palette(stored: NDArray[Any], entries: NDArray[Any], *, bits: int = 16, first: int = 0, **headers: Any) -> Dataset:
     size = 8 * stored.dtype.itemsize if stored.dtype.itemsize < 4 else 16
     shape: dict[str, Any] = {"bits": size, "Modality": "US", "PhotometricInterpretation": "PALETTE COLOR", **headers}

@@ -114,6 +114,16 @@ def test_grey_with_premultiplied_opacity_is_read() -> None:
     _assert_greys(data, [5, 30, 55, 117], Scale.ORDINARY)
 
 
+@pytest.mark.parametrize("kind", ["TIFF", "TGA", "deep PNG"])
+def test_an_opacity_that_is_nothing_everywhere_is_a_spare_sample(kind: str) -> None:
+    if kind == "deep PNG":
+        _assert_greys(bytes(imagecodecs.png_encode(np.dstack([DEEP] * 3 + [DEEP * 0]))), DEEP_GREYS, Scale.STRETCHED)
+        return
+    samples = np.dstack([FLAT] * 3 + [FLAT * 0])
+    tga = bytes([0, 0, 2, *bytes(9), 32, 0, 24, 0, 32, 0x20]) + samples.tobytes()
+    _assert_greys(_tiff(samples, {262: [2]}) if kind == "TIFF" else tga, FLAT_GREYS, Scale.ORDINARY)
+
+
 @pytest.mark.parametrize("kind", [np.float64, np.int8, np.uint16])
 @pytest.mark.parametrize("orientation", [3, 6])
 def test_every_kind_of_samples_is_turned_upright(kind: type[np.generic], orientation: int) -> None:
