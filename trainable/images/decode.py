@@ -44,7 +44,7 @@ __all__ = [
     "resize_grey",
 ]
 
-DECODER_VERSION = 3  # part of a cache's name: raise it when the same bytes give other pixels
+DECODER_VERSION = 4  # part of a cache's name: raise it when the same bytes give other pixels
 
 AIR_HU = -1000.0
 _MAX_REASON = 400  # characters of an error that are passed on: some libraries write pages
