@@ -2,24 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 MAX_TILES = 4096  # of a JPEG 2000 image: decoders take their time for each
 
 _NO_FRAME_HEADERS = (0xC4, 0xC8, 0xCC)  # of the markers C0 to CF: tables, reserved, conditioning (ITU-T T.81, B.1.1.3)
 _JPEG_LS = 0xF7  # ITU-T T.87
+_APP14 = 0xEE
 
 
 def read_jpeg_size(frame: bytes) -> tuple[int, int] | None:
     """Width and height from the frame header of JPEG and JPEG-LS (ITU-T T.81, B.2.2)."""
+    for marker, at in _list_segments(frame):
+        if _begins_frame(marker):
+            return int.from_bytes(frame[at + 7 : at + 9], "big"), int.from_bytes(frame[at + 5 : at + 7], "big")
+    return None
+
+
+def read_adobe_transform(frame: bytes) -> int | None:
+    """What Adobe's mark says of a JPEG's colours, 0 for RGB and 1 for YCbCr (ITU-T T.872, 6.5.3); None without it."""
+    for marker, at in _list_segments(frame):
+        if marker == _APP14 and frame[at + 4 : at + 9] == b"Adobe" and len(frame) > at + 15:
+            return frame[at + 15]
+        if _begins_frame(marker):
+            break
+    return None
+
+
+def _list_segments(frame: bytes) -> Iterator[tuple[int, int]]:
+    """The markers of a JPEG's header, and where each stands."""
     at = frame.find(b"\xff\xd8") + 2
     while 2 <= at <= len(frame) - 9 and frame[at] == 0xFF:
         marker = frame[at + 1]
         if marker == 0xFF:  # fill
             at += 1
-        elif marker == _JPEG_LS or (0xC0 <= marker <= 0xCF and marker not in _NO_FRAME_HEADERS):
-            return int.from_bytes(frame[at + 7 : at + 9], "big"), int.from_bytes(frame[at + 5 : at + 7], "big")
         else:
+            yield marker, at
             at += 2 + int.from_bytes(frame[at + 2 : at + 4], "big")
-    return None
+
+
+def _begins_frame(marker: int) -> bool:
+    return marker == _JPEG_LS or (0xC0 <= marker <= 0xCF and marker not in _NO_FRAME_HEADERS)
 
 
 def read_jpeg_2000_header(frame: bytes) -> tuple[int, int, int, int] | None:

@@ -84,7 +84,7 @@ def _read_colours(
     has_palette = photometric == "PALETTE COLOR"
     if not (keep or has_palette):
         raise ValueError(f"a DICOM file in {photometric}; it must be grey, or be read in colour (--colour)")
-    pixels, scale = dicom.flatten_colours(dicom.read_frame(parsed, frame).values, from_palette=has_palette)
+    pixels, scale = dicom.flatten_colours(dicom.read_frame(parsed, frame).values)
     if not (keep or dicom.is_grey(pixels)):
         raise ValueError("a DICOM file whose palette has colours; it must be grey, or be read in colour (--colour)")
     planes: NDArray[np.uint8] = np.ascontiguousarray(np.moveaxis(pixels, -1, 0))

@@ -44,7 +44,7 @@ __all__ = [
     "resize_grey",
 ]
 
-DECODER_VERSION = 3  # part of a cache's name: raise it when the same bytes give other pixels
+DECODER_VERSION = 4  # part of a cache's name: raise it when the same bytes give other pixels
 
 AIR_HU = -1000.0
 _MAX_REASON = 400  # characters of an error that are passed on: some libraries write pages
@@ -163,7 +163,8 @@ def read_hounsfield(path: Path, frames: Sequence[int]) -> Iterator[NDArray[np.fl
             values, rescale = rescale_values(found.values, parsed.dataset, frame)
             if not rescale.is_hounsfield:
                 raise ValueError("its values are no Hounsfield units")
-        yield values if found.padding is None else np.where(found.padding, np.float32(AIR_HU), values)
+        shown = values if found.padding is None else np.where(found.padding, AIR_HU, values)
+        yield shown.astype(np.float32, copy=False)
 
 
 def decode_grey(source: Path | bytes, *, window: Window = LUNG) -> Image.Image:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainable.images.dicom_headers import PIXEL_KEYWORDS, read_headers, read_integer, read_numbers
+from trainable.images.dicom_headers import PIXEL_KEYWORDS, as_list, read_headers, read_integer, read_numbers, read_word
 from trainable.images.dicom_kinds import find_reason_to_leave_out
 from trainable.images.faults import NotASliceError
+from trainable.images.lookup_tables import apply_palette
 from trainable.images.scales import Scale
 from trainable.images.windows import stretch
 
@@ -67,7 +68,7 @@ def parse(data: bytes) -> DicomFile:
     if not any(keyword in dataset for keyword in PIXEL_KEYWORDS):
         raise NotASliceError("a DICOM file without pixel data")
     samples = read_integer(dataset, "SamplesPerPixel", 1)
-    photometric = str(dataset.get("PhotometricInterpretation") or ("MONOCHROME2" if samples == 1 else ""))
+    photometric = read_word(dataset, "PhotometricInterpretation") or ("MONOCHROME2" if samples == 1 else "")
     dataset.PhotometricInterpretation = photometric
     dataset.SamplesPerPixel = samples
     if dataset.get("BitsStored") is None and dataset.get("BitsAllocated") is not None:
@@ -98,9 +99,8 @@ def read_frame(parsed: DicomFile, frame: int) -> Frame:
     """One frame, decompressed.
 
     Bits outside BitsStored (old overlays, garbage) are taken away and signs extended. Raises ValueError where the
-    pixels cannot be decompressed.
+    pixels cannot be decompressed, or are those of more frames than the header says.
     """
-    from pydicom.pixels.processing import apply_color_lut
     from pydicom.pixels.utils import pixel_array
 
     from trainable.images import codecs
@@ -111,6 +111,8 @@ def read_frame(parsed: DicomFile, frame: int) -> Frame:
         plugin = codecs.choose_plugin(syntax)
         codecs.add_codecs()
         codecs.check_frame(_get_packed_frame(parsed, frame), syntax, width=parsed.width, height=parsed.height)
+    else:
+        _check_length(parsed)
     try:
         values = np.asarray(pixel_array(dataset, index=frame, decoding_plugin=plugin, correct_unused_bits=False))
     except (RuntimeError, NotImplementedError, AttributeError) as error:
@@ -122,21 +124,38 @@ def read_frame(parsed: DicomFile, frame: int) -> Frame:
         ) from error
     if values.shape[:2] != (parsed.height, parsed.width):
         raise ValueError(f"its pixels are {values.shape}, its header says {parsed.width} x {parsed.height}")
-    if dataset.PhotometricInterpretation == "PALETTE COLOR":
-        return Frame(values=np.asarray(apply_color_lut(values, dataset)))
-    if values.dtype.kind not in "iu" or values.ndim == 3:
+    if values.ndim == 3:
         return Frame(values=values)
+    if values.dtype.kind not in "iu":
+        return Frame(values=values, padding=_find_float_padding(values, dataset))
     stored = _keep_stored_bits(values, dataset)
+    if dataset.PhotometricInterpretation == "PALETTE COLOR":
+        return Frame(values=apply_palette(stored, dataset))
     return Frame(values=stored, padding=_find_padding(values, stored, dataset))
 
 
-def _get_packed_frame(parsed: DicomFile, frame: int) -> bytes:
-    from pydicom.encaps import get_frame
+def _check_length(parsed: DicomFile) -> None:
+    dataset = parsed.dataset
+    num_bits = 16 if dataset.PhotometricInterpretation == "YBR_FULL_422" else 0  # a pixel: two samples of 8
+    num_bits = num_bits or read_integer(dataset, "SamplesPerPixel") * read_integer(dataset, "BitsAllocated")
+    num_bytes = len(dataset.get("PixelData") or b"")
+    _check_number(parsed, 8 * num_bytes // max(1, parsed.width * parsed.height * num_bits))
 
-    offsets = None
+
+def _check_number(parsed: DicomFile, num_found: int) -> None:
+    """Raises ValueError for pixels of more frames than the header says, of which all but the first would be lost."""
+    if num_found > parsed.num_frames:
+        raise ValueError(f"its pixels are {num_found} frames, its header says {parsed.num_frames}; correct its header")
+
+
+def _get_packed_frame(parsed: DicomFile, frame: int) -> bytes:
+    from pydicom.encaps import get_frame, parse_basic_offsets
+
+    pixels, offsets = parsed.dataset.PixelData, None
+    _check_number(parsed, len(parse_basic_offsets(pixels)))
     if "ExtendedOffsetTable" in parsed.dataset:
         offsets = (parsed.dataset.ExtendedOffsetTable, parsed.dataset.ExtendedOffsetTableLengths)
-    return get_frame(parsed.dataset.PixelData, frame, number_of_frames=parsed.num_frames, extended_offsets=offsets)
+    return get_frame(pixels, frame, number_of_frames=parsed.num_frames, extended_offsets=offsets)
 
 
 def _keep_stored_bits(values: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[Any]:
@@ -166,17 +185,22 @@ def _find_padding(raw: NDArray[Any], stored: NDArray[Any], dataset: pydicom.Data
     return found if found.any() else None
 
 
+def _find_float_padding(values: NDArray[Any], dataset: pydicom.Dataset) -> NDArray[np.bool_] | None:
+    """The same of pixels that are floats; what is not finite counts for nothing anyway."""
+    prefix = "Float" if values.dtype.itemsize == 4 else "DoubleFloat"
+    names = (f"{prefix}PixelPaddingValue", f"{prefix}PixelPaddingRangeLimit")
+    limits = [float(number) for name in names for number in as_list(dataset.get(name))[:1]]
+    if names[0] not in dataset or not np.isfinite(limits).all() or not limits:
+        return None
+    found = (values >= min(limits)) & (values <= max(limits))
+    return found if found.any() else None
+
+
 def is_grey(values: NDArray[Any]) -> bool:
     """Whether RGB (height, width, 3) has no colours."""
     return bool((values[..., 0] == values[..., 1]).all() and (values[..., 0] == values[..., 2]).all())
 
 
-def flatten_colours(values: NDArray[Any], *, from_palette: bool) -> tuple[NDArray[np.uint8], Scale]:
-    """RGB (height, width, 3) of any whole-number type as uint8: a palette's of 16 bits by their upper half
-    (PS3.3, C.7.6.3.1.6), other deep ones by their own minimum and maximum."""
-    if values.dtype == np.uint8:
-        return values, Scale.ORDINARY
-    if from_palette:
-        has_small_entries = values.max() <= 255  # 8 bits in entries of 16, as some write them
-        return (values if has_small_entries else values >> 8).astype(np.uint8), Scale.ORDINARY
-    return stretch(values), Scale.STRETCHED
+def flatten_colours(values: NDArray[Any]) -> tuple[NDArray[np.uint8], Scale]:
+    """RGB (height, width, 3) of any whole-number type as uint8, deep ones by their own minimum and maximum."""
+    return (values, Scale.ORDINARY) if values.dtype == np.uint8 else (stretch(values), Scale.STRETCHED)

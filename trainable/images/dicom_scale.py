@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainable.images.dicom_headers import is_ct, is_secondary_capture, read_integer, read_numbers, read_word
+from trainable.images.lookup_tables import apply_voi_lut, read_lut
 from trainable.images.scales import Scale
-from trainable.images.voi_lut import apply_voi_lut
 from trainable.images.windows import apply_window, stretch
 
 if TYPE_CHECKING:
@@ -62,14 +62,19 @@ def read_rescale(dataset: pydicom.Dataset, frame: int) -> Rescale:
     return Rescale(slope=slope, intercept=intercept, is_hounsfield=is_hounsfield)
 
 
-def rescale_values(stored: NDArray[Any], dataset: pydicom.Dataset, frame: int) -> tuple[NDArray[np.float32], Rescale]:
-    """Stored values (height, width) as float32 in their modality's unit, and by what. Raises as `read_rescale`."""
+def rescale_values(stored: NDArray[Any], dataset: pydicom.Dataset, frame: int) -> tuple[NDArray[Any], Rescale]:
+    """Stored values (height, width) in their modality's unit, and by what: float32, of more than 24 bits float64.
+
+    A table of Hounsfield units has signed entries: no tissue reaches 32,768. Raises as `read_rescale` does.
+    """
     rescale = read_rescale(dataset, frame)
     if rescale.has_lut:
-        from pydicom.pixels.processing import apply_modality_lut
-
-        return np.asarray(apply_modality_lut(stored, dataset), np.float32), rescale
-    return stored.astype(np.float32) * np.float32(rescale.slope) + np.float32(rescale.intercept), rescale
+        below_zero = _lowest_value(dataset, 1, 0) < 0
+        table = read_lut(dataset, dataset.ModalityLUTSequence[0], "modality LUT", below_zero=below_zero)
+        entries = table.look_up(stored)
+        return (entries.view(np.int16) if rescale.is_hounsfield else entries).astype(np.float32), rescale
+    wide = stored.astype(np.result_type(stored.dtype, np.float32))
+    return wide * np.float32(rescale.slope) + np.float32(rescale.intercept), rescale
 
 
 def to_grey(
@@ -94,8 +99,9 @@ def to_grey(
             scale = Scale.HOUNSFIELD_WITHOUT_AIR
     else:
         grey, scale = None, Scale.WINDOW_OF_FILE
-        if read_word(dataset, "Modality") != "CT":
-            grey = _apply_own_window(values, dataset, frame)
+        modality = read_word(dataset, "Modality")
+        if modality != "CT" and (modality or not is_ct(dataset)):
+            grey = _apply_own_window(values, dataset, frame, rescale)
         if grey is None:
             grey, scale = stretch(values, leave_out=padding), Scale.STRETCHED
         if dataset.get("PhotometricInterpretation") == "MONOCHROME1":
@@ -106,17 +112,18 @@ def to_grey(
     return greys, scale
 
 
-def _apply_own_window(values: NDArray[np.float32], dataset: pydicom.Dataset, frame: int) -> NDArray[np.uint8] | None:
+def _apply_own_window(
+    values: NDArray[Any], dataset: pydicom.Dataset, frame: int, rescale: Rescale
+) -> NDArray[np.uint8] | None:
     """Values through the file's first window or VOI LUT (C.11.2.1.2, C.11.2.1.3); None where it has none that works.
 
     One that shows a flat image of values that are not flat does not work.
     """
     source = find_macro(dataset, frame, "FrameVOILUTSequence") or dataset
     centres, widths = read_numbers(source, "WindowCenter"), read_numbers(source, "WindowWidth")
-    if source.get("VOILUTSequence"):
-        grey = apply_voi_lut(
-            values, source.VOILUTSequence[0], is_little_endian=dataset.original_encoding[1] is not False
-        )
+    if source.get("VOILUTSequence") and "LUTData" in source.VOILUTSequence[0]:
+        below_zero = not rescale.has_lut and _lowest_value(dataset, rescale.slope, rescale.intercept) < 0
+        grey = apply_voi_lut(values, read_lut(dataset, source.VOILUTSequence[0], "VOI LUT", below_zero=below_zero))
     elif not centres or not widths or widths[0] <= 0:
         return None
     else:

@@ -25,6 +25,7 @@ CLASS_NAMES: dict[
 }
 _WANTED = ", ".join(f"{split}_images, {split}_labels" for split in SPLITS)
 _MAX_HEADER_BYTES = 10_000
+_MAX_CLASSES = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +154,8 @@ def _to_column(labels: NDArray[np.generic], num_images: int, split: str) -> NDAr
         raise ValueError(f"{split}_labels has {labels.size} labels for {num_images} images")
     if labels.dtype.kind not in "iub" or (labels.size and labels.min() < 0):
         raise ValueError(f"{split}_labels holds {labels.dtype}, or numbers below 0; classes are counted from 0")
+    if labels.size and (most := int(labels.max())) >= _MAX_CLASSES:  # a name is made for each below it
+        raise ValueError(f"{split}_labels holds the class {most}; classes are counted from 0, {_MAX_CLASSES} at most")
     return labels.reshape(-1).astype(np.int64)
 
 

@@ -60,7 +60,7 @@ def read_places(path: Path) -> list[Place]:
     if "Rows" not in dataset or "Columns" not in dataset:
         raise NotASliceError("a DICOM file without pixel data")
     num_frames = max(1, read_integer(dataset, "NumberOfFrames", 1))
-    number = read_integer(dataset, "InstanceNumber", -1)
+    number = next(iter(_read_known(dataset, "InstanceNumber")), -1.0)
     patient = _read_text(dataset, "PatientID") or None
     # Without an id, the slices of a folder are one series: that is how such files are handed on.
     series = _read_text(dataset, "SeriesInstanceUID")
@@ -79,7 +79,7 @@ def read_places(path: Path) -> list[Place]:
             patient=patient,
             modality=modality,
             is_hounsfield=_is_hounsfield(dataset, frame),
-            number=frame if num_frames > 1 else (number if number >= 0 else None),
+            number=frame if num_frames > 1 else (int(number) if number >= 0 else None),
             position=_read_position(dataset, frame, num_frames),
             normal=_read_normal(dataset, frame),
         )
@@ -98,19 +98,27 @@ def _read_text(dataset: pydicom.Dataset, keyword: str) -> str:
     return str(dataset.get(keyword) or "").strip().strip("\0").strip()
 
 
+def _read_known(source: Any, keyword: str) -> list[float]:
+    """The numbers of a header about a slice's place; none where it is damaged, for the slice itself is not."""
+    try:
+        return read_numbers(source, keyword)
+    except ValueError:
+        return []
+
+
 def _read_position(dataset: pydicom.Dataset, frame: int, num_frames: int) -> NDArray[np.float64] | None:
     """The centre of the upper left pixel, from the frame's functional groups or the file's own field."""
     source: Any = find_macro(dataset, frame, "PlanePositionSequence")
     if source is None:
         source = dataset if num_frames == 1 else {}
-    numbers = read_numbers(source, "ImagePositionPatient")
+    numbers = _read_known(source, "ImagePositionPatient")
     return np.array(numbers) if len(numbers) == 3 else None
 
 
 def _read_normal(dataset: pydicom.Dataset, frame: int) -> NDArray[np.float64] | None:
     """The unit vector across the slice: along a row x down a column (PS3.3, C.7.6.2.1.1)."""
     source = find_macro(dataset, frame, "PlaneOrientationSequence") or dataset
-    numbers = read_numbers(source, "ImageOrientationPatient")
+    numbers = _read_known(source, "ImageOrientationPatient")
     if len(numbers) != 6:
         return None
     normal = np.cross(numbers[:3], numbers[3:])

@@ -64,7 +64,8 @@ class Volume:
         return self.value_range[0] < AIR_HU
 
     def _scale(self, values: NDArray[Any]) -> NDArray[np.float32]:
-        return values.astype(np.float32) * np.float32(self.slope) + np.float32(self.intercept)
+        wide = np.result_type(values.dtype, np.float32).type  # float64 where 24 bits do not hold the values
+        return (values.astype(wide) * wide(self.slope) + wide(self.intercept)).astype(np.float32, copy=False)
 
 
 def is_volume(path: Path) -> bool:
@@ -151,6 +152,8 @@ def _open(data: bytes) -> tuple[Any, NDArray[np.float64]]:
         image = (nibabel.Nifti2Image if is_second else nibabel.Nifti1Image).from_bytes(data)
     except Exception as error:
         raise ValueError(f"its header is not that of a NIfTI file ({_first_line(error)})") from error
+    if image.dataobj.offset < image.header.single_vox_offset:
+        raise ValueError(f"its header says that voxels begin at byte {image.dataobj.offset}, in itself; write it anew")
     shape = image.shape
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]

@@ -23,7 +23,7 @@ from pydicom.uid import (
 
 from tests.trainable.images.dicom_files import ENHANCED_CT, HU, LUNG_GREYS, SECONDARY_CAPTURE, build, item, pack, save
 from trainable.images.content import decode_content
-from trainable.images.decode import BadImageError, decode
+from trainable.images.decode import decode
 from trainable.images.scales import Scale
 from trainable.images.windows import LUNG
 
@@ -86,14 +86,6 @@ def _big_endian() -> Dataset:
     return dataset
 
 
-def _lut(kind: str | None) -> Dataset:
-    entries = (np.arange(4096) * 2).astype("<u2")  # unsigned: a table holds no values below 0
-    lut = item(LUTDescriptor=[4096, 0, 16], LUTData=entries.tobytes())
-    if kind:
-        lut.ModalityLUTType = kind
-    return build((HU.clip(0) // 2), ModalityLUTSequence=[lut])
-
-
 HOUNSFIELD: dict[str, Callable[[], Dataset]] = {
     "unsigned with an intercept": rescaled,
     "signed": lambda: build(HU, signed=True, RescaleSlope=1, RescaleIntercept=0),
@@ -138,13 +130,6 @@ def test_neither_implicit_representations_nor_a_missing_preamble_change_a_grey(n
     assert_greys(data[144 + length :], LUNG_GREYS, Scale.HOUNSFIELD)  # begins with the data set
 
 
-@pytest.mark.parametrize("kind", ["HU", None])
-@pytest.mark.parametrize("implicit", [False, True])
-def test_a_modality_lut_gives_hounsfield_units(kind: str | None, implicit: bool) -> None:
-    expected = [230, 230, 230, 230, 230, 246, 255, 255]  # of 0, 0, 0, 0, 0, 100, 150 and 1000
-    assert_greys(save(_lut(kind), implicit=implicit), expected, Scale.MODALITY_LUT)
-
-
 OWN_RANGE = [0, 38, 81, 136, 146, 157, 163, 255]  # 255 * (HU + 1350) / 2350
 
 
@@ -159,6 +144,7 @@ OWN_RANGE = [0, 38, 81, 136, 146, 157, 163, 255]  # 255 * (HU + 1350) / 2350
         ({"RescaleSlope": 1}, Scale.STRETCHED),  # unsigned without an intercept: no air can be meant
         ({"RescaleSlope": 1, "RescaleIntercept": ""}, Scale.STRETCHED),
         ({"WindowCenter": -600, "WindowWidth": 1500}, Scale.STRETCHED),  # in CT that means Hounsfield units
+        ({"WindowCenter": -600, "WindowWidth": 1500, "Modality": None}, Scale.STRETCHED),  # CT by its class
         ({"Modality": "MR", "WindowCenter": "", "WindowWidth": ""}, Scale.STRETCHED),
         ({"Modality": "MR", "WindowCenter": 9000, "WindowWidth": 1}, Scale.STRETCHED),  # it would show nothing
         ({"Modality": "MR", "WindowCenter": 9000, "WindowWidth": 0}, Scale.STRETCHED),
@@ -173,31 +159,6 @@ def test_without_hounsfield_units_the_own_range_or_window_counts(headers: dict[s
     assert_greys(save(build(HU + 2000, **headers)), OWN_RANGE, scale)
     inverted = save(build(HU + 2000, PhotometricInterpretation="MONOCHROME1", **headers))
     assert_greys(inverted, [255 - grey for grey in OWN_RANGE], scale)
-
-
-@pytest.mark.parametrize("kind", ["words", "bytes", "bytes packed", "implicit"])
-def test_a_voi_lut_gives_the_greys_of_its_whole_table(kind: str) -> None:
-    """1,000 entries for the values from 500 on, falling from 4,000: the image uses some of them."""
-    entries = np.linspace(4000, 0, 1000).round().astype(np.uint16)
-    bits = 12
-    if kind == "bytes packed":
-        entries, bits = (entries / 4000 * 250).astype(np.uint8), 8
-    table = item(LUTDescriptor=[1000, 500, bits], LUTData=entries.tolist() if kind == "words" else entries.tobytes())
-    table["LUTData"].VR = "US" if kind == "words" else "OW"
-    stored = np.tile(np.repeat([0, 500, 750, 1000, 1250, 1499, 1500, 3000], 4), (24, 1))
-    data = save(build(stored, Modality="DX", VOILUTSequence=[table]), implicit=kind == "implicit")
-    greys = decode(data)[0, ::4].astype(int)
-    assert np.abs(greys - [255, 255, 191, 127, 63, 0, 0, 0]).max() <= 1
-    half = np.where(stored < 1000, 1000, stored)  # another image's contrast is the same
-    other = decode(save(build(half, Modality="DX", VOILUTSequence=[table])))[0, ::4].astype(int)
-    assert np.abs(other - [127, 127, 127, 127, 63, 0, 0, 0]).max() <= 1
-
-
-def test_a_voi_lut_that_is_cut_is_refused() -> None:
-    table = item(LUTDescriptor=[1000, 0, 12], LUTData=bytes(600))
-    table["LUTData"].VR = "OW"
-    with pytest.raises(BadImageError, match="its VOI LUT has 600 entries; its LUTDescriptor says 1000"):
-        decode(save(build(np.zeros((24, 32), int), Modality="DX", VOILUTSequence=[table])))
 
 
 def test_a_sigmoid_window_is_the_files() -> None:
@@ -223,6 +184,37 @@ def test_padding_is_black_and_does_not_stretch_the_range(
         data = save(build(stored, signed=signed, PhotometricInterpretation=photometric, **headers), implicit=implicit)
         wanted = expected if photometric == "MONOCHROME2" else [0, *(255 - grey for grey in expected[1:])]
         assert_greys(data, wanted, Scale.STRETCHED)
+
+
+@pytest.mark.parametrize(("prefix", "kind", "padding"), [("Float", "<f4", -3e38), ("DoubleFloat", "<f8", -1e300)])
+@pytest.mark.parametrize("is_range", [False, True])
+def test_padding_of_floats_is_black_and_does_not_stretch_the_range(
+    prefix: str, kind: str, padding: float, is_range: bool
+) -> None:
+    values = HU / 7
+    values[:, :4] = padding
+    dataset = build(HU, Modality="MR", BitsStored=None, HighBit=None, PixelRepresentation=None)
+    del dataset.PixelData
+    dataset.BitsAllocated = 8 * np.dtype(kind).itemsize
+    setattr(dataset, f"{prefix}PixelData", values.astype(kind).tobytes())
+    setattr(dataset, f"{prefix}PixelPaddingValue", padding)
+    if is_range:
+        setattr(dataset, f"{prefix}PixelPaddingRangeLimit", -2000.0)
+    expected = [0, 0, 51, 115, 128, 140, 147, 255]  # 255 * (HU + 1000) / 2000
+    assert_greys(save(dataset), expected, Scale.STRETCHED)
+
+
+def test_values_of_32_bits_keep_what_lies_between_them() -> None:
+    dataset = build(HU, Modality="PT", BitsStored=32, HighBit=31)
+    dataset.BitsAllocated = 32
+    dataset.PixelData = (HU.astype(np.int64) + 3_000_000_000).astype("<u4").tobytes()
+    assert_greys(save(dataset), OWN_RANGE, Scale.STRETCHED)
+
+
+def test_a_word_of_the_header_means_the_same_in_small_letters() -> None:
+    data = save(build(HU + 2000, Modality="MR", PhotometricInterpretation="MONOCHROME1"))
+    small = data.replace(b"MONOCHROME1", b"Monochrome1")
+    assert_greys(small, [255 - grey for grey in OWN_RANGE], Scale.STRETCHED)
 
 
 def test_padding_is_black_in_every_window_even_where_its_value_would_be_white() -> None:

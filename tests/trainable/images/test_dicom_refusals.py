@@ -9,6 +9,7 @@ import imagecodecs
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pydicom.encaps import encapsulate
 from pydicom.uid import (
     JPEGExtended12Bit,
     JPEGLSLossless,
@@ -89,6 +90,28 @@ def test_a_radiograph_that_was_stored_as_a_secondary_capture_is_taken() -> None:
 def test_headers_that_cannot_be_are_refused_by_name(headers: dict[str, Any], reason: str) -> None:
     with pytest.raises(BadImageError, match=reason):
         decode(save(build(HU + 2000, **headers)))
+
+
+def test_pixels_of_more_frames_than_the_header_says_are_refused_and_a_few_bytes_more_are_not() -> None:
+    dataset = build(HU + 2000, RescaleSlope=1, RescaleIntercept=-2000)
+    whole, pixels = decode(save(dataset)), dataset.PixelData
+    dataset.PixelData = pixels + bytes(len(pixels) - 2)
+    np.testing.assert_array_equal(decode(save(dataset)), whole)
+    dataset.PixelData = pixels * 3
+    with pytest.raises(BadImageError, match="its pixels are 3 frames, its header says 1"):
+        decode(save(dataset))
+
+
+@pytest.mark.parametrize("has_offsets", [True, False])
+@pytest.mark.parametrize("num_frames", [1, None])
+def test_compressed_frames_that_no_header_counts_are_refused(has_offsets: bool, num_frames: int | None) -> None:
+    dataset = build(HU + 1400, bits=12, RescaleSlope=1, RescaleIntercept=-1400, NumberOfFrames=num_frames)
+    frame = bytes(imagecodecs.jpegls_encode((HU + 1400).astype(np.uint16)))
+    pack(dataset, frame, JPEGLSLossless)
+    assert decode(save(dataset)).max() == 255
+    dataset.PixelData = encapsulate([frame, frame], has_bot=has_offsets)
+    with pytest.raises(BadImageError, match=r"its header says (1|fewer); correct its header"):
+        decode(save(dataset))
 
 
 def _palette(red: NDArray[Any], green: NDArray[Any]) -> bytes:

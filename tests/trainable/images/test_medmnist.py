@@ -81,6 +81,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no images": (change("val_images", np.zeros((0, 28, 28), np.uint8)), r"\(0, 28, 28\)"),
     "labels of another number": (change("val_labels", np.zeros(5, np.uint8)), "5 labels for 6 images"),
     "labels below 0": (change("val_labels", np.full(6, -1)), "counted from 0"),
+    "labels that are no classes": (change("val_labels", np.full(6, 2**40)), "the class 1099511627776; .*1000 at most"),
     "labels in words": (change("val_labels", np.array(["a"] * 6)), "counted from 0"),
     "objects": (change("val_labels", np.array([{}] * 6, dtype=object)), "allow_pickle=False"),
     "shapes that differ": (change("val_images", np.zeros((6, 32, 32), np.uint8)), "they must have one"),

@@ -199,3 +199,22 @@ def test_only_the_headers_that_are_needed_are_read() -> None:
     known = {keyword for keywords in HEADERS.values() for keyword in keywords}
     read = {element.keyword for element in parse(data).dataset}
     assert read <= known and "PatientID" in read
+
+
+@pytest.mark.parametrize(
+    ("whole", "damaged"),
+    [(b"IS\x02\x003 ", b"IS\x02\x00x "), (b"\\777.0", b"\\nan  "), (b"\\777.0", b"\\7,7,0")],
+    ids=["number", "position NaN", "position in words"],
+)
+def test_a_damaged_header_of_place_leaves_the_slice_in_its_series(whole: bytes, damaged: bytes, tmp_path: Path) -> None:
+    """It is sorted as well as the rest allows, and not taken out of the volume."""
+    paths = [tmp_path / f"{9 - index}.dcm" for index in range(5)]
+    for index, path in enumerate(paths):
+        headers: dict[str, Any] = {"RescaleSlope": 1, "RescaleIntercept": -2000, "SeriesInstanceUID": "1.2.3"}
+        headers["ImagePositionPatient"] = [0, 0, 777.0 if index == 2 and b"777" in whole else index * 5.0]
+        dataset = build(HU + 2000, InstanceNumber=index + 1, ImageOrientationPatient=[1, 0, 0, 0, 1, 0], **headers)
+        data = save(dataset)
+        path.write_bytes(data.replace(whole, damaged) if index == 2 else data)
+        assert index != 2 or data.count(whole) == 1
+    (series,) = find_series(paths).series
+    assert [item.path for item in series.slices] == paths

@@ -92,6 +92,13 @@ def test_neighbours_lie_as_far_apart_as_was_asked(distance: float | None, step: 
     np.testing.assert_array_equal(shown[..., 2], show_slice(volume, 5 + step))
 
 
+def test_values_of_32_bits_keep_what_lies_between_them(tmp_path: Path) -> None:
+    stored = (CHEST.astype(np.int64) + 3_000_000_000).astype(np.uint32)
+    volume = read_volume(save_nifti(tmp_path / "a.nii", stored, slope=1, inter=-3e9))
+    np.testing.assert_array_equal(volume.hounsfield(), CHEST)
+    assert volume.hounsfield().dtype == volume.slice_at(0).dtype == np.float32
+
+
 def test_a_volume_whose_header_says_nothing_of_its_axes_says_so(tmp_path: Path) -> None:
     raw = bytearray(save_nifti(tmp_path / "a.nii", CHEST).read_bytes())
     raw[252:256] = bytes(4)  # qform_code and sform_code
@@ -132,6 +139,7 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "no size": (lambda: to_bytes(np.zeros((16, 0, 4), np.int16)), r"\(16, 0, 4\); a volume has some voxels"),
     "negative size": (lambda: with_field(42, b"\xfd\xff"), "some voxels"),
     "huge size": (lambda: with_field(42, b"\x30\x75\x30\x75"), "it is cut or damaged"),
+    "voxels that begin in the header": (lambda: with_field(108, bytes(4)), "voxels begin at byte 0, in itself"),
     "unknown kind of number": (lambda: with_field(70, b"\x0f\x27"), "not that of a NIfTI file"),
     "complex numbers": (lambda: to_bytes(np.zeros((16, 16, 4), np.complex64)), "plain numbers"),
     "colours": (lambda: to_bytes(np.zeros((16, 16, 4), [("R", "u1"), ("G", "u1"), ("B", "u1")])), "plain numbers"),
