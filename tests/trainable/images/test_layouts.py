@@ -83,6 +83,10 @@ def test_folders_that_hold_all_the_rest_are_gone_through_and_told(top: list[str]
 def test_tables_and_spreadsheets_that_are_not_read_are_told(tmp_path: Path) -> None:
     manifest = read(fill(tmp_path / "x", *join(AB, TWO), "metadata.xlsx", "facts.csv"))
     assert manifest.found.notes == ("the table facts.csv is not read", "the table metadata.xlsx is not read")
+    (tmp_path / "x" / "facts.csv").write_text("path,PatientID\nCOVID/0.png,7\n")
+    assert (
+        "facts.csv is not read, though it has a column for patients: to follow" in read(tmp_path / "x").found.notes[0]
+    )
 
 
 @pytest.mark.parametrize("below", ["study/series", "1.2.840.1/1.2.840.1.1", "s", "a/b/c/d"])
