@@ -32,7 +32,10 @@ _ABOUT_IDS = (
     "(?:id|ids|uid|uuid|no|nr|num|number|nummer|numero|code|key|hash|hashed|anon|anonymous|anonymi[sz]ed|pseudo|"
     "pseudonym|pseudonymi[sz]ed|deidentified|study|\u53f7|\u7f16\u53f7|\u5e8f\u53f7)*"
 )
-_PERSON = "patients?|patienten|patientin|paciente|paziente|subjects?|participants?|person|\u60a3\u8005|\u75c5\u4eba"
+_PERSON = (
+    "patient|patients(?=ids?$)|patienten|patientin|paciente|paziente|subject|participant|person|"
+    "\u60a3\u8005|\u75c5\u4eba"
+)
 _IDS_OF_PEOPLE = re.compile(f"n?{_ABOUT_IDS}(?:{_PERSON}){_ABOUT_IDS}")  # patient_uid, Patienten-Nr, PatientID (anon)
 MAX_SPLIT_WORDS = 12
 NEAR = {role: frozenset(words.split()) for role, words in _NEAR_WORDS.items()}

@@ -180,6 +180,12 @@ def _find_classes(rows: Sequence[Row], data: Path) -> tuple[str, ...]:
             f"the classes {pair[0]} and {pair[1]} (of {', '.join(classes[:6])}) seem to mean the same; give them one "
             "spelling, or, where they are two, names that say so"
         )
+    numbers = [name for name in classes if name.isdecimal()]
+    if 1 < len(numbers) == len(classes) - len(numbers):
+        raise ValueError(
+            f"{data} has as many classes by number as by name ({', '.join(classes[:6])}): they seem to be the same, in "
+            "two tables put together perhaps; give each class one name"
+        )
     return classes
 
 

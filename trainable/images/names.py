@@ -21,12 +21,12 @@ _SPLIT_STEMS = {
 }
 _FILLER = "(?:data|sets?|images?|imgs?|img|files?|samples?|splits?|slices?|scans?|cases?|folder)*"
 _SPLIT_NAME = re.compile(f"[0-9]{{0,2}}{_FILLER}({'|'.join(_SPLIT_STEMS)}){_FILLER}")
-_NUMBER = re.compile(r"[+-]?\d+(?:\.\d*)?")
+_NUMBER = re.compile(r"[+-]?\d+(?:\.\d*|\.\d+[eE][+-]\d{1,2})?")
 _POINTED = re.compile(r"\d+[.,]\d*?[1-9](0*)")
 _BY_COMMA = re.compile(r"([+-]?\d+),(\d{1,2})")  # 0,5 in many countries; 7,000 may be 7000
 _AS_TEXT = re.compile(r"""^(?:="([^"]*)"|'(\d[^']*))$""")
 _WHOLE_BY_COMMA = re.compile(r"[+-]?\d+,0{1,2}")
-_SEPARATORS = re.compile(r"(?<=[^\W\d_])[\s_-]+(?=\w)|(?<=\w)[\s_-]+(?=[^\W\d_])")  # but not between digits
+_SEPARATORS = re.compile(r"(?<=[^\W\d_])[\s_,^-]+(?=\w)|(?<=\w)[\s_,^-]+(?=[^\W\d_])")  # but not between digits
 _MISSING = {"nan", "na", "n/a", "n/d", "n.a.", "n.a", "k.a.", "k. a.", "<na>", "#na", "null", "nat", "-nan", "1.#qnan"}
 _NO_VALUE = re.compile(r"[-.?_]*|#[\u00a1\u00bf]?[^\W\d][\w/]*[!?]|#nv|#[^\W\d]/[^\W\d]")  # also a spreadsheet's errors
 _NOBODY = re.compile(
@@ -111,9 +111,12 @@ def find_same_truth(names: Iterable[str]) -> tuple[str, str] | None:
 def form_key(text: str) -> str:
     """A key that is equal for texts that differ in form only: 1, 1.0, 1,0 and 01; kinds of space, dash and letter."""
     key = unicodedata.normalize("NFKC", tidy(text))
-    key = "".join("-" if unicodedata.category(c) == "Pd" else c for c in key)
+    key = "".join("-" if unicodedata.category(c) == "Pd" or c == "\u2212" else c for c in key)
     key = _BY_COMMA.sub(r"\1.\2", key) if _BY_COMMA.fullmatch(key := " ".join(key.split())) else key
-    return f"{Decimal(key).normalize(Context(prec=len(key))):f}" if _NUMBER.fullmatch(key) else key
+    if not _NUMBER.fullmatch(key):
+        return key
+    number = Decimal(key).normalize(Context(prec=len(key)))
+    return f"{number:f}" if number else "0"
 
 
 def alike_key(text: str) -> str:

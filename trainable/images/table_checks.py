@@ -11,7 +11,7 @@ from trainable.images.columns import Role
 from trainable.images.names import is_missing, is_nobody, is_whole_by_comma, map_splits, tidy
 from trainable.images.table import Table
 
-_ROUNDED = re.compile(r"\d([.,]\d+)?[eE]\+\d+")
+_ROUNDED = re.compile(r"\d([.,]\d+)?[eE]\+\d+|\d[.,]\d+[eE]\d+")
 
 
 def check_values(manifest: Path, table: Table, usable: Sequence[tuple[int, Mapping[Role, str]]]) -> None:

@@ -265,6 +265,11 @@ def test_a_link_that_leads_up_is_an_error_and_others_are_followed(tmp_path: Path
     (root / "COVID" / "up").symlink_to(root)
     with pytest.raises(ValueError, match="up is a link to a folder that holds it"):
         read(root)
+    circle = fill(tmp_path / "y", *join(AB, ["P1"], TWO))
+    for one, other in (AB, AB[::-1]):
+        (circle / one / "P1" / "next").symlink_to(circle / other / "P1")
+    with pytest.raises(ValueError, match="next/next is a link to a folder that holds it"):
+        read(circle)
 
 
 @pytest.mark.parametrize(

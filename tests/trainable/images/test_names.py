@@ -58,6 +58,11 @@ def test_errors_keep_their_type_and_get_one_printable_line() -> None:
         ('="007"', "7"),
         ("'007", "7"),
         ("1.50", "1.5"),
+        ("0,5", "0.5"),
+        ("7,0", "7"),
+        ("-0", "0"),
+        ("1.000e+00", "1"),
+        ("non\u2212covid", "non-covid"),
     ],
 )
 def test_values_that_differ_in_form_have_one_key(one: str, other: str) -> None:
@@ -67,7 +72,15 @@ def test_values_that_differ_in_form_have_one_key(one: str, other: str) -> None:
 @pytest.mark.parametrize(
     ("one", "other"),
     [
-        *[("1", "11"), ("1.5", "15"), ("-1", "1"), ("a", "A"), ("1.2.840", "1.2.84"), ("'t Hart", "t Hart")],
+        *[
+            ("1", "11"),
+            ("1.5", "15"),
+            ("-1", "1"),
+            ("a", "A"),
+            ("1e5", "10e4"),
+            ("1.2.840", "1.2.84"),
+            ("'t Hart", "t Hart"),
+        ],
         ("123456789012345678901234567890123", "123456789012345678901234567890124"),
     ],
 )
@@ -79,6 +92,7 @@ def test_values_that_differ_in_more_have_two(one: str, other: str) -> None:
     ("one", "other"),
     [
         *[("Patient_01", "patient 1"), ("P-7", "p7"), ("P 0012", "P12"), ("1.0", "01"), ("2.10", "2.10 ")],
+        *[("Smith, John", "SMITH^JOHN"), ("smith,john", "Smith John")],
         ("CT-0", "\u0421\u0422-0"),  # in Cyrillic
     ],
 )

@@ -57,7 +57,7 @@ def test_whole_numbers_with_a_decimal_comma_are_the_same_labels_and_patients(tmp
 
 
 def test_patients_that_a_spreadsheet_has_rounded_are_refused(tmp_path: Path) -> None:
-    for rounded in ("1.23E+09", "1,23E+09", "2e+16"):
+    for rounded in ("1.23E+09", "1,23E+09", "2e+16", "1.23457e11"):
         with pytest.raises(ValueError, match=r"row 3 has a patient as a spreadsheet rounds long numbers \(patient"):
             read(write(tmp_path / "set", "image,label,patient", ("a", "b"), ("17", rounded)))
     codes = ("1E5", "E+09", "7.5")
@@ -100,6 +100,12 @@ def test_a_column_of_other_words_is_no_split(values: Sequence[str], tmp_path: Pa
     assert {split for *_, split in listed(found).values()} == {None}
 
 
+def test_classes_by_number_and_by_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"as many classes by number as by name \(0, 1, COVID, Normal\)"):
+        read(write(tmp_path / "set", "image,label", ("0", "1", "Normal", "COVID")))
+    assert len(read(write(tmp_path / "set", "image,label", ("0", "1", "2", "TKR"))).classes) == 4
+
+
 def test_labels_that_are_words_for_splits_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"words for splits in its column of labels \(type: test, train\)"):
         read(write(tmp_path / "set", "image,type", ("train", "train", "test", "test")))
@@ -117,7 +123,9 @@ def test_ids_of_people_are_known_however_the_column_is_called(column: str, tmp_p
     assert ("patient", column) in found.found.columns
 
 
-@pytest.mark.parametrize("column", ["Patient Age", "patient_sex", "patient weight kg", "inpatient", "case study"])
+@pytest.mark.parametrize(
+    "column", ["Patient Age", "patient_sex", "inpatient", "case study", "num_patients", "n_subjects"]
+)
 def test_facts_of_people_are_no_ids(column: str, tmp_path: Path) -> None:
     found = read(write(tmp_path / "set", f"image,label,{column}", ("a", "b"), ("60", "61")))
     assert {patient for _, patient, _ in listed(found).values()} == {None}
