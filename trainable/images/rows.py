@@ -10,7 +10,7 @@ from pathlib import Path
 from trainable.images.columns import Role
 from trainable.images.find_files import find_files
 from trainable.images.folders import exists, list_folder, volume_stem, walk
-from trainable.images.masks import find_mask_files, walk_slices
+from trainable.images.masks import list_slices, walk_slices
 from trainable.images.names import SPLIT_WORDS, is_missing, map_splits, merge_forms, printable, tidy
 from trainable.images.split_folders import find_split_folders
 from trainable.images.table import DELIMITERS, Table, read_table_text
@@ -193,11 +193,10 @@ def _settle_patients(rows: list[Row], table: Table) -> tuple[list[Row], str | No
 def _list_series(path: Path, *, deep: bool) -> list[Path]:
     if not path.is_dir():
         return [path]
-    folders, files = ([], list(walk_slices(path, []))) if deep else list_folder(path)
+    folders, files = ([], list(walk_slices(path, []))) if deep else list_slices(path)[:2]
     if folders or not files:
         raise ValueError(f"{path} {'holds folders' if folders else 'is empty'}; a series is a folder of slices")
-    masks = set(find_mask_files(files))
-    return [file for file in files if file not in masks]
+    return files
 
 
 def count_unlisted(root: Path, rows: Sequence[Row], whole_folder: bool) -> list[str]:

@@ -97,6 +97,8 @@ def sets(draw: st.DrawFn, *, odd: bool) -> list[Item]:
         labels = draw(st.lists(st.sampled_from(CLASSES), min_size=2, max_size=4))
     assume(len({alike_key(label) for label in labels}) == len(labels))
     assume(not any(is_missing(label) for label in labels))
+    by_number = sum(label.isdecimal() for label in labels)
+    assume(not 1 < by_number == len(labels) - by_number)  # which is refused
     with_patients, with_splits = draw(st.booleans()), draw(st.booleans())
     frame = draw(st.sampled_from(PERSONS))
     items: list[Item] = []
