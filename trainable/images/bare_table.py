@@ -63,7 +63,22 @@ def place_columns(path: Path, bare: BareTable, rows: Sequence[Sequence[str]]) ->
             f"{path} has no header and lists files without labels; give it the columns path,label[,patient][,split], "
             "named in its first row"
         )
+    _check_label(path, columns, rows, width)
     return columns
+
+
+def _check_label(path: Path, columns: Mapping[Role, int], rows: Sequence[Sequence[str]], width: int) -> None:
+    """Refuse labels of which the values of a later column follow: these may be patients, and those the labels."""
+    place = columns["label"]
+    for other in range(place + 1, width):
+        pairs = {(row[place].strip(), row[other].strip()) for row in rows if len(row) > other}
+        labels, others = ({pair[side] for pair in pairs} for side in (0, 1))
+        if other not in columns.values() and 1 < len(others) < len(labels) == len(pairs):
+            raise ValueError(
+                f"{path} has no header, and both column {place + 1} ({len(labels)} values) and column {other + 1} "
+                f"({len(others)} values, one for each of those) may be the label; name the columns in a first row: "
+                "path,label[,patient][,split]"
+            )
 
 
 def describe_bare(columns: Mapping[Role, int]) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from trainable.images.names import is_missing, map_splits
+
 Role = Literal["path", "label", "patient", "split"]
 
 # Near names, without case and separators: `Patient ID` is patientid. The vague ones count where there is no other.
@@ -26,6 +28,16 @@ _VAGUE_WORDS: Mapping[Role, str] = {
     "patient": "sub subj",
     "split": "phase usage",
 }
+_ABOUT_IDS = (
+    "(?:id|ids|uid|uuid|no|nr|num|number|nummer|numero|code|key|hash|hashed|anon|anonymous|anonymi[sz]ed|pseudo|"
+    "pseudonym|pseudonymi[sz]ed|deidentified|study|\u53f7|\u7f16\u53f7|\u5e8f\u53f7)*"
+)
+_PERSON = (
+    "patient|patients(?=ids?$)|patienten|patientin|paciente|paziente|subject|participant|person|"
+    "\u60a3\u8005|\u75c5\u4eba"
+)
+_IDS_OF_PEOPLE = re.compile(f"n?{_ABOUT_IDS}(?:{_PERSON}){_ABOUT_IDS}")  # patient_uid, Patienten-Nr, PatientID (anon)
+MAX_SPLIT_WORDS = 12
 NEAR = {role: frozenset(words.split()) for role, words in _NEAR_WORDS.items()}
 _VAGUE = {role: frozenset(words.split()) for role, words in _VAGUE_WORDS.items()}
 
@@ -43,9 +55,33 @@ def _key(header: str) -> str:
 
 def find_candidates(header: Iterable[str], role: Role) -> list[str]:
     """The headers that may be meant: those of the very name, else those of a near one, else of a vague one."""
-    header = list(header)
-    tiers = ({role}, NEAR[role], _VAGUE[role])
-    return next((found for words in tiers if (found := [name for name in header if _key(name) in words])), [])
+    keys = [(name, _key(name)) for name in header]
+    for words in ({role}, NEAR[role]):
+        if found := [name for name, key in keys if key in words]:
+            return found
+    if role == "patient" and (found := [name for name, key in keys if _IDS_OF_PEOPLE.fullmatch(key)]):
+        return found
+    return [name for name, key in keys if key in _VAGUE[role]]
+
+
+def find_split_values(path: Path, cells: Mapping[str, Iterable[str]]) -> str | None:
+    """The header under which only words for splits stand, train and another; `cells` are those of columns that are not
+    read. Raises ValueError where there are several."""
+    found = []
+    for name, texts in cells.items():
+        values = set(texts)
+        if len(values) > MAX_SPLIT_WORDS:
+            continue
+        values = {text for text in values if not is_missing(text, none_too=True)}
+        splits = map_splits(values)
+        if set(splits) == values and "train" in splits.values() and len(set(splits.values())) > 1:
+            found.append(name)
+    if len(found) > 1:
+        raise ValueError(
+            f"{path} has the columns {' and '.join(found)}, each of which holds words for splits; name the right one "
+            "split, and take the others out"
+        )
+    return found[0] if found else None
 
 
 def find_columns(path: Path, header: Sequence[str], needed: Sequence[Role] = ("path", "label")) -> Mapping[Role, str]:

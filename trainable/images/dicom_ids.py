@@ -10,17 +10,13 @@ from pathlib import Path
 
 from trainable.images.folders import volume_stem
 from trainable.images.limits import open_file
-from trainable.images.names import is_missing
+from trainable.images.names import is_nobody
 from trainable.images.quiet import quiet
 
 _TAGS = ["SpecificCharacterSet", "PatientID", "StudyInstanceUID", "SeriesInstanceUID"]
 _OTHER_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp"}
 _PREAMBLE_BYTES = 128
-_PLACEHOLDER = re.compile(
-    r"(an[o0]n(ym(ous|ized|ised|us|e)?)?|de-?identified|unknown|none|no[ _-]?(id|name)|patient|patient[ _-]?id|id|"
-    r"test|removed|hidden|x+|0+|-+|\?+|\.+)",
-    re.IGNORECASE,
-)
+_PLACEHOLDER = re.compile(r"patient|patient[ _-]?id|id|test|x+|0+", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +30,7 @@ class DicomIds:
 
 def names_somebody(patient: str) -> bool:
     """Whether a PatientID may be a person's: it is not empty and no stand-in, as ANONYMOUS."""
-    return bool(patient) and _PLACEHOLDER.fullmatch(patient) is None and not is_missing(patient)
+    return not is_nobody(patient) and _PLACEHOLDER.fullmatch(patient) is None
 
 
 def read_dicom_ids(paths: Iterable[Path], num_workers: int = 1) -> Mapping[Path, DicomIds]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
 
 from trainable.images.folders import exists, walk
 from trainable.images.names import is_split_name
@@ -28,8 +29,8 @@ def find_files(root: Path, texts: Iterable[str]) -> FoundFiles:
     Backslashes separate folders where no file bears one in its name. Folders that all paths begin with and that are
     not here, as of another machine, are left out. A name is found in whatever Unicode form
     the disk has it. Where not one path leads to anything, all are looked for in the folders below, then without
-    their endings, then in any case of letters: each must fit one file and no other. Raises ValueError where one
-    fits several.
+    their endings, then in any case of letters, then decoded as of a URL: each must fit one file and no other. Raises
+    ValueError where one fits several.
     """
     texts = list(dict.fromkeys(texts))
     notes: list[str] = []
@@ -89,6 +90,7 @@ _RULES: Sequence[tuple[Callable[[str, bool], str], str]] = (
     (lambda name, of_disk: _nfc(name), "its paths begin {where}"),
     (lambda name, of_disk: _nfc(_stem(name) if of_disk else name), "its paths have no endings and begin {where}"),
     (lambda name, of_disk: _nfc(name).casefold(), "its paths are found in another case of letters, {where}"),
+    (lambda name, of_disk: _nfc(name if of_disk else unquote(name)), "its paths are encoded as of a URL, {where}"),
 )
 
 

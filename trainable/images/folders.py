@@ -87,4 +87,6 @@ def _is_extra(name: str) -> bool:
 
 
 def _leads_up(link: Path) -> bool:
-    return Path(os.path.realpath(link.parent)).is_relative_to(os.path.realpath(link))
+    """Does it lead to a folder that holds it, or that was gone through on the way to it, by other links?"""
+    target = os.path.realpath(link)
+    return any(Path(os.path.realpath(folder)).is_relative_to(target) for folder in link.parents)

@@ -16,9 +16,12 @@ from trainable.images.reading import Reading
 from trainable.images.rows import MANIFEST_NAMES, FoundRows, Row, too_few_classes
 from trainable.images.sources import read_source
 
+_MAX_CLASSES = 20  # beyond which labels of mostly one slice each are none
 _NEGATIVE_WORDS = {
     *("normal", "normals", "healthy", "health", "negative", "neg", "control", "controls", "benign", "clear"),
     *("no", "not", "none", "without", "absent", "uninfected", "false", "0"),
+    *("gesund", "kontrolle", "negativ", "kein", "keine", "ohne", "sain", "sains", "saine", "sano", "sanos", "sans"),
+    *("sin", "negativo", "normale", "\u6b63\u5e38", "\u9634\u6027", "\u9670\u6027", "\u043d\u043e\u0440\u043c\u0430"),
 }
 
 
@@ -158,19 +161,30 @@ def _find_classes(rows: Sequence[Row], data: Path) -> tuple[str, ...]:
     classes = tuple(sorted({row.label for row in rows}))
     if len(classes) < 2:
         raise ValueError(too_few_classes(data, classes))
+    if len(classes) > _MAX_CLASSES and 2 * len(classes) > len(rows):
+        raise ValueError(
+            f"{data} has {len(classes)} classes ({', '.join(classes[:3])}, ...) for {len(rows)} slices: these are no "
+            "classes, but patients or descriptions perhaps; give each slice one of a few labels"
+        )
     alike = defaultdict(list)
     for name in classes:
         alike[alike_key(name)].append(name)
     for names in alike.values():
         if len(names) > 1:
             raise ValueError(
-                f"the classes {' and '.join(names)} differ in case only, or in spaces and dashes; give them "
-                "one spelling"
+                f"the classes {' and '.join(names)} differ in case only, or in spaces and dashes, or in letters of two "
+                "alphabets; give them one spelling"
             )
     if pair := find_same_truth(classes):
         raise ValueError(
             f"the classes {pair[0]} and {pair[1]} (of {', '.join(classes[:6])}) seem to mean the same; give them one "
             "spelling, or, where they are two, names that say so"
+        )
+    numbers = [name for name in classes if name.isdecimal()]
+    if 1 < len(numbers) == len(classes) - len(numbers):
+        raise ValueError(
+            f"{data} has as many classes by number as by name ({', '.join(classes[:6])}): they seem to be the same, in "
+            "two tables put together perhaps; give each class one name"
         )
     return classes
 
@@ -187,7 +201,7 @@ def _choose_positive(classes: tuple[str, ...], positive: str | None) -> int:
 
 def _sounds_negative(name: str) -> bool:
     """Does a word of it say so: `normal`, `CT_NonCOVID`, `no-finding`, `0`?"""
-    words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", name)]
+    words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|[^\W\d_a-zA-Z]+", name)]
     return any(word in _NEGATIVE_WORDS or word.startswith("non") for word in words)
 
 

@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -21,14 +21,35 @@ _SPLIT_STEMS = {
 }
 _FILLER = "(?:data|sets?|images?|imgs?|img|files?|samples?|splits?|slices?|scans?|cases?|folder)*"
 _SPLIT_NAME = re.compile(f"[0-9]{{0,2}}{_FILLER}({'|'.join(_SPLIT_STEMS)}){_FILLER}")
-_NUMBER = re.compile(r"[+-]?\d+(?:\.\d*)?")
-_WHOLE_BY_COMMA = re.compile(r"([+-]?\d+),0{1,2}")  # as a spreadsheet writes 7.0 in many countries; 7,000 may be 7000
-_SEPARATORS = re.compile(r"(?<=[^\W\d_])[\s_-]+(?=\w)|(?<=\w)[\s_-]+(?=[^\W\d_])")  # but not between digits
-_MISSING = {"", "-", "--", "?", ".", "nan", "na", "n/a", "<na>", "#n/a", "#na", "null", "nat", "-nan", "1.#qnan"}
-_YES_NO = (
-    frozenset({"1", "true", "yes", "positive", "pos", "wahr", "ja", "oui"}),
-    frozenset({"0", "false", "no", "negative", "neg", "falsch", "nein", "non"}),
+_NUMBER = re.compile(r"[+-]?\d+(?:\.\d*|\.\d+[eE][+-]\d{1,2})?")
+_POINTED = re.compile(r"\d+[.,]\d*?[1-9](0*)")
+_BY_COMMA = re.compile(r"([+-]?\d+),(\d{1,2})")  # 0,5 in many countries; 7,000 may be 7000
+_AS_TEXT = re.compile(r"""^(?:="([^"]*)"|'(\d[^']*))$""")
+_WHOLE_BY_COMMA = re.compile(r"[+-]?\d+,0{1,2}")
+_SEPARATORS = re.compile(r"(?<=[^\W\d_])[\s_,^-]+(?=\w)|(?<=\w)[\s_,^-]+(?=[^\W\d_])")  # but not between digits
+_MISSING = {"nan", "na", "n/a", "n/d", "n.a.", "n.a", "k.a.", "k. a.", "<na>", "#na", "null", "nat", "-nan", "1.#qnan"}
+_NO_VALUE = re.compile(r"[-.?_]*|#[\u00a1\u00bf]?[^\W\d][\w/]*[!?]|#nv|#[^\W\d]/[^\W\d]")  # also a spreadsheet's errors
+_NOBODY = re.compile(
+    r"an[o0]n(ym(ous|ized|ised|us|e|isiert)?)?|de-?identified|unknown|unk|unbekannt|inconnue?|desconocid[oa]|none|"
+    r"no[ _-]?(id|name)|removed|hidden",
+    re.IGNORECASE,
 )
+_YES_NO = (
+    frozenset(
+        {
+            *("1", "true", "yes", "positive", "pos", "wahr", "ja", "oui", "y", "t", "vrai", "positiv", "positif", "si"),
+            *("s\u00ed", "\u0434\u0430", "\u662f", "\u9633\u6027", "\u967d\u6027"),
+        }
+    ),
+    frozenset(
+        {
+            *("0", "false", "no", "negative", "neg", "falsch", "nein", "non", "n", "f", "faux", "negativ"),
+            *("n\u00e9gatif", "\u043d\u0435\u0442", "\u5426", "\u9634\u6027", "\u9670\u6027"),
+        }
+    ),
+)
+_CYRILLIC = "\u0430\u0432\u0435\u043a\u043c\u043d\u043e\u0440\u0441\u0442\u0443\u0445\u0456\u0455\u0458"
+_LOOKALIKES = str.maketrans(_CYRILLIC, "abekmhopctyxisj")
 SPLIT_WORDS = (
     "train, training, val, valid, validation, dev, test, testing, holdout, eval (any case, also with data or set)"
 )
@@ -58,13 +79,18 @@ def with_printable_errors(function: Callable[P, T]) -> Callable[P, T]:
 def tidy(text: str) -> str:
     """The text in NFC, each run of white space (also non-breaking) one space, without invisible characters.
 
-    Quotes around it that a table left there are gone too.
+    Quotes around it that a table left there are gone too, and a spreadsheet's marks of text: ="007" and '007.
     """
     spaced = "".join(" " if c.isspace() else c for c in unicodedata.normalize("NFC", text))
     visible = "".join(c for c in spaced if unicodedata.category(c) not in ("Cc", "Cf"))
-    plain = " ".join(visible.split())
+    plain = _AS_TEXT.sub(r"\1\2", " ".join(visible.split()))
     quoted = len(plain) > 1 and plain[0] == plain[-1] and plain[0] in "\"'"
     return plain[1:-1].strip() if quoted else plain
+
+
+def split_words(name: str) -> list[str]:
+    """The words and the numbers of a name, also where capitals begin one: train and A of trainA."""
+    return re.findall(r"[^\W\d_]+|\d+", re.sub(r"(?<=[^\W\d_A-Z])(?=[A-Z])", " ", tidy(name)))
 
 
 def is_whole_by_comma(text: str) -> bool:
@@ -77,7 +103,7 @@ def find_same_truth(names: Iterable[str]) -> tuple[str, str] | None:
     names = list(names)
     for words in _YES_NO:
         alike = [name for name in names if form_key(name).casefold() in words]
-        if len(alike) > 1:
+        if len(alike) > 1 and not all(name.isalpha() and name.isascii() and len(name) == 1 for name in alike):
             return alike[0], alike[1]
     return None
 
@@ -85,17 +111,23 @@ def find_same_truth(names: Iterable[str]) -> tuple[str, str] | None:
 def form_key(text: str) -> str:
     """A key that is equal for texts that differ in form only: 1, 1.0, 1,0 and 01; kinds of space, dash and letter."""
     key = unicodedata.normalize("NFKC", tidy(text))
-    key = "".join("-" if unicodedata.category(c) == "Pd" else c for c in key)
-    key = _WHOLE_BY_COMMA.sub(r"\1", " ".join(key.split())) if is_whole_by_comma(key) else " ".join(key.split())
-    return f"{Decimal(key).normalize():f}" if _NUMBER.fullmatch(key) else key
+    key = "".join("-" if unicodedata.category(c) == "Pd" or c == "\u2212" else c for c in key)
+    key = _BY_COMMA.sub(r"\1.\2", key) if _BY_COMMA.fullmatch(key := " ".join(key.split())) else key
+    if not _NUMBER.fullmatch(key):
+        return key
+    number = Decimal(key).normalize(Context(prec=len(key)))
+    return f"{number:f}" if number else "0"
 
 
 def alike_key(text: str) -> str:
-    """A key that is equal for texts that people hold for the same: also in another case, with other separators, or
-    with zeros before a number, as `Patient_01` and `patient 1`."""
-    key = form_key(text).casefold()
+    """A key that is equal for texts that people hold for the same: also in another case, with other separators, with
+    zeros before a number, as `Patient_01` and `patient 1`, or in Cyrillic letters that look alike.
+
+    A point may stand between two numbers, as of a site and a person: 1.1 and 1.10 are not alike."""
+    key = form_key(text).casefold().translate(_LOOKALIKES)
     if _NUMBER.fullmatch(key):
-        return key
+        pointed = _POINTED.fullmatch(tidy(text))
+        return key + (pointed[1] if pointed else "")
     return re.sub(r"(?<![\d.])0+(?=\d)", "", _SEPARATORS.sub("", key).strip(".,;: "))
 
 
@@ -120,9 +152,14 @@ def merge_forms(values: Iterable[str], *, loosely: bool = False) -> tuple[dict[s
 
 
 def is_missing(text: str, *, none_too: bool = False) -> bool:
-    """Is it a stand-in for no value: empty, nan, NA, null; with `none_too` also None?"""
-    key = tidy(text).casefold()
-    return key in _MISSING or (none_too and key == "none")
+    """Is it a stand-in for no value: empty, nan, NA, null, #NV; with `none_too` also None?"""
+    key = form_key(text).casefold()
+    return key in _MISSING or _NO_VALUE.fullmatch(key) is not None or (none_too and key == "none")
+
+
+def is_nobody(text: str) -> bool:
+    """Is it a stand-in for no person: no value, or a word such as ANONYMOUS?"""
+    return is_missing(text, none_too=True) or _NOBODY.fullmatch(tidy(text)) is not None
 
 
 def is_split_name(name: str) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from trainable.images.columns import find_candidates
 from trainable.images.find_files import find_files
 from trainable.images.folders import list_tables
-from trainable.images.names import is_missing, merge_forms
+from trainable.images.names import is_nobody, merge_forms
 from trainable.images.rows import MANIFEST_NAMES
 from trainable.images.table import TABLE_SUFFIXES, read_header, read_table_text
 
@@ -60,7 +60,7 @@ def _read(path: Path) -> TableOfPatients:
     rows = [
         (values["path"], values["patient"])
         for _, values in table.records
-        if values["path"].strip() and not is_missing(values["patient"], none_too=True)
+        if values["path"].strip() and not is_nobody(values["patient"])
     ]
     names, _ = merge_forms((patient for _, patient in rows), loosely=True)
     files = find_files(path.parent, [text for text, _ in rows])

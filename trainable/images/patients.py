@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from trainable.images.dicom_ids import DicomIds, names_somebody
-from trainable.images.names import merge_forms
+from trainable.images.names import alike_key, merge_forms
 
 if TYPE_CHECKING:
     from trainable.images.manifest import Manifest, Slice
 
+_SIDE = re.compile(r"(?<![^\W\d_])(left|right|l|r|od|os|links|rechts)(?![^\W\d_])", re.IGNORECASE)
 PatientsFrom = Literal["pattern", "column", "names"]
 
 
@@ -42,6 +44,8 @@ def find_patients(
     """
     within = [volumes.get(item.path) if volumes else None for item in slices]
     found = _find_patients(manifest, slices, headers, within)
+    if found.ids is not None and manifest.patients_kind != "pattern":
+        found = replace(found, warnings=(*found.warnings, *_find_sides(found.ids)))
     if found.ids is not None or not any(within):
         return found
     if None in within:
@@ -180,6 +184,18 @@ def _find_torn(named: Sequence[str | None], within: Sequence[str | None], done: 
             names_of[volume].add(name)
     torn = sum(len(names) > 1 for names in names_of.values())
     return [f"{torn} of {len(names_of)} volumes have slices of several patients by name: {done}"] if torn else []
+
+
+def _find_sides(ids: Sequence[str]) -> list[str]:
+    """A warning where patients are alike but for a word for a side, as 1_left and 1_right of one person's eyes."""
+    people = set(ids)
+    beside = len(people) - len({alike_key(_SIDE.sub(" ", patient)) for patient in people})
+    if not beside:
+        return []
+    return [
+        f"{beside} patients differ from another only in a word for a side (as left, right): they were taken as people "
+        "of their own; if they are not, give patients by --patient-from or a table"
+    ]
 
 
 def _join(named: Sequence[str | None], header: Sequence[str | None]) -> tuple[str, ...]:

@@ -10,18 +10,27 @@ from pathlib import Path
 from trainable.images.columns import Role
 from trainable.images.find_files import find_files
 from trainable.images.folders import exists, list_folder, volume_stem, walk
-from trainable.images.names import SPLIT_WORDS, is_missing, is_whole_by_comma, map_splits, merge_forms, printable, tidy
+from trainable.images.masks import list_slices, walk_slices
+from trainable.images.names import SPLIT_WORDS, is_missing, map_splits, merge_forms, printable, tidy
+from trainable.images.split_folders import find_split_folders
 from trainable.images.table import DELIMITERS, Table, read_table_text
+from trainable.images.table_checks import check_values
 
 LAYOUTS = (
     "a data folder holds CLASS/slice or CLASS/PATIENT/slice, with train, val and test folders above or below the "
     "classes where there are any (docs/data.md shows each layout)"
 )
-_ROUNDED = re.compile(r"\d([.,]\d+)?[eE]\+\d+")
 _SAYS_SPLIT = re.compile(
     r"(is|in)?[\W_]*(train|training|val|valid|validation|test|holdout)[\W_]*(set|flag)?", re.IGNORECASE
 )
+_SAYS_GROUP = re.compile(
+    r"(study|exam|accession|series|scan|volume|lesion|session|visit)(id|uid|no|nr|number|instanceuid)|accession|lesion|exam"
+)
 MANIFEST_NAMES = ("manifest.csv", "manifest.parquet")
+
+
+class FlawedFolderError(ValueError):
+    """Class folders that would be taken, but for one fault in them: no table stands in for them by a guess."""
 
 
 def too_few_classes(data: Path, labels: Iterable[str]) -> str:
@@ -77,13 +86,7 @@ def read_table(manifest: Path, *, skip_bad: bool = False, whole_folder: bool = F
     usable, faults = _sort_out(manifest, table, files.paths)
     if faults and not skip_bad:
         raise ValueError(f"{faults[0]}; {len(faults)} of {len(table.records)} rows cannot be used")
-    for role in ("patient", "split"):
-        if role in table.columns and (count := sum(is_missing(v[role], none_too=True) for _, v in table.records)):
-            raise ValueError(
-                f"{count} of {len(table.records)} rows of {manifest} have no {role}; fill the column or drop it"
-            )
-    _check_rounded(manifest, table)
-    _check_single_labels(manifest, [(number, values["label"]) for number, values in usable])
+    check_values(manifest, table, usable)
     labels, merged_labels = merge_forms(values["label"] for _, values in usable)
     patients, merged_patients = merge_forms((v["patient"] for _, v in usable if "patient" in v), loosely=True)
     rows: list[Row] = []
@@ -102,7 +105,11 @@ def read_table(manifest: Path, *, skip_bad: bool = False, whole_folder: bool = F
             for path in _list_series(target, deep=table.columns["path"] == table.columns.get("patient"))
         ]
     rows, patients_from = _settle_patients(rows, table)
-    unlisted = _count_unlisted(manifest.parent, rows, whole_folder)
+    split_folders = find_split_folders([row.name for row in rows]) if "split" not in table.columns else []
+    if split_folders:
+        splits = map_splits(split_folders)
+        rows = [replace(row, split=splits[name]) for row, name in zip(rows, split_folders, strict=True)]
+    unlisted = count_unlisted(manifest.parent, rows, whole_folder)
     return FoundRows(
         rows=tuple(rows),
         source=f"the table {manifest}"
@@ -122,7 +129,8 @@ def read_table(manifest: Path, *, skip_bad: bool = False, whole_folder: bool = F
                 if merged_patients
                 else []
             ),
-            *_find_unread_splits(table),
+            *(["it has no column for splits: they are those that its files' folders name"] if split_folders else []),
+            *_find_unread(table),
             *([f"columns not read: {_shorten(table.unread)}"] if table.unread else []),
         ),
     )
@@ -173,37 +181,6 @@ def _find_fault(values: Mapping[Role, str], root: Path, target: Path) -> str | N
     return None
 
 
-def _check_rounded(manifest: Path, table: Table) -> None:
-    """Refuse patients such as 1.23E+09: a spreadsheet rounds long numbers so, and then several people share one."""
-    for number, values in table.records:
-        if _ROUNDED.fullmatch(tidy(values.get("patient", ""))):
-            raise ValueError(
-                f"{manifest}, row {number} has a patient as a spreadsheet rounds long numbers "
-                f"({table.columns['patient']} {tidy(values['patient'])}): several people may share it; write the ids "
-                "as text, whole"
-            )
-
-
-def _check_single_labels(manifest: Path, labels: Sequence[tuple[int, str]]) -> None:
-    """Refuse several labels in one field: `COVID|Effusion`, `['a', 'b']`, or `a, b` where a or b stands alone too."""
-    whole = {tidy(label).casefold() for _, label in labels}
-    several = []
-    for number, label in labels:
-        text = tidy(label)
-        if is_whole_by_comma(text):
-            continue
-        parts = [part.strip().casefold() for part in re.split(r"[|;,/+&]|\band\b", text) if part.strip()]
-        is_list = text[:1] + text[-1:] in ("[]", "{}") or "|" in text
-        if is_list or (len(parts) > 1 and any(part in whole for part in parts)):
-            several.append((number, text))
-    if several:
-        number, text = several[0]
-        raise ValueError(
-            f"{manifest}, row {number} has several labels in one field ({text}; {len(several)} of {len(labels)} rows "
-            "do); a slice has one class here: keep one label a row, or give each combination a name of its own"
-        )
-
-
 def _settle_patients(rows: list[Row], table: Table) -> tuple[list[Row], str | None]:
     """The rows with patients for all or for none, and where these come from."""
     if "patient" in table.columns:
@@ -216,17 +193,19 @@ def _settle_patients(rows: list[Row], table: Table) -> tuple[list[Row], str | No
 def _list_series(path: Path, *, deep: bool) -> list[Path]:
     if not path.is_dir():
         return [path]
-    folders, files = ([], list(walk(path))) if deep else list_folder(path)
+    folders, files = ([], list(walk_slices(path, []))) if deep else list_slices(path)[:2]
     if folders or not files:
         raise ValueError(f"{path} {'holds folders' if folders else 'is empty'}; a series is a folder of slices")
     return files
 
 
-def _count_unlisted(root: Path, rows: Sequence[Row], whole_folder: bool) -> list[str]:
+def count_unlisted(root: Path, rows: Sequence[Row], whole_folder: bool) -> list[str]:
     """A sentence on the files that lie where the table's slices lie and are not in it."""
     listed = {row.path for row in rows}
     tops = [root] if whole_folder else sorted({root / Path(row.name).parts[0] for row in rows if "/" in row.name})
-    unlisted = [path for top in tops for path in (walk(top) if top.is_dir() else []) if path not in listed]
+    paths = list_folder(root)[1] if not whole_folder and any("/" not in row.name for row in rows) else []
+    paths += [path for top in tops if top.is_dir() for path in walk(top)]
+    unlisted = [path for path in paths if path not in listed]
     if not unlisted:
         return []
     example = unlisted[0].relative_to(root).as_posix()
@@ -236,15 +215,23 @@ def _count_unlisted(root: Path, rows: Sequence[Row], whole_folder: bool) -> list
     ]
 
 
-def _find_unread_splits(table: Table) -> list[str]:
-    """A sentence on columns that seem to say in which split a row is, as is_test, where none does."""
-    named = [name for name in table.unread if _SAYS_SPLIT.fullmatch(re.sub(r"\W+", "_", name.strip()))]
-    if not named or "split" in table.columns:
-        return []
-    return [
-        f"the column {named[0]} may say which split a row is in, and is not read: to keep those splits, write a column "
-        "split with the words train, val and test"
-    ]
+def _find_unread(table: Table) -> list[str]:
+    """A sentence on columns that seem to say in which split a row is, as is_test, or what belongs together, as a study,
+    where none does."""
+    splits = [name for name in table.unread if _SAYS_SPLIT.fullmatch(re.sub(r"\W+", "_", name.strip()))]
+    groups = [name for name in table.unread if _SAYS_GROUP.fullmatch(re.sub(r"[\W_]+", "", name.casefold()))]
+    told = []
+    if splits and "split" not in table.columns:
+        told.append(
+            f"the column {splits[0]} may say which split a row is in, and is not read: to keep those splits, write a "
+            "column split with the words train, val and test"
+        )
+    if groups and "patient" not in table.columns:
+        told.append(
+            f"the column {groups[0]} may say which slices are of one patient, and is not read: to keep those in one "
+            "split, call it patient"
+        )
+    return told
 
 
 def _shorten(names: Sequence[str]) -> str:

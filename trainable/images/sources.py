@@ -10,15 +10,26 @@ from pathlib import Path
 from trainable.images.archive import is_archive, unpack
 from trainable.images.folders import archive_stem, list_folder, list_tables
 from trainable.images.layouts import Branch, read_branches
-from trainable.images.level_words import describe_masks, is_container, is_mask
+from trainable.images.level_words import is_container
 from trainable.images.limits import open_file
+from trainable.images.masks import describe_masks, is_mask
 from trainable.images.medmnist import SPLITS, is_npz, read_npz
 from trainable.images.members import name_member
 from trainable.images.names import is_split_name, map_splits, tidy
-from trainable.images.rows import LAYOUTS, MANIFEST_NAMES, FoundRows, Row, read_table, too_few_classes
+from trainable.images.rows import (
+    LAYOUTS,
+    MANIFEST_NAMES,
+    FlawedFolderError,
+    FoundRows,
+    Row,
+    read_table,
+    too_few_classes,
+)
+from trainable.images.split_tables import read_split_tables
 from trainable.images.table import (
     EXCEL_SUFFIXES,
     TABLE_SUFFIXES,
+    has_column,
     has_needed_columns,
     is_excel,
     read_table_text,
@@ -95,7 +106,8 @@ def _read_folder(data: Path, unpack_into: Path, skip_bad: bool, levels_are_known
     try:
         found = read_classes()
     except ValueError as error:
-        for vaguely in (False, True):
+        are_classes = isinstance(error, FlawedFolderError) and not _has_container(down.levels[-1])
+        for vaguely in (False,) if are_classes else (False, True):
             if usable := [table for table in tables if has_needed_columns(table, vaguely=vaguely)]:
                 found = _read_tables(usable, skip_bad)
                 return replace(found, notes=(*found.notes, *_name_unread(set(tables), down.levels, used=usable)))
@@ -111,6 +123,10 @@ def _read_folder(data: Path, unpack_into: Path, skip_bad: bool, levels_are_known
             f"give the table itself (--data {usable[0]}), or move it out of the folder"
         )
     return replace(found, notes=(*found.notes, *_name_unread(tables, down.levels)))
+
+
+def _has_container(folder: Path) -> bool:
+    return any(is_container(inner.name) for inner in list_folder(folder)[0])
 
 
 def _find_fault(table: Path) -> str:
@@ -132,7 +148,11 @@ def _name_unread(tables: Iterable[Path], levels: Sequence[Path], used: Sequence[
     """A note on each table and spreadsheet that lies there and is not read."""
     sheets = [sheet for level in levels for sheet in list_tables(level, EXCEL_SUFFIXES)]
     lists = [text for level in levels for text in list_tables(level, (".txt",)) if _names_split(text.stem)]
-    return [f"the table {table.name} is not read" for table in sorted({*tables, *sheets, *lists}.difference(used))]
+    hint = ", though it has a column for patients: to follow it, add one for labels and give the table by --data"
+    return [
+        f"the table {table.name} is not read{hint if has_column(table, 'patient') else ''}"
+        for table in sorted({*tables, *sheets, *lists}.difference(used))
+    ]
 
 
 def _names_split(stem: str) -> bool:
@@ -204,7 +224,8 @@ def _list_branches(root: Path, unpack_into: Path) -> list[Branch]:
     hint = f"unpack {packed[0].name} or move it away; " if packed else ""
     if not folders:
         raise ValueError(f"{root} holds {len(files)} files ({files[0].name}) and no class folders; {hint}{LAYOUTS}")
-    raise ValueError(f"{files[0]} lies beside the class folders ({len(files)} in all do); {hint}{LAYOUTS}")
+    kind = FlawedFolderError if len(files) < len(folders) else ValueError
+    raise kind(f"{files[0]} lies beside the class folders ({len(files)} in all do); {hint}{LAYOUTS}")
 
 
 def _descend_packed(folder: Path) -> Path:
@@ -229,19 +250,4 @@ def _read_tables(tables: Sequence[Path], skip_bad: bool) -> FoundRows:
             f"{tables[0].parent} holds the tables {', '.join(table.name for table in tables)}; give the one that is "
             "meant by --data, or name them after their splits: train.csv, val.csv, test.csv"
         )
-    parts = [(table, read_table(table, skip_bad=skip_bad)) for table in tables]
-    rows: list[Row] = []
-    for table, part in parts:
-        if part.splits:
-            raise ValueError(f"{table} is named like a split and has a column for splits; drop the column")
-        rows += [replace(row, split=splits[table.stem]) for row in part.rows]
-    first = parts[0][1]
-    return replace(
-        first,
-        rows=tuple(rows),
-        source=f"the tables {', '.join(tidy(table.name) for table in tables)} of {tables[0].parent}",
-        splits=tuple((table.name, splits[table.stem]) for table in tables),
-        skipped=tuple(line for _, part in parts for line in part.skipped),
-        left_out=(),
-        notes=tuple(dict.fromkeys(note for _, part in parts for note in part.notes)),
-    )
+    return read_split_tables(tables, splits, skip_bad=skip_bad)

@@ -12,14 +12,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainable.images.bare_table import BareTable, describe_bare, find_bare_table, place_columns
-from trainable.images.columns import NEAR, Role, find_candidates, find_columns, names_enough
-from trainable.images.faults import show_text
+from trainable.images.columns import (
+    MAX_SPLIT_WORDS,
+    NEAR,
+    Role,
+    find_candidates,
+    find_columns,
+    find_split_values,
+    names_enough,
+)
 from trainable.images.folders import exists
+from trainable.images.parquet_table import check_holds_paths, list_word_columns, read_names, read_rows
 from trainable.images.table_text import decode_table
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
 _TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
 EXCEL_SUFFIXES = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
+_KEPT = 64  # letters of a field that is not read: of a report no more is needed to see that it is no word for a split
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe", " ": "space"}
 
 
@@ -53,7 +62,7 @@ def read_table_text(path: Path, needed: Sequence[Role] = ("path", "label")) -> T
         return _read_bare(path, text, bare, notes)
     header: list[str] = []
     columns: Mapping[Role, str] = {}
-    records: list[tuple[int, Mapping[Role, str]]] = []
+    rows: list[tuple[int, list[str]]] = []
     for number, row in _parse(path, text, delimiter):
         if number <= skips or not any(cell.strip() for cell in row):
             continue
@@ -65,13 +74,35 @@ def read_table_text(path: Path, needed: Sequence[Role] = ("path", "label")) -> T
         if any(cell.strip() for cell in row[len(header) :]):
             raise ValueError(f"{path}, row {number} has more fields than the header; quote names with {delimiter!r}")
         _check_quotes(path, number, row, places, delimiter)
-        records.append((number, {role: row[place] if place < len(row) else "" for role, place in places.items()}))
+        rows.append((number, [cell if place in places.values() else cell[:_KEPT] for place, cell in enumerate(row)]))
     if not header:
         find_columns(path, header, needed)
-    if not records:
+    if not rows:
         raise ValueError(f"{path} has a header ({', '.join(header[:4])}) and no rows; add one for each slice")
+    columns, records = _take_roles(path, header, rows, columns)
     unread = tuple(name for name in header if name and name not in columns.values())
     return Table(columns=columns, records=records, unread=unread, delimiter=delimiter, notes=notes)
+
+
+def _take_roles(
+    path: Path, header: Sequence[str], rows: Sequence[tuple[int, Sequence[str]]], columns: Mapping[Role, str]
+) -> tuple[Mapping[Role, str], list[tuple[int, Mapping[Role, str]]]]:
+    """The columns found, and that of the splits where its values alone say so; and each row's number and text there."""
+    if "split" not in columns:
+        unread = [place for place, name in enumerate(header) if name and name not in columns.values()]
+        cells = {header[place]: [row[place] for _, row in rows if place < len(row)] for place in unread}
+        if split := find_split_values(path, cells):
+            columns = {**columns, "split": split}
+    return columns, _take_places(rows, {role: header.index(name) for role, name in columns.items()})
+
+
+def _take_places(
+    rows: Sequence[tuple[int, Sequence[str]]], places: Mapping[Role, int]
+) -> list[tuple[int, Mapping[Role, str]]]:
+    return [
+        (number, {role: row[place] if place < len(row) else "" for role, place in places.items()})
+        for number, row in rows
+    ]
 
 
 def has_needed_columns(path: Path, *, vaguely: bool = False) -> bool:
@@ -86,6 +117,14 @@ def has_needed_columns(path: Path, *, vaguely: bool = False) -> bool:
         return False
     bare = find_bare_table(path, _read_text(path)[0], _list_delimiters(path))
     return bare is not None
+
+
+def has_column(path: Path, role: Role) -> bool:
+    """Does its header name one for this? False for what cannot be read."""
+    try:
+        return bool(find_candidates(read_header(path), role))
+    except (ValueError, OSError):
+        return False
 
 
 def refuse_excel(path: Path) -> str:
@@ -109,7 +148,7 @@ def is_excel(path: Path) -> bool:
 def read_header(path: Path) -> list[str]:
     """The first row of a table. Raises ValueError for what cannot be read as one, and OSError."""
     if path.suffix.lower() == ".parquet":
-        return _read_parquet_names(path)
+        return read_names(path)
     text, _ = _read_text(path)
     delimiter, skips = _find_delimiter(path, text)
     for number, row in _parse(path, text, delimiter):
@@ -186,10 +225,7 @@ def _read_bare(path: Path, text: str, bare: BareTable, notes: Sequence[str]) -> 
     width = max(len(row) for _, row in rows)
     return Table(
         columns={role: f"column {place + 1}" for role, place in places.items()},
-        records=[
-            (number, {role: row[place] if place < len(row) else "" for role, place in places.items()})
-            for number, row in rows
-        ],
+        records=_take_places(rows, places),
         unread=tuple(f"column {place + 1}" for place in range(width) if place not in places.values()),
         delimiter=bare.delimiter,
         notes=(*notes, describe_bare(places)),
@@ -219,41 +255,13 @@ def _is_path_like(root: Path, text: str, known: str) -> bool:
     return bool(text) and (exists(root / text) or (suffix != "" and suffix == Path(known).suffix))
 
 
-@contextmanager
-def _naming_parquet(path: Path) -> Iterator[None]:
-    """Whatever pyarrow finds wrong with a file's content is one ValueError that names it."""
-    import pyarrow as pa
-
-    try:
-        yield
-    except (pa.ArrowException, ArithmeticError, LookupError, MemoryError, OSError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        raise ValueError(f"{path} is not a Parquet file that can be read: {show_text(str(error))[:500]}") from error
-
-
-def _read_parquet_names(path: Path) -> list[str]:
-    import pyarrow.parquet as pq
-
-    with _naming_parquet(path):
-        return list(pq.read_schema(path).names)
-
-
 def _read_parquet(path: Path, needed: Sequence[Role]) -> Table:
-    import pyarrow.parquet as pq
-
-    names = _read_parquet_names(path)
+    names = read_names(path)
     columns = find_columns(path, names, needed)
-    with _naming_parquet(path):
-        rows = pq.read_table(path, columns=list(columns.values())).to_pylist()
-    records = [
-        (number, {role: _to_text(row[name]) for role, name in columns.items()}) for number, row in enumerate(rows, 2)
-    ]
+    if "path" in columns:
+        check_holds_paths(path, columns["path"])
+    words = list_word_columns(path, MAX_SPLIT_WORDS) if "split" not in columns else []
+    header = list(dict.fromkeys([*columns.values(), *words]))
+    columns, records = _take_roles(path, header, read_rows(path, header), columns)
     unread = tuple(name for name in names if name not in columns.values())
     return Table(columns=columns, records=records, unread=unread, delimiter=None)
-
-
-def _to_text(value: object) -> str:
-    if value is None or value != value:  # NaN
-        return ""
-    return str(int(value) if isinstance(value, float) and value.is_integer() else value)

@@ -11,6 +11,7 @@ from pathlib import Path
 MAX_LETTERS = 8
 _BEYOND_UTF_8 = re.compile("[\udc80-\udcff]")
 _CONTROLS = "\t\n\v\f\r\x1a"
+_RUN = re.compile(b"[\xa1-\xff]{4,}")  # no word of western Europe has such
 _NOT_ASCII = re.compile("[^\x00-\x7f]")
 
 
@@ -42,6 +43,13 @@ def _is_rather_utf_8(data: bytes) -> bool:
 
 
 def _decode_western(path: Path, data: bytes) -> str:
+    runs = list(_RUN.finditer(data))
+    if 2 * sum(len(run[0]) for run in runs) > sum(byte > 0x7F for byte in data):
+        line = data.count(b"\n", 0, runs[0].start()) + 1
+        raise ValueError(
+            f"{path} is neither UTF-8 nor Windows-1252 text: letters beyond a to z follow one another as in Chinese or "
+            f"Cyrillic (line {line}); save it as UTF-8"
+        )
     try:
         text = data.decode("cp1252")
     except UnicodeDecodeError as error:

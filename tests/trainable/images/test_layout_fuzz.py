@@ -19,8 +19,9 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from tests.trainable.images.sets import fill, read
-from trainable.images.level_words import is_container, is_mask
+from trainable.images.level_words import is_container
 from trainable.images.manifest import Manifest
+from trainable.images.masks import find_masks, is_mask
 from trainable.images.names import alike_key, form_key, is_missing, is_split_name
 
 NUM_CASES = int(os.environ.get("CTSEARCH_FUZZ_CASES", "100")) // 4
@@ -81,6 +82,7 @@ def is_ordinary_folder(name: str) -> bool:
         and not is_split_name(name)
         and not is_container(name)
         and not is_mask(name)
+        and not find_masks([name, "x"])
         and not lower.startswith(("licen", "read"))
         and lower not in ("icon", "dicomdir", "lost+found", "desktop.ini", "thumbs.db", "@eadir", "__macosx")
     )
@@ -95,6 +97,8 @@ def sets(draw: st.DrawFn, *, odd: bool) -> list[Item]:
         labels = draw(st.lists(st.sampled_from(CLASSES), min_size=2, max_size=4))
     assume(len({alike_key(label) for label in labels}) == len(labels))
     assume(not any(is_missing(label) for label in labels))
+    by_number = sum(label.isdecimal() for label in labels)
+    assume(not 1 < by_number == len(labels) - by_number)  # which is refused
     with_patients, with_splits = draw(st.booleans()), draw(st.booleans())
     frame = draw(st.sampled_from(PERSONS))
     items: list[Item] = []

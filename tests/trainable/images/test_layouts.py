@@ -83,6 +83,10 @@ def test_folders_that_hold_all_the_rest_are_gone_through_and_told(top: list[str]
 def test_tables_and_spreadsheets_that_are_not_read_are_told(tmp_path: Path) -> None:
     manifest = read(fill(tmp_path / "x", *join(AB, TWO), "metadata.xlsx", "facts.csv"))
     assert manifest.found.notes == ("the table facts.csv is not read", "the table metadata.xlsx is not read")
+    (tmp_path / "x" / "facts.csv").write_text("path,PatientID\nCOVID/0.png,7\n")
+    assert (
+        "facts.csv is not read, though it has a column for patients: to follow" in read(tmp_path / "x").found.notes[0]
+    )
 
 
 @pytest.mark.parametrize("below", ["study/series", "1.2.840.1/1.2.840.1.1", "s", "a/b/c/d"])
@@ -261,6 +265,11 @@ def test_a_link_that_leads_up_is_an_error_and_others_are_followed(tmp_path: Path
     (root / "COVID" / "up").symlink_to(root)
     with pytest.raises(ValueError, match="up is a link to a folder that holds it"):
         read(root)
+    circle = fill(tmp_path / "y", *join(AB, ["P1"], TWO))
+    for one, other in (AB, AB[::-1]):
+        (circle / one / "P1" / "next").symlink_to(circle / other / "P1")
+    with pytest.raises(ValueError, match="next/next is a link to a folder that holds it"):
+        read(circle)
 
 
 @pytest.mark.parametrize(

@@ -173,6 +173,9 @@ def test_a_relative_path_gives_absolute_slices(tmp_path: Path, monkeypatch: pyte
         (["infected", "not infected"], "infected"),
         (["nodule", "mass"], "nodule"),  # undecided: the last in order
         (["normal", "negative"], "normal"),
+        (["COVID", "gesund"], "COVID"),
+        (["COVID", "sain"], "COVID"),
+        (["\u9633\u6027", "\u9634\u6027"], "\u9633\u6027"),
     ],
 )
 def test_the_positive_class_is_guessed_from_names(names: list[str], expected: str, tmp_path: Path) -> None:

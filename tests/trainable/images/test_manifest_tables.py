@@ -46,6 +46,43 @@ def test_a_parquet_manifest_is_read_as_text(tmp_path: Path) -> None:
     assert [s.patient for s in manifest.slices] == ["7", "8"]
 
 
+def test_a_parquet_file_of_images_or_of_rounded_patients_is_refused(tmp_path: Path) -> None:
+    fill(tmp_path, "1.png", "2.png")
+    labels = {"label": [0, 1]}
+    images = [{"bytes": b"x" * 100_000, "path": "1.png"}] * 2
+    for number, column in enumerate((images, [b"x" * 100_000] * 2)):
+        path = tmp_path / f"{number}.parquet"
+        pq.write_table(pa.table({"image": column, **labels}), path)
+        with pytest.raises(ValueError, match=r"holds images, or bytes, in its column image .*; save each") as caught:
+            read(path)
+        assert len(str(caught.value)) < 500
+    people = [12345678901234567890.0, 12345678901234569999.0]
+    pq.write_table(pa.table({"path": ["1.png", "2.png"], **labels, "patient": people}), tmp_path / "m.parquet")
+    with pytest.raises(ValueError, match=r"row 2 has a patient as a spreadsheet rounds long numbers"):
+        read(tmp_path / "m.parquet")
+
+
+def test_a_parquet_column_of_words_for_splits_is_the_split(tmp_path: Path) -> None:
+    fill(tmp_path, "1.png", "2.png", "3.png")
+    columns = {"path": ["1.png", "2.png", "3.png"], "label": [0, 1, 1], "tvt": ["train", "val", "test"]}
+    pq.write_table(pa.table({**columns, "note": ["a", "b", None], "age": [1, 2, 3]}), tmp_path / "m.parquet")
+    manifest = read(tmp_path / "m.parquet")
+    assert [item.split for item in manifest.slices] == ["train", "val", "test"]
+    assert "columns not read: note, age" in manifest.found.notes
+
+
+def test_labels_of_mostly_one_slice_each_are_none(tmp_path: Path) -> None:
+    names = [f"{number}.png" for number in range(40)]
+    for count, refused in ((20, False), (30, True)):
+        rows = "".join(f"{name},report {number % count}\n" for number, name in enumerate(names))
+        path = write_manifest(tmp_path / str(count), f"path,finding\n{rows}", *names)
+        if refused:
+            with pytest.raises(ValueError, match=r"30 classes \(report 0, report 1, report 10, \.\.\.\) for 40 slices"):
+                read(path)
+        else:
+            assert len(read(path).classes) == count
+
+
 def test_a_path_that_is_a_folder_is_a_series(tmp_path: Path) -> None:
     text = "path,label,patient,split\nser/1,a,p,train\nser/2/,b,q,test\n"
     path = write_manifest(tmp_path / "x", text, "ser/1/1.dcm", "ser/1/2.dcm", "ser/1/DICOMDIR", "ser/2/1.dcm")

@@ -7,10 +7,13 @@ import pytest
 from trainable.images.names import (
     alike_key,
     form_key,
+    is_missing,
+    is_nobody,
     is_split_name,
     map_splits,
     merge_forms,
     printable,
+    split_words,
     tidy,
     with_printable_errors,
 )
@@ -52,29 +55,96 @@ def test_errors_keep_their_type_and_get_one_printable_line() -> None:
         ("e\u0301", "\u00e9"),
         ("x\u2013y", "x-y"),
         ('"a"', "a"),
+        ('="007"', "7"),
+        ("'007", "7"),
+        ("1.50", "1.5"),
+        ("0,5", "0.5"),
+        ("7,0", "7"),
+        ("-0", "0"),
+        ("1.000e+00", "1"),
+        ("non\u2212covid", "non-covid"),
     ],
 )
 def test_values_that_differ_in_form_have_one_key(one: str, other: str) -> None:
     assert form_key(one) == form_key(other)
 
 
-@pytest.mark.parametrize(("one", "other"), [("1", "11"), ("1.5", "15"), ("-1", "1"), ("a", "A"), ("1.2.840", "1.2.84")])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        *[
+            ("1", "11"),
+            ("1.5", "15"),
+            ("-1", "1"),
+            ("a", "A"),
+            ("1e5", "10e4"),
+            ("1.2.840", "1.2.84"),
+            ("'t Hart", "t Hart"),
+        ],
+        ("123456789012345678901234567890123", "123456789012345678901234567890124"),
+    ],
+)
 def test_values_that_differ_in_more_have_two(one: str, other: str) -> None:
     assert form_key(one) != form_key(other)
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [("Patient_01", "patient 1"), ("P-7", "p7"), ("P 0012", "P12"), ("1.0", "01")]
+    ("one", "other"),
+    [
+        *[("Patient_01", "patient 1"), ("P-7", "p7"), ("P 0012", "P12"), ("1.0", "01"), ("2.10", "2.10 ")],
+        *[("Smith, John", "SMITH^JOHN"), ("smith,john", "Smith John")],
+        ("CT-0", "\u0421\u0422-0"),  # in Cyrillic
+    ],
 )
 def test_values_that_people_hold_for_the_same_are_alike(one: str, other: str) -> None:
     assert alike_key(one) == alike_key(other)
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [("1-2", "12"), ("P1-2", "P12"), ("1.05", "1.5"), ("HER2+", "HER2"), ("P10", "P1")]
+    ("one", "other"),
+    [
+        ("1-2", "12"),
+        ("P1-2", "P12"),
+        ("1.05", "1.5"),
+        ("HER2+", "HER2"),
+        ("P10", "P1"),
+        ("1.10", "1.1"),
+        ("2.100", "2.10"),
+        ("1,10", "1,1"),
+    ],
 )
 def test_values_that_people_hold_apart_are_not_alike(one: str, other: str) -> None:
     assert alike_key(one) != alike_key(other)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "\u2013", "...", "n.a.", "k.A.", "#NV", "#N/D", "#REF!", "#DIV/0!", "#WERT!", "#NOM?", "#\u00a1REF!"]
+)
+def test_what_stands_for_no_value_is_missing_and_nobody(text: str) -> None:
+    assert is_missing(text) and is_nobody(text)
+
+
+@pytest.mark.parametrize("text", ["0", "+", "none", "unclear", "#1", "#P7", "a-", "N0"])
+def test_what_may_be_a_value_is_not_missing(text: str) -> None:
+    assert not is_missing(text)
+
+
+def test_a_word_for_no_person_is_nobody_and_a_code_is_somebody() -> None:
+    assert all(map(is_nobody, ["ANONYMOUS", "anonymized", "unknown", "Unbekannt", "None", "no id"]))
+    assert not any(map(is_nobody, ["0", "x", "anon-7", "Unknown 3", "id1"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("trainA", ["train", "A"]),
+        ("CT_COVID-19", ["CT", "COVID", "19"]),
+        ("benign (1)_mask", ["benign", "1", "mask"]),
+        ("ImFr\u00fchlingNr7", ["Im", "Fr\u00fchling", "Nr", "7"]),
+    ],
+)
+def test_words_and_numbers_of_a_name(name: str, words: list[str]) -> None:
+    assert split_words(name) == words
 
 
 def test_the_shortest_form_is_the_name_and_unlike_forms_are_listed() -> None:

@@ -197,3 +197,15 @@ def test_no_patient_is_named_in_what_is_shown(tmp_path: Path) -> None:
     _, found = find(tmp_path / "x", headers)
     manifest = read(tmp_path / "x")
     assert not any("Doe" in line for line in manifest.read_as(found).lines())
+
+
+def test_patients_that_differ_in_a_side_only_are_warned_of(tmp_path: Path) -> None:
+    names = ["glaucoma/1_left/0.png", "glaucoma/1_right/0.png", "normal/2 OD/0.png", "normal/3 OD/0.png"]
+    _, found = find(fill(tmp_path / "x", *names), {})
+    (warning,) = found.warnings
+    assert "1 patients differ from another only in a word for a side" in warning and "1_left" not in warning
+    assert found.ids is not None and len(set(found.ids)) == 4
+    _, told = find(tmp_path / "x", {}, patient_from=r"/(\d+)")
+    assert told.warnings == () and told.ids == ("1", "1", "2", "3")
+    _, others = find(fill(tmp_path / "y", "a/Lee/0.png", "a/Bright/0.png", "b/Ler/0.png", "b/P1/0.png"), {})
+    assert others.warnings == ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -77,6 +78,46 @@ def test_a_list_of_files_and_labels_needs_no_header(
     assert all(item.patient is None for item in manifest.slices)
     assert any(told in line for line in (*manifest.found.notes, manifest.found.source))
     assert pairs(read_text(tmp_path / "again", text, name=name, encoding=encoding, folder=True)) == pairs(manifest)
+
+
+def test_a_column_of_patients_after_the_paths_is_not_taken_for_labels(tmp_path: Path) -> None:
+    rows = [(path, f"P{n // 2}", "ab"[n // 2 % 2]) for n, path in enumerate(NAMES)]
+    with pytest.raises(
+        ValueError, match=r"both column 2 \(3 values\) and column 3 \(2 values, .*may be the label; name"
+    ):
+        read_text(tmp_path, write(rows, "").lstrip())
+    assert len(read_text(tmp_path / "b", write(rows, "path,patient,label")).slices) == 6
+
+
+@pytest.mark.parametrize("splits", [("train", "test"), ("Training", "Validation", "Test")])
+def test_folders_named_for_splits_are_the_splits_of_a_table_without_a_column(
+    splits: tuple[str, ...], tmp_path: Path
+) -> None:
+    files = [f"images/{split}/{n}.png" for split in splits for n in range(2)]
+    manifest = read_text(tmp_path, write([(name, LABELS[n]) for n, name in enumerate(files)]), *files)
+    found = [item.split for item in manifest.slices]
+    assert found == [split for split in ("train", "val", "test") if split in found for _ in range(2)]
+    assert dict(manifest.found.splits).keys() == set(splits)
+    assert any("those that its files' folders name" in note for note in manifest.found.notes)
+    rows = [(name, LABELS[n], "train") for n, name in enumerate(files)]
+    assert {item.split for item in read_text(tmp_path / "b", write(rows, "path,label,split"), *files).slices} == {
+        "train"
+    }
+
+
+@pytest.mark.parametrize("folders", [("train", "more"), ("train", "val"), ("a", "b")])
+def test_other_folders_name_no_splits(folders: tuple[str, str], tmp_path: Path) -> None:
+    files = [f"{folder}/{n}.png" for folder in folders for n in range(3)]
+    manifest = read_text(tmp_path, write([(name, LABELS[n]) for n, name in enumerate(files)]), *files)
+    assert {item.split for item in manifest.slices} == {None}
+
+
+def test_paths_of_a_url_are_decoded(tmp_path: Path) -> None:
+    files = [f"CT scans/\u00e9 {n}.png" for n in range(6)]
+    rows = [(quote(name), LABELS[n]) for n, name in enumerate(files)]
+    manifest = read_text(tmp_path, write(rows), *files)
+    assert [item.name for item in manifest.slices] == files
+    assert manifest.found.notes == ("its paths are encoded as of a URL, below CT scans",)
 
 
 def test_a_list_of_files_alone_is_refused_and_notes_are_no_table(tmp_path: Path) -> None:

@@ -69,6 +69,27 @@ def test_a_list_without_a_header_is_read_so_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("labels", "encoding"),
+    [
+        (("\u9633\u6027", "\u6b63\u5e38"), "gbk"),
+        (("\u967d\u6027", "\u6b63\u5e38"), "big5"),
+        (("\u043d\u043e\u0440\u043c\u0430", "\u043f\u043d\u0435\u0432\u043c\u043e\u043d\u0438\u044f"), "cp1251"),
+    ],
+)
+def test_another_alphabet_is_not_read_as_western_letters(labels: tuple[str, str], encoding: str) -> None:
+    text = "path,label\n" + "".join(f"{n}.png,{labels[n % 2]}\n" for n in range(4))
+    with pytest.raises(
+        ValueError, match=r"^m\.csv is neither UTF-8 nor Windows-1252 text.*\(line [23]\); save it as UTF"
+    ):
+        decode_table(Path("m.csv"), text.encode(encoding))
+
+
+def test_a_row_of_odd_letters_in_a_western_table_is_no_other_alphabet() -> None:
+    text = "path,label\n1.png,Müde\n2.png,Öde\n3.png,Gärten und Bäume\n4.png,äöüß\n"
+    assert decode_table(Path("m.csv"), text.encode("cp1252"))[0] == text
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         (TABLE.encode() + b"x\xfc", r"is not UTF-8 text \(byte \d+, 0xfc in line 8\); save it as UTF-8"),
