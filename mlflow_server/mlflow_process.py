@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import http.client
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -100,7 +101,7 @@ def find_port(wanted: int, host: str = LOOPBACK) -> int:
 
 def read_port(text: str) -> int:
     """A port as a command line gives it. Raises ArgumentTypeError for what is none."""
-    if not text.isdecimal() or len(text) > 5 or not 0 < int(text) < 2**16:
+    if not re.fullmatch("[0-9]{1,5}", text) or not 0 < int(text) < 2**16:
         raise argparse.ArgumentTypeError(f"{text!r} is no port; it must be a whole number from 1 to 65535")
     return int(text)
 
