@@ -68,6 +68,8 @@ def search(
             config = SearchConfig.of(**({} if data is None else {"data": data}), **options)
         elif data is not None or options:
             raise TypeError("config holds all options: give it alone, or data and options without it")
+        elif not isinstance(config, SearchConfig):
+            raise TypeError(f"config is a {type(config).__name__}; make it by ctsearch.SearchConfig.of(...)")
         if auto_resume:
             return resuming.search_or_resume(config, observers=observers, caller=_caller(progress))
         return session.search(config, observers=observers, caller=_caller(progress))
@@ -95,7 +97,7 @@ def audit(
 
     with _in_keywords():
         return audit_set(
-            Path(data).expanduser().absolute(),
+            _data(data),
             home=_home(home),
             patient_from=patient_from,
             positive=positive,
@@ -124,7 +126,7 @@ def evaluate(
     with _in_keywords():
         return evaluate_on(
             model,
-            Path(data).expanduser().absolute(),
+            _data(data),
             home=_home(home),
             tracking_uri=tracking_uri,
             patient_from=patient_from,
@@ -232,9 +234,16 @@ def submit(cluster_file: str | Path, **options: Any) -> int:
 
 
 def _home(home: str | Path | None) -> Path:
-    from search.core.folder import default_home
+    from search.core.config import find_home
 
-    return Path(home or default_home()).expanduser().absolute()
+    return find_home(home)
+
+
+def _data(data: str | Path) -> Path:
+    from search.core.config import OPTIONS
+    from search.core.options import read_value
+
+    return read_value("data", OPTIONS["data"], data)
 
 
 def _caller(progress: bool | None) -> Any:

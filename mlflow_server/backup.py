@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mlflow_server.stores import Stores
 
 RECORD = "backup.json"
+FIELDS = {"made": str, "database": str, "with_artifacts": bool, "rows": dict, "files": dict}
 
 
 def back_up(stores: Stores, folder: Path, *, with_artifacts: bool = True) -> str:
@@ -137,7 +138,9 @@ def check_backup(folder: Path) -> dict[str, Any]:
     """The record of a backup that is whole. Raises ValueError where it is not."""
     try:
         record: dict[str, Any] = json.loads((folder / RECORD).read_text())
-    except (OSError, ValueError) as error:
+        if not isinstance(record, dict) or not all(isinstance(record.get(name), kind) for name, kind in FIELDS.items()):
+            raise ValueError(f"it must have {', '.join(FIELDS)}")
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{folder} is no backup: {RECORD} cannot be read ({error})") from error
     there = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
     del there[RECORD]

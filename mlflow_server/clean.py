@@ -61,7 +61,7 @@ def clean(stores: Stores, *, older_than_days: float, really: bool, say: Callable
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    if older_than_days < 0:
+    if not older_than_days >= 0:
         raise ValueError(f"--older-than is {older_than_days:g}; it must be 0 days or more")
     with use_server(stores) as uri, logged_in(admin_login(stores.folder)):
         try:

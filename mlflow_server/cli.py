@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_server.environment import without_proxy_for_loopback
+from mlflow_server.mlflow_process import read_port
 from mlflow_server.stores import check_home
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     start = commands.add_parser("start", parents=[stores], help="serve until Ctrl-C or SIGTERM")
-    start.add_argument("--port", type=int, help="default: 5000 (without other options: or any free one)")
+    start.add_argument("--port", type=read_port, help="default: 5000 (without other options: or any free one)")
     start.add_argument("--auth", action="store_true", help="only for users with a password; see `user`")
     start.add_argument("--host", help="address to listen on (default: 127.0.0.1); any other needs --auth")
     start.add_argument("--allowed-hosts", metavar="A,B", help="names by which users reach it, such as the proxy's")
@@ -65,7 +66,10 @@ def build_parser() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Raises ValueError or OSError in the user's words."""
     home = args.home or Path(os.environ.get("CTSEARCH_HOME") or Path.home() / ".ctsearch")
-    folder = home.expanduser().absolute() / "mlflow"
+    try:
+        folder = home.expanduser().absolute() / "mlflow"
+    except RuntimeError as error:
+        raise ValueError(f"--home is {home}; this machine does not know that user's home") from error
     check_home(folder.parent)
     if args.command == "user":
         return _change_user(folder, args.name, remove=args.remove)

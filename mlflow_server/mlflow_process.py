@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import ctypes
 import http.client
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -95,6 +97,13 @@ def find_port(wanted: int, host: str = LOOPBACK) -> int:
         if (found := bind_port(port, host)) is not None:
             return found
     raise ServerError(f"{host} has no free port, or is no address of this machine")
+
+
+def read_port(text: str) -> int:
+    """A port as a command line gives it. Raises ArgumentTypeError for what is none."""
+    if not re.fullmatch("[0-9]{1,5}", text) or not 0 < int(text) < 2**16:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port; it must be a whole number from 1 to 65535")
+    return int(text)
 
 
 def bind_port(port: int, host: str = LOOPBACK) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -131,7 +132,7 @@ def _check_artifacts(place: str) -> str:
         if not place.removeprefix("s3://").strip("/"):
             raise ValueError("--artifacts is s3:// without a bucket; it must be s3://BUCKET or s3://BUCKET/FOLDER")
         return place.rstrip("/")
-    if "://" in place and not place.startswith("file://"):
+    if re.match("[a-z][a-z0-9+.-]*:", place) and not place.startswith("file://"):
         raise ValueError(f"--artifacts is {place!r}; it must be s3://BUCKET/FOLDER or a local folder")
     return place if place.startswith("file://") else Path(place).expanduser().absolute().as_uri()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -12,11 +13,11 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from search.command_parser import build_parser
 from search.core.budget_options import BudgetOptions
-from search.core.config import OPTIONS, SearchConfig
+from search.core.config import OPTIONS, SearchConfig, find_home
 from search.core.extension import BUDGETS
-from search.core.folder import default_home, default_storage
-from search.core.option_values import path
-from search.core.options import OptionError, read_arguments
+from search.core.folder import default_storage
+from search.core.options import OptionError, read_arguments, read_value
+from trainable.files import check_target
 
 if TYPE_CHECKING:
     from search.result import SearchResult
@@ -66,18 +67,29 @@ def in_flags(error: Exception) -> str:
     return f"{text[:half]} ... {text[-half:]}"
 
 
+def join_negative(argv: Sequence[str]) -> list[str]:
+    """`--window -600,1500` as `--window=-600,1500`: argparse would take the value for an option."""
+    joined: list[str] = []
+    for word in argv:
+        if joined and re.fullmatch(r"--[a-z-]+", joined[-1]) and re.match(r"-[\d.]", word):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     if list(argv[:1]) == ["server"]:  # with options of its own, that work where only MLflow is installed as well
         from mlflow_server.cli import main as serve
 
         return serve(argv[1:])
-    args = build_parser().parse_args(argv)
+    args = build_parser().parse_args(join_negative(argv))
     try:
         if args.command == "ui":
             from search.commands.ui import show_ui
 
-            show_ui((args.home or default_home()).expanduser().absolute(), args.port)
+            show_ui(find_home(args.home), args.port)
             return 0
         if args.command == "submit":
             from search.commands.submit import submit
@@ -88,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             from search.commands.classify import classify
             from search.commands.inputs import Per
 
-            home = (args.home or default_home()).expanduser().absolute()
+            home = find_home(args.home)
             return classify(
                 args.images,
                 model=args.model,
@@ -106,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.command == "export":
             from search.commands.export import export_onnx
 
-            home = (args.home or default_home()).expanduser().absolute()
+            home = find_home(args.home)
             export_onnx(args.onnx, model=args.model, home=home, tracking_uri=args.tracking_uri)
             return 0
         if args.command == "train":
@@ -114,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.command in ("status", "stop", "try", "extend"):
             from search.commands.steer import steer
 
-            return steer(args, (args.home or default_home()).expanduser().absolute())
+            return steer(args, find_home(args.home))
         if args.command in ("report", "curves"):
             return write_records(args)
         if args.command == "recipes":
@@ -128,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if args.name:
                 show_layers(args.name, image_size=args.image_size)
             else:
-                names = tuple(args.arch.split(",")) if args.arch else ()
+                names = () if args.arch is None else read_value("architectures", OPTIONS["architectures"], args.arch)
                 show_models(names, image_size=args.image_size, batch_size=args.batch_size, num_threads=args.threads)
             return 0
         return run_search(args)
@@ -142,7 +154,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def write_records(args: argparse.Namespace) -> int:
     """Write the page of a search, or its curves, and say where."""
-    home = (args.home or default_home()).expanduser().absolute()
+    home = find_home(args.home)
+    if args.out is not None:
+        check_target(args.out, "--out")
     if args.command == "report":
         from search.commands.report import report
 
@@ -159,7 +173,7 @@ def run_audit(args: argparse.Namespace) -> int:
     """Print the audit; the exit status says how bad the worst finding is."""
     from search.commands.audit import audit
 
-    given = {"home": default_home(), **read_arguments(args, OPTIONS)}
+    given = {**read_arguments(args, OPTIONS), "home": find_home(args.home)}
     if "data" not in given:
         raise ValueError("`ctsearch audit` needs --data: a folder, an archive, a table or a .npz of MedMNIST")
     found = audit(given.pop("data"), out=args.out, **given)
@@ -172,11 +186,13 @@ def run_audit(args: argparse.Namespace) -> int:
 def run_evaluate(args: argparse.Namespace) -> int:
     from search.commands.evaluate import evaluate, show_evaluation
 
-    given = {"home": default_home(), **read_arguments(args, OPTIONS)}
+    given = {**read_arguments(args, OPTIONS), "home": find_home(args.home)}
     given.pop("tracking_uri", None)
     if "data" not in given:
         raise ValueError("`ctsearch evaluate` needs --data: a labelled folder, archive or table")
     data = given.pop("data")
+    if args.json is not None:
+        check_target(args.json, "--json")
     show_evaluation(evaluate(args.model, data, tracking_uri=args.tracking_uri, say=print, **given), args.json)
     return 0
 
@@ -198,7 +214,7 @@ def run_search(args: argparse.Namespace) -> int:
     from search.observers.timings import process_began_at_s
 
     began_at_s = process_began_at_s()
-    if args.resume:
+    if args.resume is not None:
         free = {"command", "home", "resume", "ray_address", "storage", "accept_changes", *BUDGETS}
         if given := {name for name, value in vars(args).items() if value is not None} - free:
             raise ValueError(
@@ -209,7 +225,7 @@ def run_search(args: argparse.Namespace) -> int:
         BudgetOptions(**budget).check_budget()
         return resume(
             args.resume,
-            home=path(args.home) if args.home else default_home(),
+            home=find_home(args.home),
             ray_address=args.ray_address,
             storage=args.storage or default_storage(),
             budget=budget,

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from mlflow_server.mlflow_process import read_port
 from search.core.config import GROUPS, OPTIONS
 from search.core.options import add_arguments, list_options
 
@@ -28,6 +29,13 @@ EXAMPLES = """examples:
 """
 
 
+def read_path(text: str) -> Path:
+    """A path as it is given. Raises ArgumentTypeError for an empty one, which would be the folder one is in."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty; give a path, or leave it out")
+    return Path(text)
+
+
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ctsearch",
@@ -40,22 +48,22 @@ def build_parser() -> argparse.ArgumentParser:
     search.formatter_class = argparse.RawDescriptionHelpFormatter
     add_search_options(search)
     submit = commands.add_parser("submit", help="search on a cluster; this machine may be switched off")
-    submit.add_argument("cluster_file", type=Path, metavar="CLUSTER.yaml", help="what `ray up` was given")
+    submit.add_argument("cluster_file", type=read_path, metavar="CLUSTER.yaml", help="what `ray up` was given")
     submit.add_argument(
         "options", nargs="*", metavar="-- OPTION", help="options of `ctsearch search`; paths are those of the head"
     )
     ui = commands.add_parser("ui", help="open the MLflow UI of earlier searches")
-    ui.add_argument("--home", type=Path, default=None, help="default: $CTSEARCH_HOME, else ~/.ctsearch")
-    ui.add_argument("--port", type=int, default=None)
+    ui.add_argument("--home", type=read_path, default=None, help="default: $CTSEARCH_HOME, else ~/.ctsearch")
+    ui.add_argument("--port", type=read_port, default=None)
     classify = commands.add_parser("classify", help="class and probability of images, by the champion or another model")
     classify.add_argument(
-        "images", nargs="+", type=Path, metavar="IMAGE", help="images, volumes and folders; DICOM too"
+        "images", nargs="+", type=read_path, metavar="IMAGE", help="images, volumes and folders; DICOM too"
     )
     classify.add_argument(
         "--model", metavar="MODEL", help="a registered name, an MLflow URI or a checkpoint (default: champion)"
     )
-    classify.add_argument("--csv", type=Path, metavar="FILE", help="write a table as well")
-    classify.add_argument("--json", type=Path, metavar="FILE", help="write one JSON object a line as well")
+    classify.add_argument("--csv", type=read_path, metavar="FILE", help="write a table as well")
+    classify.add_argument("--json", type=read_path, metavar="FILE", help="write one JSON object a line as well")
     classify.add_argument(
         "--explain", action="store_true", help="write Grad-CAM overlays: beside the table, else to explained/"
     )
@@ -66,18 +74,18 @@ def build_parser() -> argparse.ArgumentParser:
         help="a row for each volume (default), for each of its slices, or for all that is one patient's",
     )
     add_arguments(classify, OPTIONS.items(), only=("patient_from",))
-    classify.add_argument("--home", type=Path, help="default: $CTSEARCH_HOME, else ~/.ctsearch")
+    classify.add_argument("--home", type=read_path, help="default: $CTSEARCH_HOME, else ~/.ctsearch")
     classify.add_argument("--tracking-uri", help="default: $MLFLOW_TRACKING_URI, else a server of our own")
     add_evaluate(commands)
     audit = commands.add_parser("audit", help="what is in a data set and what is wrong with it; nothing is trained")
-    audit.add_argument("--out", type=Path, metavar="FOLDER", help="write audit.html and audit.json there as well")
+    audit.add_argument("--out", type=read_path, metavar="FOLDER", help="write audit.html and audit.json there as well")
     add_arguments(audit, OPTIONS.items(), only=AUDIT_FIELDS)
     export = commands.add_parser("export", help="write the champion, or another model, as one ONNX file")
-    export.add_argument("--onnx", type=Path, required=True, metavar="FILE", help="what to write")
+    export.add_argument("--onnx", type=read_path, required=True, metavar="FILE", help="what to write")
     export.add_argument(
         "--model", metavar="MODEL", help="a registered name, an MLflow URI or a checkpoint (default: champion)"
     )
-    export.add_argument("--home", type=Path, help="default: $CTSEARCH_HOME, else ~/.ctsearch")
+    export.add_argument("--home", type=read_path, help="default: $CTSEARCH_HOME, else ~/.ctsearch")
     export.add_argument("--tracking-uri", help="default: $MLFLOW_TRACKING_URI, else a server of our own")
     train = commands.add_parser("train", help="train one recipe here, without a search, and register it")
     add_train_options(train)
@@ -103,15 +111,15 @@ def add_records(commands: Any) -> None:
     export = curves.add_parser("export", help="write what benchmarks/curves.py replays")
     for command, file in ((report, "search.html in the search's folder"), (export, "NAME.curves.json")):
         command.add_argument("name", metavar="NAME")
-        command.add_argument("--out", type=Path, metavar="FILE", help=f"what to write (default: {file})")
-        command.add_argument("--home", type=Path, help="default: $CTSEARCH_HOME, else ~/.ctsearch")
+        command.add_argument("--out", type=read_path, metavar="FILE", help=f"what to write (default: {file})")
+        command.add_argument("--home", type=read_path, help="default: $CTSEARCH_HOME, else ~/.ctsearch")
 
 
 def add_evaluate(commands: Any) -> None:
     """The command that scores a model on another labelled set."""
     evaluate = commands.add_parser("evaluate", help="the champion's figures on another labelled set")
     evaluate.add_argument("model", nargs="?", metavar="MODEL", help="as of classify's --model (default: champion)")
-    evaluate.add_argument("--json", type=Path, metavar="FILE", help="write the figures as well")
+    evaluate.add_argument("--json", type=read_path, metavar="FILE", help="write the figures as well")
     evaluate.add_argument("--tracking-uri", help="default: $MLFLOW_TRACKING_URI, else a server of our own")
     add_arguments(evaluate, OPTIONS.items(), only=("data", "home", "patient_from", "skip_bad_images"))
 
@@ -126,7 +134,7 @@ def add_steering(commands: Any) -> None:
     }.items():
         command = commands.add_parser(name, help=text)
         command.add_argument("name", metavar="NAME")
-        command.add_argument("--home", type=Path, help="default: $CTSEARCH_HOME, else ~/.ctsearch")
+        command.add_argument("--home", type=read_path, help="default: $CTSEARCH_HOME, else ~/.ctsearch")
         if name == "status":
             command.add_argument("--json", action="store_true", help="as one JSON object")
         if name == "stop":
@@ -173,7 +181,9 @@ def add_search_options(parser: argparse.ArgumentParser) -> None:
     beside.add_argument(
         "--explain-data", action="store_true", default=None, help="only show how the data is read, and end"
     )
-    beside.add_argument("--config", type=Path, metavar="FILE.yaml", help="options from a file; those given here win")
+    beside.add_argument(
+        "--config", type=read_path, metavar="FILE.yaml", help="options from a file; those given here win"
+    )
     beside.add_argument(
         "--print-config", action="store_true", default=None, help="write the options as such a file, and end"
     )

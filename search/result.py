@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any, overload
 
 from search.core.folder import Phase, SearchFolder
 from search.core.ledger import Ledger, TrialEntry
+from trainable.files import open_regular_file
+from trainable.objectives import name_metric
+from trainable.records import RecordError
 from trainable.report import Direction
 
 if TYPE_CHECKING:
@@ -122,8 +125,19 @@ class ChampionResult:
     def _classifier(self) -> Any:
         from trainable.classifier import load_registered
 
+        folder = self.models / "pixels"
+        if not (folder / "MLmodel").is_file():
+            raise ValueError(
+                f"there is no model in {folder}, where the champion was saved; restore it, or take the one that is "
+                f"registered: ctsearch classify --model models:/{self.model_name}/{self.version}"
+            )
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # of files that lie here
-        return load_registered(str(self.models / "pixels"))
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return load_registered(str(folder))
+        except MlflowException as error:
+            raise ValueError(f"the model in {folder} cannot be loaded: {error.message}") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +167,7 @@ class SearchResult:
         from search.engine.study_file import read_study
 
         record, result = search.read_record(), _read_json(search.folder / "result.json")
-        metric = search.recorded_options.get("metric", "auc")
+        metric = name_metric(str(search.recorded_options.get("metric", "auc")))
         ledger = Ledger(Direction.of(metric))
         read_study(search.journal_file, ledger)
         entries = tuple(ledger.entries[number] for number in sorted(ledger.entries))
@@ -170,33 +184,37 @@ class SearchResult:
 
 
 def _read_champion(result: Mapping[str, Any], search: SearchFolder) -> ChampionResult:
-    of_patients = _read_figures(result, "test_patients_")
+    """Raises RecordError for what no search has written."""
     others = ("patients_", "without_duplicates_")
-    test = {name: figure for name, figure in _read_figures(result, "test_").items() if not name.startswith(others)}
-    return ChampionResult(
-        trial=result["champion"],
-        members=tuple(result.get("members", [result["champion"]])),
-        configuration=result["params"],
-        metric=result["metric"],
-        validation=result["validation_value"],
-        test=test,
-        test_patients=of_patients,
-        model_name=result["model_name"],
-        version=result["version"],
-        alias=result["alias"],
-        warnings=tuple(result.get("warnings", ())),
-        models=search.models,
-    )
+    try:
+        figures = _read_figures(result, "test_")
+        return ChampionResult(
+            trial=int(result["champion"]),
+            members=tuple(map(int, result.get("members", [result["champion"]]))),
+            configuration=dict(result["params"]),
+            metric=str(result["metric"]),
+            validation=float(result["validation_value"]),
+            test={name: figure for name, figure in figures.items() if not name.startswith(others)},
+            test_patients=_read_figures(result, "test_patients_"),
+            model_name=str(result["model_name"]),
+            version=str(result["version"]),
+            alias=str(result["alias"]),
+            warnings=tuple(map(str, result.get("warnings", ()))),
+            models=search.models,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        raise _damaged(search.folder / "result.json", what) from error
 
 
 def _read_figures(result: Mapping[str, Any], prefix: str) -> dict[str, Figure]:
     nan = float("nan")
     return {
         name.removeprefix(prefix): Figure(
-            value=value,
-            low=result[f"{name}_low"],
-            high=result.get(f"{name}_high", nan),
-            method=result.get(f"{name}_method", "bootstrap"),  # before methods were named
+            value=float(value),
+            low=float(result[f"{name}_low"]),
+            high=float(result.get(f"{name}_high", nan)),
+            method=str(result.get(f"{name}_method", "bootstrap")),  # before methods were named
         )
         for name, value in result.items()
         if name.startswith(prefix) and f"{name}_low" in result
@@ -204,4 +222,21 @@ def _read_figures(result: Mapping[str, Any], prefix: str) -> dict[str, Figure]:
 
 
 def _read_json(file: Path) -> dict[str, Any]:
-    return json.loads(file.read_text()) if file.exists() else {}
+    """The object in a file, {} without one. Raises RecordError."""
+    if not file.exists():
+        return {}
+    try:
+        with open_regular_file(file, "the result of a search") as opened:
+            content = json.loads(opened.read())
+    except (ValueError, RecursionError) as error:
+        raise _damaged(file, str(error)) from error
+    if not isinstance(content, dict):
+        raise _damaged(file, f"it holds a {type(content).__name__} and no object")
+    return content
+
+
+def _damaged(file: Path, what: str) -> RecordError:
+    return RecordError(
+        f"{file} is damaged ({what}); restore it, from --storage if the search has one, or take it away: trials and "
+        "models lie elsewhere"
+    )

@@ -10,7 +10,7 @@ from typing import Any
 from search.core.config import SearchConfig
 from search.core.events import Observer
 from search.core.extension import BUDGETS, enlarge, extend, find_differences, read_recorded_config
-from search.core.folder import Phase, list_searches, reopen_search, view_search
+from search.core.folder import Phase, is_name, list_searches, reopen_search, view_search
 from search.observers.mirror import fetch, holds
 from search.preparation.changes import accept_changes, refuse_changes
 from search.preparation.plan import prepare
@@ -73,7 +73,7 @@ def resume(
     refused unless they are accepted.
     """
     home = home.expanduser().absolute()
-    if storage and not (home / "searches" / name).exists():
+    if storage and is_name(name) and not (home / "searches" / name).exists():
         fetch(storage, home / "searches" / name)
     caller = caller or Caller()
     folder = reopen_search(home, name)

@@ -83,6 +83,7 @@ def train(
     config = replace(
         config, name=config.name or make_name("train"), architectures=(recipe.config.architecture,), storage=None
     )
+    check_choices(config)
     caller = caller or Caller()
     with caller.signals(), open_new(config, {"config": config.to_record(), "recipe": recipe.name}) as folder:
         plan = partial(prepare_recipe, recipe)

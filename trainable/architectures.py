@@ -229,13 +229,21 @@ def _build_own_model(architecture: str, source: str | None, num_classes: int, nu
     sys.modules[name] = module
     try:
         exec(compile(source, file, "exec"), module.__dict__)
-    except Exception as error:
-        raise ValueError(f"{file} cannot be run: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"{file} cannot be run: {_in_a_line(error)}") from error
     build = getattr(module, function, None)
     if not callable(build):
         raise ValueError(f"{file} has no function {function}; it must define {function}(num_classes) -> nn.Module")
-    takes_channels = "num_channels" in signature(build).parameters
-    model = build(num_classes, num_channels=num_channels) if takes_channels else build(num_classes)
+    try:
+        takes_channels = "num_channels" in signature(build).parameters
+        model = build(num_classes, num_channels=num_channels) if takes_channels else build(num_classes)
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"{architecture} builds no model: {_in_a_line(error)}") from error
     if not isinstance(model, nn.Module):
         raise ValueError(f"{architecture} gave a {type(model).__name__}; it must return a torch.nn.Module")
     return model
+
+
+def _in_a_line(error: BaseException) -> str:
+    words = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {words[:300]}" if words else type(error).__name__

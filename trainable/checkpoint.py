@@ -27,6 +27,7 @@ KINDS = ("newest", "best")
 _OBJECT_STORES = ("s3", "gcs", "abfs")  # a put is atomic there, and a rename is a copy
 _OF_ONE_FILE = (errno.ENOENT, errno.EIO)
 """What reading a file raises where it is missing or its place on the disk is bad; else it is the storage's fault."""
+MOST_RECORD_BYTES = 64 * 2**20
 _PLAIN = (type(None), bool, int, float, str, bytes)
 _log = logging.getLogger(__name__)
 
@@ -149,7 +150,7 @@ class CheckpointStore:
             self._check_parent()
         for name in (f"{kind}.json", f"{kind}.good.json"):
             try:
-                return _Record.read(self._read(name), kind)
+                return _Record.read(self._read(name, MOST_RECORD_BYTES), kind)
             except FileNotFoundError:
                 continue
             except (ValueError, TypeError, RecursionError) as error:
@@ -162,25 +163,28 @@ class CheckpointStore:
             raise FileNotFoundError(errno.ENOENT, "the folder of the trials is not there", parent)
 
     def _read_state(self, record: _Record) -> dict[str, Any]:
-        import torch
+        from trainable.tensor_file import load_tensors
 
         content = self._read(record.file)
         if (found := hashlib.sha256(content).hexdigest()) != record.sha256:
             raise ValueError(
                 f"its SHA-256 is {found[:12]}..., {record.sha256[:12]}... was written ({len(content)} bytes)"
             )
-        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        state = load_tensors(io.BytesIO(content))
         if not isinstance(state, dict):
             raise ValueError(f"it holds a {type(state).__name__} and no dict")
         return state
 
-    def _read(self, name: str) -> bytes:
-        """Raises FileNotFoundError, and ValueError for a pipe or a device, which would never end."""
+    def _read(self, name: str, most_bytes: int | None = None) -> bytes:
+        """Raises FileNotFoundError, and ValueError for a pipe or a device, which would never end, or a longer file."""
         path = f"{self._folder}/{name}"
         if isinstance(self._fs, fs.LocalFileSystem) and os.path.lexists(path):
             check_regular_file(Path(path), "the checkpoint")
         with self._fs.open_input_stream(path) as stream:
-            return stream.read()
+            content = stream.read(most_bytes)
+            if most_bytes is not None and stream.read(1):
+                raise ValueError(f"it has more than {most_bytes} bytes")
+            return content
 
     def _write(self, name: str, content: memoryview | bytes) -> None:
         target = f"{self._folder}/{name}"

@@ -62,11 +62,13 @@ def load_registered(uri: str) -> Classifier:
     """
     import mlflow.pytorch
     from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
     from mlflow.models import get_model_info
 
     with tempfile.TemporaryDirectory(prefix="ctsearch-model-") as aside:  # MLflow's own copies would stay for ever
         folder = download_artifacts(uri, dst_path=aside)
-        info = get_model_info(folder)
+        with _naming_fault(f"what {uri} says of itself cannot be read", MlflowException):
+            info = get_model_info(folder)
         facts = info.metadata or {}
         if "pytorch" not in info.flavors or not {"classes", "image_size", "decoder_version"} <= set(facts):
             raise ValueError(
@@ -120,6 +122,7 @@ def load_checkpoint(path: Path) -> Classifier:
     record_file = search / "search.json"
     with _naming_fault(f"the checkpoint {path} cannot be used"):
         config = TrialConfig.from_params(facts["config"])
+    with _naming_fault(f"the checkpoint {path} cannot be used: {record_file} cannot be read"):
         record = json.loads(record_file.read_text()) if record_file.is_file() else {}
         source = record.get("nets", {}).get("sources", {}).get(config.architecture)
     if is_own_model(config.architecture) and source is None:
@@ -130,6 +133,8 @@ def load_checkpoint(path: Path) -> Classifier:
         form = PixelFormat.from_dict(facts.get("form", {}))  # older checkpoints are of grey images
         model = build_model(config, len(facts["classes"]), num_channels=form.num_channels, source=source)
         model.load_state_dict(state["model"])
+        if bad := [n for n, tensor in model.state_dict().items() if not tensor.isfinite().all()]:
+            raise ValueError(f"its weights hold NaN or infinities, as {bad[0]} does; give another trial")
         return Classifier(
             label=f"checkpoint {folder}, epoch {facts['epoch']}",
             classes=tuple(facts["classes"]),
@@ -142,10 +147,13 @@ def load_checkpoint(path: Path) -> Classifier:
 
 
 @contextmanager
-def _naming_fault(what: str) -> Iterator[None]:
-    """Whatever fails inside is one ValueError that begins with `what`: foreign and cut files fail in any way."""
+def _naming_fault(what: str, *but: type[Exception]) -> Iterator[None]:
+    """Whatever fails inside, `but` these, is one ValueError that begins with `what`: foreign and cut files fail in any
+    way."""
     try:
         yield
+    except but:
+        raise
     except Exception as error:
         kind = type(error).__name__
         reason = f"it has no {error}" if isinstance(error, KeyError) else show_text(f"{error or kind}")[:_MAX_REASON]

@@ -32,6 +32,7 @@ UNFREEZING = ("all", "frozen", "last", "staged", "gradual")
 POOLING = ("avg", "max", "avg_max", "grid")
 PRECISIONS = ("fp32", "bf16", "fp16")
 MEMORY_FORMATS = ("contiguous", "channels_last")
+MOST_EPOCHS = 100_000
 
 
 TIMM_PREFIX = "timm:"
@@ -181,8 +182,8 @@ class TrialSettings:
             raise ValueError(f"classes are {self.classes}; a classifier needs two or more")
         _check_range("positive", self.positive, 0, len(self.classes) - 1)
         _check_range("image_size", self.image_size, 16, 2048)
-        _check_range("max_epochs", self.max_epochs, 1, 100_000)
-        _check_range("patience", self.patience, 0, 100_000)
+        _check_range("max_epochs", self.max_epochs, 1, MOST_EPOCHS)
+        _check_range("patience", self.patience, 0, MOST_EPOCHS)
         parse_objective(self.metric)
         _check_range("num_ranks", self.num_ranks, 1, 64)
 

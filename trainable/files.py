@@ -37,6 +37,14 @@ def write_atomically(path: Path, content: bytes | str, *, mode: int | None = Non
         raise
 
 
+def check_target(path: Path, what: str) -> None:
+    """Raise ValueError where no file can be written at `path`: to be asked before the work whose fruit it takes."""
+    if path.is_dir():
+        raise ValueError(f"{what} is {path}; it is a folder, and must be a file")
+    if not path.absolute().parent.is_dir():
+        raise ValueError(f"{what} is {path}; there is no folder {path.parent} to write it into")
+
+
 def open_regular_file(path: Path, what: str) -> IO[bytes]:
     """Open a user's file for reading; `what` names it in the error, such as "--weights resnet18".
 
@@ -65,17 +73,18 @@ def check_regular_file(path: Path, what: str) -> None:
         raise ValueError(f"{what} is {path}; it is {kind} and must be a regular file")
 
 
-def read_text_file(path: Path, what: str, *, max_bytes: int = 10 * 2**20) -> str:
-    """The text of a user's own Python file. Raises ValueError for one that is none, or too long to be any."""
+def read_text_file(path: Path, what: str, *, max_bytes: int = 10 * 2**20, kind: str = "Python") -> str:
+    """The text of a user's own Python file, or of another kind. Raises ValueError for one that is none, or too long to
+    be any."""
     with open_regular_file(path, what) as file:
         content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
-        raise ValueError(f"{what} is {path}; it has more than {max_bytes // 2**20} MB, and a Python file has less")
+        raise ValueError(f"{what} is {path}; it has more than {max_bytes // 2**20} MB, and a {kind} file has less")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise ValueError(f"{what} is {path}; its line {line} is no text in UTF-8: save it so") from error
     if "\0" in text:
-        raise ValueError(f"{what} is {path}; it holds null characters and is no Python file")
+        raise ValueError(f"{what} is {path}; it holds null characters and is no {kind} file")
     return text

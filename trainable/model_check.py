@@ -16,8 +16,11 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from trainable.architectures import build_model
 from trainable.config import TrialConfig
 from trainable.normalisation import pixel_shape, to_input
+from trainable.time_limit import time_limit
 
 BATCH = 4
+STEP_S = 60.0
+"""How long each thing that is tried may take: with more for four images no trial would come to its first epoch."""
 
 
 def check_own_model(
@@ -78,12 +81,14 @@ def _evaluate(model: nn.Module, images: Tensor, num_classes: int, file: str) -> 
         with _blaming(file, "an evaluation of one image", images):
             alone = model(images[:1])
         _check_logits(alone, num_classes, "evaluation", num_images=1)
-    if kind := _name_end(logits):
+    with _blaming(file, "a look at its answers"):
+        kind, is_steady = _name_end(logits), torch.allclose(alone[0], logits[0], rtol=1e-3, atol=1e-4)
+    if kind:
         lines.append(
             f"the model seems to end in a {kind}; it must give logits, which the loss turns into probabilities itself: "
             f"take the {kind} out, or it will hardly learn"
         )
-    if not torch.allclose(alone[0], logits[0], rtol=1e-3, atol=1e-4):
+    if not is_steady:
         lines.append(
             "the model says another thing of an image alone than beside others, in evaluation mode: it must not draw "
             "at random there, nor use statistics of the batch"
@@ -131,9 +136,11 @@ def _name_end(logits: Tensor) -> str:
 
 @contextmanager
 def _blaming(file: str, what: str, images: Tensor | None = None) -> Iterator[None]:
-    """Turn what the user's code raises into a ValueError of one line, with the place in their file."""
+    """Turn what the user's code raises, or that it never ends, into a ValueError of one line with the place in their
+    file."""
     try:
-        yield
+        with time_limit(STEP_S):
+            yield
     except (Exception, SystemExit) as error:
         cause = error.__cause__ if isinstance(error, ValueError) and error.__cause__ is not None else error
         frames = [frame for frame in traceback.extract_tb(cause.__traceback__) if frame.filename == file]

@@ -44,6 +44,11 @@ class Objective:
         return self.name != "loss"
 
     @property
+    def given(self) -> str:
+        """How it is asked for, whatever the user wrote: `auc` for AUC, `sensitivity` for recall."""
+        return self.name if self.other is None or self.is_guarded else f"{self.name}@{self.other}={self.floor!r}"
+
+    @property
     def key(self) -> str:
         """Its name in MLflow and in records, which allow no @ and no =; that of a plain metric is the metric's."""
         if self.is_guarded:
@@ -101,6 +106,14 @@ def parse_objective(text: str) -> Objective:
         pairs = ", ".join(f"{one}@{another}=0.8" for one, another in OPPOSITE.items())
         raise ValueError(f"--metric is {text!r}; a floor holds what a metric alone would give up: {pairs}")
     return Objective(text=text, name=name, other=other, floor=_read_floor(text, found["floor"]))
+
+
+def name_metric(text: str) -> str:
+    """A metric as everybody calls it: AUC is auc, recall is sensitivity. What is none is left for others to refuse."""
+    try:
+        return parse_objective(text).given
+    except ValueError:
+        return text
 
 
 def _read_floor(text: str, floor: str) -> float:

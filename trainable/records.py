@@ -55,7 +55,7 @@ def read_record(path: Path) -> dict[str, Any]:
     text = read_text_record(path)
     try:
         record = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RecordError(f"{path} is damaged ({error}){_advise(path)}") from error
     if not isinstance(record, dict):
         raise RecordError(f"{path} holds no JSON object{_advise(path)}")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, TypeAlias
@@ -16,12 +16,14 @@ from torchvision import models
 
 from trainable.files import open_regular_file
 from trainable.heads import Head
+from trainable.tensor_file import load_tensors
 
 WeightSource: TypeAlias = Path | bytes | np.ndarray  # an array holds the file's bytes as uint8
 
 # DenseNet files of torchvision are older than its module names: "norm.1.weight" is "norm1.weight" today.
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(\d\.)")
 _MAX_NAMED = 5
+_MOST_HEADER_BYTES = 100 * 10**6  # of a file in safetensors, by its own rules
 
 
 def sum_over_rgb(kernel: Tensor) -> Tensor:
@@ -49,13 +51,14 @@ def load_weights(model: nn.Module, source: WeightSource, architecture: str) -> i
     """Copy a saved state dict into `model`; return how many tensors were taken.
 
     `source` is a file, its bytes, or a uint8 array of them, read with weights_only=True; a dict wrapped as
-    {"state_dict": ...} and the prefix "module." are unwrapped, half precision is cast, a first convolution for
+    {"state_dict": ...} and prefixes such as "module." are unwrapped, half precision is cast, a first convolution for
     RGB is fitted to the model's channels (`fit_kernel`). The classifier keeps its fresh weights where the file has
     none or one for another number of classes. Raises ValueError counting and naming what else does not fit, and for
     tensors that are sparse, quantised or complex, or hold NaN or infinities. No code of the file is run.
     """
-    given = _read_state_dict(source)
     wanted = model.state_dict()
+    given = _unwrap_names(_read_state_dict(source), wanted)
+    _refuse_whole_numbers(given, wanted, source)
     last_layer = _last_layer(model)
     for name, kernel in given.items():  # of some architectures several convolutions look at the image
         if name in wanted and _differ_in_channels_only(kernel, wanted[name]):
@@ -86,9 +89,11 @@ def load_weights(model: nn.Module, source: WeightSource, architecture: str) -> i
             f"the weights in {_describe(source)} do not fit {architecture}: of {len(wanted)} tensors "
             f"{'; '.join(problems)}. Give a state dict of this architecture under torchvision's or timm's names"
         )
-    taken = {name: tensor for name, tensor in given.items() if name in wanted and name not in fresh}
+    taken = {
+        name: tensor.to(wanted[name].dtype) for name, tensor in given.items() if name in wanted and name not in fresh
+    }
     _check_values(taken, source)
-    model.load_state_dict(taken, strict=False)  # copies into the model's own dtype
+    model.load_state_dict(taken, strict=False)
     return len(taken)
 
 
@@ -156,21 +161,23 @@ def _load_tensors(file: IO[bytes]) -> Any:
     is_safetensors = file.read(9)[8:] == b"{"  # after its header's length: https://github.com/huggingface/safetensors
     file.seek(0)
     try:
-        if is_safetensors:
-            return _load_safetensors(file.read())
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of old formats
-            return torch.load(file, map_location="cpu", weights_only=True)
+        return _load_safetensors(file) if is_safetensors else load_tensors(file)
     except Exception as error:  # torch.load raises nearly every type for a damaged file
         raise _NotTensorsError from error
 
 
-def _load_safetensors(content: bytes) -> Any:
+def _load_safetensors(file: IO[bytes]) -> Any:
     try:
         from safetensors.torch import load
     except ImportError:
         raise ValueError("it is in safetensors, which is not installed: pip install 'ctsearch[timm]'") from None
-    return load(content)
+    num_header = int.from_bytes(file.read(8), "little")
+    header = json.loads(file.read(min(num_header, _MOST_HEADER_BYTES)))
+    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+    if file.seek(0, 2) != 8 + num_header + max(ends, default=0):  # of any length, and all of it would be read
+        raise ValueError("it is longer or shorter than its header says")
+    file.seek(0)
+    return load(file.read())
 
 
 def _find_odd_kind(tensor: Tensor) -> str:
@@ -178,9 +185,31 @@ def _find_odd_kind(tensor: Tensor) -> str:
         return "sparse"
     if tensor.is_quantized:
         return "quantised"
+    if tensor.is_nested:
+        return "nested"
     if tensor.is_meta:
         return "empty"
     return "complex" if tensor.is_complex() else ""
+
+
+def _unwrap_names(given: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Without what a wrapper put before every name (`model.`, `_orig_mod.`), as long as none of them fits."""
+    while not given.keys() & wanted.keys():
+        first = {name.partition(".")[0] for name in given}
+        if len(first) != 1 or first & given.keys():
+            break
+        given = {name.partition(".")[2]: tensor for name, tensor in given.items()}
+    return given
+
+
+def _refuse_whole_numbers(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source: WeightSource) -> None:
+    """Raise ValueError for whole numbers in the place of weights, as of a model that was quantised by hand."""
+    names = [n for n in given if n in wanted and wanted[n].is_floating_point() and not given[n].is_floating_point()]
+    if names:
+        raise ValueError(
+            f"the weights in {_describe(source)} hold whole numbers in {len(names)} tensors ({_name(names)}); weights "
+            "are floating-point numbers: save the state dict of the model as it was trained"
+        )
 
 
 def _check_values(tensors: Mapping[str, Tensor], source: WeightSource) -> None:

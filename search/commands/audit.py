@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.core.data_options import DataOptions
+from search.core.options import list_options, read_keywords
 
 if TYPE_CHECKING:
     from search.core.config import SearchConfig
@@ -30,12 +31,13 @@ def audit(
     from trainable.images.audit_data import audit_data
     from trainable.images.audit_page import write_audit
 
-    chosen = DataOptions(data=data, patient_from=patient_from, positive=positive, **options)
+    given = {"data": data, "patient_from": patient_from, "positive": positive, **options}
+    chosen = DataOptions(**read_keywords(given, dict(list_options(DataOptions))))
     found = audit_data(
         data,
         cache_dir=home / "cache",
-        patient_from=patient_from,
-        positive=positive,
+        patient_from=chosen.patient_from,
+        positive=chosen.positive,
         slice_rule=chosen.slice_rule,
         form=chosen.form,
         num_workers=os.cpu_count() or 1,

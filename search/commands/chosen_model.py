@@ -33,8 +33,12 @@ def load(model: str | None, home: Path, tracking_uri: str | None, stack: ExitSta
     """The model that is meant: a checkpoint's folder or file, an MLflow URI, a registered name, or the champion."""
     from trainable.classifier import load_checkpoint, load_registered
 
+    if model is not None and not model.strip():
+        raise ValueError("--model is empty; leave it out for the champion")
     if model is not None and Path(model).exists():
         return load_checkpoint(Path(model))
+    if model is not None and "/" in model and ":/" not in model:  # no registered name holds one
+        raise ValueError(f"--model is {model!r}; there is no such checkpoint: it must be searches/NAME/trials/NUMBER")
     uri, registered = find_registered(model, home, tracking_uri, stack)
     from mlflow.exceptions import MlflowException
 

@@ -17,6 +17,7 @@ from search.commands.answer_tables import describe, describe_bad, name_doubts, o
 from search.commands.chosen_model import load
 from search.commands.inputs import PER_VOLUME, Per, list_patients, list_scans
 from search.commands.overlays import choose_overlay_folder, write_overlay
+from trainable.files import check_target
 from trainable.images.faults import show_name, show_text
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def classify(
     of that class, and its path; of an image that is unlike what the model was trained on, that it may be no chest CT,
     and why. With `explain`, a Grad-CAM overlay of each is written. Raises ValueError in the user's words.
     """
+    check_tables(paths, csv_file, json_file)
     if per.unit == "patient" and explain:
         raise ValueError("--explain shows what spoke for one slice; take --per volume or --per slice with it")
     found = list_patients(paths, patient_from=per.patient_from) if per.unit == "patient" else list_scans(paths)
@@ -95,6 +97,18 @@ def classify(
     if num_bad:
         print(f"ctsearch: {num_bad} of {num_rows} files could not be used", file=sys.stderr)
     return 1 if num_bad else 0
+
+
+def check_tables(paths: Sequence[Path], csv_file: Path | None, json_file: Path | None) -> None:
+    """Raise ValueError where a table cannot be written, or would be over the other, or over what is classified."""
+    taken = {path.absolute(): "is to be classified" for path in paths}
+    for option, file in (("--csv", csv_file), ("--json", json_file)):
+        if file is None:
+            continue
+        if (use := taken.get(file.absolute())) is not None:
+            raise ValueError(f"{option} is {file}, which {use}: the table would be written over it; give another file")
+        check_target(file, option)
+        taken[file.absolute()] = f"is the table of {option} too"
 
 
 def answer_all(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search.commands.chosen_model import load
+from trainable.files import check_target
 from trainable.images.windows import format_windows
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ def export_onnx(file: Path, *, model: str | None, home: Path, tracking_uri: str 
     from trainable.normalisation import pixel_shape
     from trainable.to_onnx import write_onnx
 
+    check_target(file, "--onnx")
     with ExitStack() as stack:
         classifier = load(model, home, tracking_uri, stack)
         difference = write_onnx(classifier, file)

@@ -13,6 +13,8 @@ from search.preparation.models import KNOWN, check_timm
 from trainable.config import is_timm
 from trainable.suggest import did_you_mean
 
+MOST = 4096
+"""Pixels, images of a step and threads that are measured."""
 COLUMNS = ("architecture", "parameters", "mult-adds", "least", "a step", "images/s", "plan")
 
 
@@ -25,6 +27,7 @@ def show_models(
     from trainable.step_plan import name_device, pick_device
 
     check_names(names)
+    _check_sizes(image_size=image_size, batch_size=batch_size, threads=num_threads)
     console = console or Console()
     num_threads = num_threads or os.cpu_count() or 1
     table = Table(box=None, pad_edge=False, header_style="dim")
@@ -64,10 +67,18 @@ def check_names(names: Sequence[str]) -> None:
             )
 
 
+def _check_sizes(**sizes: int | None) -> None:
+    """Raises ValueError for the first that is not above 0, or is too large for any memory."""
+    for name, value in sizes.items():
+        if value is not None and not 1 <= value <= MOST:
+            raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be between 1 and {MOST}")
+
+
 def show_layers(name: str, *, image_size: int, console: Console | None = None) -> None:
     """The layers of one architecture, with output shapes and parameter counts (torchinfo). Raises ValueError."""
     from trainable.model_facts import summarise_layers
 
     check_names([name])
+    _check_sizes(image_size=image_size)
     console = console or Console()
     console.print(str(summarise_layers(name, image_size=image_size)), markup=False, highlight=False, soft_wrap=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from search.core.budget import read_spent
 from search.core.config import SearchConfig
 from search.core.decisions import replay
 from search.core.describe import describe_params, format_duration
@@ -29,7 +30,6 @@ from search.page.trials import TrialsView
 from search.result import ChampionResult, SearchResult
 from trainable.files import write_atomically
 from trainable.objectives import parse_objective
-from trainable.records import read_record
 from trainable.report import Direction
 
 _log = logging.getLogger(__name__)
@@ -158,7 +158,7 @@ def _tiles(
     ledger: Ledger, config: SearchConfig, folder: SearchFolder, result: SearchResult, max_epochs: int
 ) -> list[Tile]:
     champion, num_folds = result.champion, result.figures.get("num_folds", 0)
-    spent = read_record(folder.spent_file) if folder.spent_file.exists() else {}
+    wall_s, device_s = read_spent(folder.spent_file)
     counts = ledger.counts()
     num_trials, num_epochs = len(ledger.entries), sum(len(entry.values) for entry in ledger.entries.values())
     tiles = []
@@ -177,9 +177,8 @@ def _tiles(
     tiles.append(Tile(what="Trials", value=f"{num_trials:,}", words=states))
     share = num_epochs / (num_trials * max_epochs) if num_trials else 0.0
     tiles.append(Tile(what="Epochs", value=f"{num_epochs:,}", words=f"{share:.0%} of training every trial to its end"))
-    wall = format_duration(spent.get("wall_s", 0.0))
-    hours = f"{spent.get('device_s', 0.0) / 3600:.2f} device-hours"
-    return [*tiles, Tile(what="Time", value=wall, words=hours)]
+    words = f"{device_s / 3600:.2f} device-hours"
+    return [*tiles, Tile(what="Time", value=format_duration(wall_s), words=words)]
 
 
 def _describe_champion(champion: ChampionResult, figures: Mapping[str, Any]) -> dict[str, str]:

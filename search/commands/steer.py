@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from search.core import steering
+from search.core.budget import read_spent
+from search.core.budget_options import BudgetOptions
 from search.core.config import OPTIONS
 from search.core.describe import describe_params, format_duration
 from search.core.extension import BUDGETS, read_recorded_config
 from search.core.folder import Phase, SearchFolder, view_search
+from search.core.option_values import whole
 from search.core.options import read_arguments
+from search.core.own_space import PLAIN, as_plain
 from search.result import SearchResult
-from trainable.records import read_record
 from trainable.report import Direction
 
 ANSWER_S = 60.0
@@ -45,7 +48,7 @@ def read_status(home: Path, name: str) -> dict[str, Any]:
     folder = view_search(home, name)
     result = SearchResult.read(folder)
     config = read_recorded_config(folder)
-    spent = read_record(folder.spent_file) if folder.spent_file.exists() else {}
+    wall_s, device_s = read_spent(folder.spent_file)
     is_running = folder.is_running
     direction = Direction.of(config.metric)
     ranked = direction.rank((entry.best_value, entry.number, entry) for entry in result.trials if entry.values)
@@ -59,8 +62,8 @@ def read_status(home: Path, name: str) -> dict[str, Any]:
         "stop_reason": result.stop_reason,
         "trials": dict(Counter(without if entry.state == "running" else entry.state for entry in result.trials)),
         "epochs": sum(len(entry.values) for entry in result.trials),
-        "wall_s": spent.get("wall_s", 0.0),
-        "device_s": spent.get("device_s", 0.0),
+        "wall_s": wall_s,
+        "device_s": device_s,
         "budget": {name: getattr(config, name) for name in BUDGETS},
         "metric": config.metric,
         "best": best and {"trial": best.number, "value": best.best_value, "params": dict(best.params)},
@@ -98,14 +101,18 @@ def stop(home: Path, name: str, trial: int | None = None) -> str:
     """End a search with its champion so far, or one trial of it."""
     if trial is None:
         return ask(home, name, "stop")
-    return ask(home, name, "stop-trial", trial=trial)
+    try:
+        number = whole(trial)
+    except ValueError as error:
+        raise ValueError(f"trial is {trial!r}; {error}") from None
+    return ask(home, name, "stop-trial", trial=number)
 
 
 def try_next(home: Path, name: str, params: Mapping[str, Any]) -> str:
     """Let a search try a configuration next; what is not given is drawn."""
     if not params:
         raise ValueError("no hyperparameter is given; give some, such as lr=3e-4")
-    return ask(home, name, "try", params=dict(params))
+    return ask(home, name, "try", params={param: _take_plain(param, value) for param, value in params.items()})
 
 
 def extend(home: Path, name: str, budget: Mapping[str, Any]) -> str:
@@ -113,6 +120,7 @@ def extend(home: Path, name: str, budget: Mapping[str, Any]) -> str:
     given = {name: value for name, value in budget.items() if value is not None}
     if not given:
         raise ValueError("no budget is given; give --num-trials, --time-budget or --gpu-hours")
+    BudgetOptions(**given).check_budget()
     return ask(home, name, "extend", budget=given)
 
 
@@ -148,11 +156,19 @@ def read_params(given: Sequence[str]) -> dict[str, Any]:
         name, equals, text = entry.partition("=")
         if not (name and equals and text):
             raise ValueError(f"{entry!r} is no hyperparameter; give NAME=VALUE, such as lr=3e-4")
+        if name in params:
+            raise ValueError(f"{name} is given twice; give it once")
         try:
             value = ast.literal_eval({"true": "True", "false": "False"}.get(text.lower(), text))
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             value = text
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"{entry!r} is no finite number")
-        params[name] = value
+        params[name] = _take_plain(name, value)
     return params
+
+
+def _take_plain(name: str, value: Any) -> Any:
+    """What a configuration may hold. Raises ValueError for anything else."""
+    plain = as_plain(value)
+    if not isinstance(plain, PLAIN) or (isinstance(plain, float) and not math.isfinite(plain)):
+        raise ValueError(f"{name} is {value!r}; it must be a finite number, true or false, or a text")
+    return plain

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shlex
 import shutil
@@ -11,11 +12,17 @@ from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
 
+from search.core.config import OPTIONS, SearchConfig
 from search.core.folder import NAME, make_name
+from search.core.options import read_arguments
+from search.core.ranges import parse_range
 from search.core.version import ROOT, code_version
 from search.core.yaml_file import read_yaml
+from search.preparation.choices import check_architecture
+from trainable.config import is_own_model
 
 ROOMS = ("search", "trainable", "mlflow_server")
+PATHS = ("data", "home", "space", "weights", "external", "storage")
 STOP_WAIT_S = 120  # between SIGTERM and SIGKILL of `ray job stop`: a search ends cleanly within
 
 
@@ -29,6 +36,7 @@ def submit(cluster_file: Path, options: Sequence[str]) -> int:
         raise ValueError(f"there is no {cluster_file}; give the file that `ray up` was given")
     if not isinstance(read_yaml(cluster_file, "the cluster's file").get("provider"), dict):
         raise ValueError(f"{cluster_file} has no provider; give the file that `ray up` was given")
+    check_options(options)
     name = find_name(options)
     if name is None:
         name = make_name()
@@ -45,6 +53,23 @@ def submit(cluster_file: Path, options: Sequence[str]) -> int:
     call_ray("exec", str(cluster_file), write_job(job, folder, options))
     print(describe_job(cluster_file, name, job))
     return 0
+
+
+def check_options(options: Sequence[str]) -> None:
+    """Raise ValueError for what the head would refuse, and be read only in its log. Paths are the head's own."""
+    from search.command_parser import build_parser
+
+    try:
+        args = build_parser().parse_args(["search", *options])
+    except SystemExit as error:
+        raise ValueError(f"`ctsearch search` does not take {shlex.join(options)}") from error
+    given = {name: value for name, value in vars(args).items() if name not in PATHS}
+    config = SearchConfig(**read_arguments(argparse.Namespace(**given), OPTIONS))
+    for name in config.architectures:
+        if not is_own_model(name):
+            check_architecture(name)
+    for name, text in config.ranges.items():
+        parse_range(name, text)
 
 
 def find_name(options: Sequence[str]) -> str | None:

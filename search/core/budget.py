@@ -56,9 +56,7 @@ class Budget:
         self.time_budget_s = time_budget_s
         self.device_hours = device_hours
         self.stop = stop or StopRequest()
-        spent = read_record(spent_file) if spent_file.exists() else {}
-        self.earlier_s = read_seconds(spent_file, spent, "wall_s")
-        self.device_s = read_seconds(spent_file, spent, "device_s")
+        self.earlier_s, self.device_s = read_spent(spent_file)
         self.began_s = time.monotonic()
         self.saved_s = 0.0
         self.kept = Kept()
@@ -102,7 +100,13 @@ class Budget:
         return self.stop.is_asked
 
 
-def read_seconds(file: Path, spent: Mapping[str, Any], name: str) -> float:
+def read_spent(file: Path) -> tuple[float, float]:
+    """Seconds of the clock and of devices that a search has spent, by its record. Raises RecordError."""
+    spent = read_record(file) if file.exists() else {}
+    return _read_seconds(file, spent, "wall_s"), _read_seconds(file, spent, "device_s")
+
+
+def _read_seconds(file: Path, spent: Mapping[str, Any], name: str) -> float:
     """A time of a record, 0 where it has none. Raises RecordError for what is no time."""
     value = spent.get(name, 0.0)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:

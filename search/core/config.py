@@ -10,11 +10,13 @@ from typing import Any, Self
 from search.core.budget_options import BudgetOptions
 from search.core.data_options import DataOptions
 from search.core.finish_options import FinishOptions
+from search.core.folder import default_home
 from search.core.machine_options import MachineOptions
-from search.core.options import Option, defaults, list_options, read_keywords, require, show_value
+from search.core.options import Option, defaults, list_options, read_keywords, read_value, require, show_value
 from search.core.scheduling_options import SchedulingOptions
 from search.core.search_options import SearchOptions
 from search.core.space_options import SpaceOptions
+from trainable.objectives import name_metric
 
 GROUPS: Mapping[str, type] = {
     "search": SearchOptions,
@@ -33,14 +35,19 @@ OPTIONS: Mapping[str, Option] = {name: entry for group in GROUPS.values() for na
 class SearchConfig(
     MachineOptions, FinishOptions, SchedulingOptions, BudgetOptions, SpaceOptions, DataOptions, SearchOptions
 ):
-    """What a user asks for: the groups above together. Paths are absolute; raises OptionError for what cannot be."""
+    """What a user asks for: the groups above together. Paths are absolute; raises OptionError for what cannot be.
+
+    Whoever gives a value, by whichever door, it is read as its option reads it; None is not given.
+    """
 
     def __post_init__(self) -> None:
-        for name in ("home", "data", "space"):
-            if (value := getattr(self, name)) is not None:
-                object.__setattr__(self, name, Path(value).expanduser().absolute())
-        if self.storage is not None and "://" not in self.storage:
-            object.__setattr__(self, "storage", str(Path(self.storage).expanduser().absolute()))
+        usual = dict(defaults(type(self))) | {"storage": None}  # without one, whatever CTSEARCH_STORAGE says
+        for name, entry in OPTIONS.items():
+            given = getattr(self, name)
+            value = usual[name] if given is None else given
+            object.__setattr__(self, name, value if value is None else read_value(name, entry, value))
+        object.__setattr__(self, "metric", name_metric(self.metric))
+        object.__setattr__(self, "objective", (*map(name_metric, self.objective[:1]), *self.objective[1:]))
         self._settle_objectives()
         self.check_data()
         self.check_space()
@@ -100,16 +107,13 @@ class SearchConfig(
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
-        """The configuration of a search that began earlier."""
-        known = {entry.name for entry in fields(cls)}
-        kept: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in record.items()
-        }
-        kept.setdefault("storage", None)  # whatever CTSEARCH_STORAGE says by now
-        for key in ("home", "data", "space"):
-            if key in kept:
-                kept[key] = Path(kept[key])
-        return cls(**{key: value for key, value in kept.items() if key in known})
+        """The configuration of a search that began earlier; its data may be gone by now."""
+        known = {entry.name for entry in fields(cls)} - {"data"}
+        config = cls(**{key: value for key, value in record.items() if key in known})
+        kept = {"storage": record.get("storage"), "data": record.get("data")}  # whatever CTSEARCH_STORAGE says by now
+        for name, value in kept.items():
+            object.__setattr__(config, name, None if value is None else read_value(name, OPTIONS[name], value))
+        return config
 
 
 def read_groups(content: Any) -> dict[str, Any]:
@@ -118,8 +122,13 @@ def read_groups(content: Any) -> dict[str, Any]:
         raise TypeError(f"a configuration is {type(content).__name__}; it must be a mapping of options, or of groups")
     flat: dict[str, Any] = {}
     for key, value in content.items():
-        if key in GROUPS and (isinstance(value, Mapping) or value is None):  # `data` and `space` are options as well
-            flat |= value or {}
-        else:
-            flat[str(key)] = value
+        is_group = key in GROUPS and (isinstance(value, Mapping) or value is None)  # `data` and `space` are options too
+        for name, entry in (value or {} if is_group else {key: value}).items():
+            if flat.setdefault(str(name), entry) is not entry:
+                raise TypeError(f"{name} is given twice, as {flat[str(name)]!r} and as {entry!r}")
     return read_keywords(flat, OPTIONS)
+
+
+def find_home(given: Any) -> Path:
+    """The folder of all searches: `given`, else the usual one. Raises OptionError for what is no path."""
+    return read_value("home", OPTIONS["home"], given or default_home())

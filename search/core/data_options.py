@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,6 +78,11 @@ class DataOptions:
     def check_data(self) -> None:
         if self.data is not None and not self.data.exists():
             raise OptionError("data", f"is {self.data}; there is no such folder, archive or manifest")
+        try:
+            re.compile(self.patient_from or "")
+        except re.error as error:
+            what = f"is {self.patient_from!r}, which is no regular expression: {error}"
+            raise OptionError("patient_from", what) from error
         size = self.image_size
         require("image_size", size, size is None or 32 <= size <= 1024, "between 32 and 1024 pixels")
         if self.neighbour_mm is not None and not self.neighbours:

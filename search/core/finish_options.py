@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from search.core.option_values import pairs, real, truth, whole
+from search.core.option_values import paths, real, truth, whole
 from search.core.options import OptionError, option, require, require_choice, require_positive
 
 PROMOTE = ("if-better", "always", "never")
@@ -58,7 +58,7 @@ class FinishOptions:
         "a further labelled set on which the champion is scored once, beside the sealed test",
         factory=dict,
         metavar="NAME=DATA",
-        read=pairs,
+        read=paths,
         repeats=True,
     )
 

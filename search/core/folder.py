@@ -225,11 +225,15 @@ def reopen_search(home: Path, name: str) -> SearchFolder:
     return replace(search, lock=_lock(search.folder, name))
 
 
+def is_name(name: object) -> bool:
+    """Whether a search may be called so."""
+    return isinstance(name, str) and NAME.fullmatch(name) is not None
+
+
 def view_search(home: Path, name: str) -> SearchFolder:
     """A search to look at, which may be running. Raises ValueError where there is none."""
-    folder = home / "searches" / name
-    is_name = NAME.fullmatch(name) is not None
-    if not is_name or not ((folder / "search.json").exists() or copy_of(folder / "search.json").exists()):
+    folder = home / "searches" / str(name)
+    if not is_name(name) or not ((folder / "search.json").exists() or copy_of(folder / "search.json").exists()):
         known = ", ".join(list_searches(home)) or "none"
         raise ValueError(f"there is no search {name!r} in {home}; it must be one of: {known}")
     return SearchFolder(home=home, name=name, resumed=True, lock=FileLock(folder / "driver.lock"))

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
 
 from search.core.folder import default_storage
-from search.core.option_values import real, size_bytes, text, truth, whole
+from search.core.option_values import place, real, size_bytes, text, truth, whole
 from search.core.options import OptionError, option, require, require_choice, require_positive
 
 BAD_NODES = ("refuse", "leave-out")
+LEAST_SHARE = 0.05
+"""Of a core or a GPU that a trial may take: with less, hundreds of trials would run at once and fill the memory."""
 
 
 def check_tracking_uri(uri: str) -> str:
     """The URI, if it is a server's and holds no password: it is written into records, and shown. Raises ValueError."""
-    if not uri.startswith(("http://", "https://")):
-        raise ValueError(f"the tracking URI is {uri!r}; it must be the http:// or https:// of a server")
+    try:
+        is_address = bool((parts := urlsplit(uri)).hostname) and parts.port != 0
+    except ValueError:  # of its port, and of brackets
+        is_address = False
+    if not uri.startswith(("http://", "https://")) or not is_address:
+        raise ValueError(
+            f"the tracking URI is {uri!r}; it must be the http:// or https:// of a server, as in http://HOST:5000"
+        )
     if "@" in uri.partition("://")[2].partition("/")[0]:
         raise ValueError(
             "the tracking URI holds a login, and would be shown and recorded with it; give the address alone, and the "
@@ -35,7 +45,7 @@ class MachineOptions:
     trial_gpus: float | None = option(
         "--trial-gpus", "fractions allowed; 2 or more: a trial on several GPUs", read=real
     )
-    ray_address: str | None = option("--ray-address", "default: $RAY_ADDRESS, else Ray on this machine", read=text)
+    ray_address: str | None = option("--ray-address", "default: $RAY_ADDRESS, else Ray on this machine", read=str)
     tracking_uri: str | None = option(
         "--tracking-uri", "default: $MLFLOW_TRACKING_URI, else a server of our own", read=text
     )
@@ -44,7 +54,7 @@ class MachineOptions:
         "what all nodes share (default: $CTSEARCH_STORAGE)",
         factory=default_storage,
         metavar="FOLDER|URI",
-        read=text,
+        read=place,
     )
     bad_nodes: str = option(
         "--bad-nodes",
@@ -69,13 +79,23 @@ class MachineOptions:
     def check_machine(self) -> None:
         if self.tracking_uri is not None:
             check_tracking_uri(self.tracking_uri)
+        self._check_storage()
         require_choice("bad_nodes", self.bad_nodes, BAD_NODES)
-        require_positive(self, "trial_cpus", "checkpoint_budget_bytes")
+        require_positive(self, "checkpoint_budget_bytes")
         require("seed", self.seed, 0 <= self.seed < 2**32, "between 0 and 4294967295")
-        gpus = self.trial_gpus
+        cpus, gpus = self.trial_cpus, self.trial_gpus
+        require("trial_cpus", cpus, cpus is None or cpus >= LEAST_SHARE, f"{LEAST_SHARE} or more")
         if gpus is None:
             return
-        require("trial_gpus", gpus, gpus >= 0, "0 or more, fractions allowed")
+        require("trial_gpus", gpus, gpus == 0 or gpus >= LEAST_SHARE, f"0, or {LEAST_SHARE} or more")
         require("trial_gpus", gpus, gpus <= 1 or gpus == int(gpus), "a whole number of GPUs above 1")
         if gpus > 1 and self.compile:
             raise OptionError("compile", f"is for one GPU a trial; trial_gpus is {gpus:g}: drop one of them")
+
+    def _check_storage(self) -> None:
+        if self.storage is None or "://" in self.storage:
+            return
+        folder = Path(self.storage)
+        there = next(place for place in (folder, *folder.parents) if place.exists())
+        if not there.is_dir():
+            raise OptionError("storage", f"is {self.storage}; {there} is a file, and a folder must be there")

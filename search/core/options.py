@@ -45,6 +45,16 @@ class Option:
         return self.flag.removeprefix("--").replace("-", "_")
 
 
+class Once(argparse.Action):
+    """An option that is given once: of two values one would be lost without a word."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, flag: str | None = None) -> None:
+        before = getattr(namespace, self.dest)
+        if before not in (None, values):
+            raise argparse.ArgumentError(self, f"given twice, as {before!r} and as {values!r}: give it once")
+        setattr(namespace, self.dest, values)
+
+
 def option(
     flag: str, help: str, *, default: Any = None, factory: Callable[[], Any] | None = None, **others: Any
 ) -> Any:
@@ -71,10 +81,10 @@ def add_arguments(parser: Any, options: Iterable[tuple[str, Option]], only: Sequ
             parser.add_argument(entry.flag, dest=name, action="store_true", default=None, help=entry.help)
             continue
         shown = {"metavar": entry.metavar} if entry.metavar else {}
-        action = {"action": "append"} if entry.repeats else {}
-        parser.add_argument(entry.flag, dest=name, choices=entry.choices, help=entry.help, **shown, **action)
+        action: Any = "append" if entry.repeats else Once
+        parser.add_argument(entry.flag, dest=name, choices=entry.choices, help=entry.help, action=action, **shown)
         for flag, (key, metavar, text) in (entry.shortcuts or {}).items():
-            parser.add_argument(flag, dest=f"{name}.{key}", metavar=metavar, help=text)
+            parser.add_argument(flag, dest=f"{name}.{key}", metavar=metavar, help=text, action=Once)
 
 
 def read_arguments(args: argparse.Namespace, known: Mapping[str, Option]) -> dict[str, Any]:
@@ -91,7 +101,8 @@ def read_arguments(args: argparse.Namespace, known: Mapping[str, Option]) -> dic
 def read_keywords(given: Mapping[str, Any], known: Mapping[str, Option]) -> dict[str, Any]:
     """What was given by keyword (the flag's name or the field's), by the names of the fields.
 
-    Raises OptionError for a value that cannot be, TypeError for a keyword that is not known, naming near ones.
+    Raises OptionError for a value that cannot be, or that is given under two names; TypeError for a keyword that is not
+    known, naming near ones.
     """
     from difflib import get_close_matches
 
@@ -103,18 +114,18 @@ def read_keywords(given: Mapping[str, Any], known: Mapping[str, Option]) -> dict
     }
     taken: dict[str, Any] = {}
     for keyword, value in given.items():
-        if keyword in shortcuts:
-            name, key = shortcuts[keyword]
-            taken[name] = {**taken.get(name, {}), key: as_text(value)}
-        elif keyword in names:
-            name = names[keyword]
-            read = None if value is None else read_value(name, known[name], value)
-            taken[name] = {**taken[name], **read} if isinstance(taken.get(name), dict) and read else read
-        else:
+        if keyword not in names and keyword not in shortcuts:
             near = get_close_matches(keyword, [*names, *shortcuts], n=3)
             hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(sorted(names))}"
             raise TypeError(f"there is no option {keyword!r}; {hint}")
-    return {name: value for name, value in taken.items() if value is not None}
+        if value is None:
+            continue
+        name, key = shortcuts.get(keyword, (names.get(keyword, ""), ""))
+        read = {key: as_text(value)} if key else read_value(name, known[name], value)
+        if name in taken and not (isinstance(read, dict) and not read.keys() & taken[name].keys()):
+            raise OptionError(name, f"is given twice: as {show_value(taken[name])!r} and, by {keyword}, as {read!r}")
+        taken[name] = {**taken[name], **read} if name in taken else read
+    return taken
 
 
 def to_arguments(given: Mapping[str, Any], known: Mapping[str, Option]) -> list[str]:
@@ -126,19 +137,20 @@ def to_arguments(given: Mapping[str, Any], known: Mapping[str, Option]) -> list[
     shortcuts = {flag.removeprefix("--") for entry in known.values() for flag in entry.shortcuts or ()}
     arguments: list[str] = []
     for keyword, value in given.items():
-        if keyword in shortcuts:
-            arguments += [f"--{keyword}", str(value)]
-            continue
-        if keyword not in names:
+        if keyword not in names and keyword not in shortcuts:
             raise TypeError(f"there is no option {keyword!r}; known are {', '.join(sorted(names))}")
-        entry = names[keyword]
-        if entry.is_flag:
-            arguments += [entry.flag] if value else []
+        if value is None:
+            continue
+        entry = None if keyword in shortcuts else names[keyword]
+        flag, repeats = (entry.flag, entry.repeats) if entry else (f"--{keyword}", False)
+        if entry is not None and entry.is_flag:
+            arguments += [flag] if read_value(keyword, entry, value) else []
         elif isinstance(value, Mapping):
             for name, content in value.items():
-                arguments += [entry.flag, f"{name}={as_text(content)}"]
-        elif value is not None:
-            arguments += [entry.flag, as_text(value)]
+                arguments += [flag, f"{name}={as_text(content)}"]
+        else:
+            for text in map(as_text, value if repeats and isinstance(value, list | tuple) else [value]):
+                arguments += [f"{flag}={text}"] if text.startswith("-") else [flag, text]
     return arguments
 
 
@@ -149,7 +161,8 @@ def read_value(name: str, entry: Option, value: Any) -> Any:
     except OptionError:
         raise
     except (ValueError, TypeError) as error:
-        raise OptionError(name, f"is {value!r}; {error}") from None
+        shown = str(value) if isinstance(value, Path) else value
+        raise OptionError(name, f"is {shown!r}; {error}") from None
 
 
 def show_value(value: Any) -> Any:

@@ -7,18 +7,20 @@ one line with file and line: "False" for a boolean would be true.
 from __future__ import annotations
 
 import ast
+import json
 import random
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from search.core.checks import check_python_file, parse_python
-from trainable.config import CPU_ARCHITECTURES, GPU_ARCHITECTURES, TrialConfig
+from trainable.config import CPU_ARCHITECTURES, GPU_ARCHITECTURES, TrialConfig, is_own_model, is_timm
 from trainable.suggest import did_you_mean
+from trainable.time_limit import time_limit
 
 Configuration = dict[str, Any]
 Ask = Callable[[Mapping[str, Any]], Any]
@@ -28,7 +30,40 @@ KINDS: Mapping[str, str] = {entry.name: str(entry.type) for entry in fields(Tria
 ARCHITECTURES = CPU_ARCHITECTURES + GPU_ARCHITECTURES
 MAX_DRAWS = 200
 NUM_RANDOM_DRAWS, NUM_CORNERS = 24, 40
+LOAD_S, DRAW_S = 60.0, 10.0
+"""How long a user's file may take: to be run, where it may import much, and for a draw, which takes milliseconds."""
+PLAIN = (bool, int, float, str, type(None))
+"""What the values of a configuration may be."""
 _NUMBERS = ("int", "float")
+
+
+class SpaceError(ValueError):
+    """A space of the user's own failed as it was run, or gave what is no configuration."""
+
+
+class _PlainTrial:
+    """A trial as a user's space sees it: choices that are NumPy's become Python's, and what no journal keeps is refused
+    at the first draw."""
+
+    def __init__(self, trial: Any) -> None:
+        self._trial = trial
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._trial, name)
+
+    def suggest_categorical(self, name: str, choices: Iterable[Any]) -> Any:
+        if isinstance(choices, Set):
+            raise ValueError(f"{name} has its choices in a set, which another process orders otherwise; give a list")
+        plain = [as_plain(choice) for choice in choices]
+        for choice in plain:
+            try:
+                json.dumps(choice)
+            except (TypeError, ValueError):
+                raise ValueError(
+                    f"{name} has the choice {choice!r}, a {type(choice).__name__}; choices must be numbers, texts, "
+                    "True, False, None or lists of them: give names, and look up by them what they stand for"
+                ) from None
+        return self._trial.suggest_categorical(name, plain)
 
 
 class OwnSpace:
@@ -45,11 +80,12 @@ class OwnSpace:
 
     def __call__(self, trial: Any) -> Configuration | None:
         try:
-            drawn = self.function(trial)
+            with time_limit(DRAW_S):
+                drawn = self.function(_PlainTrial(trial))
         except (Exception, SystemExit) as error:
-            raise ValueError(self.explain(error)) from error
+            raise SpaceError(self.explain(error)) from error
         if drawn is not None and not isinstance(drawn, dict):
-            raise ValueError(
+            raise SpaceError(
                 f"{self.place('return')}the space returned {type(drawn).__name__}; it must return a dict, or nothing"
             )
         return drawn
@@ -72,7 +108,8 @@ def load_own_space(file: Path, *, shown: Path | None = None) -> OwnSpace:
     module.__file__, module.__package__ = str(file), ""
     sys.modules[module.__name__] = module  # dataclasses look a class's module up there
     try:
-        exec(compile(parse_python(source, file, "--space"), str(file), "exec"), module.__dict__)
+        with time_limit(LOAD_S):
+            exec(compile(parse_python(source, file, "--space"), str(file), "exec"), module.__dict__)
     except (Exception, SystemExit) as error:
         raise ValueError(f"--space {explain_in_file(error, file, shown)}{_explain_import(error, shown)}") from error
     space = getattr(module, "space", None)
@@ -92,11 +129,16 @@ def settle(drawn: Mapping[str, Any]) -> Configuration:
     return {name: _settle_value(name, value) for name, value in drawn.items()}
 
 
+def as_plain(value: Any) -> Any:
+    """A scalar of NumPy as Python's; everything else as it is."""
+    is_scalar = type(value).__module__.partition(".")[0] == "numpy" and getattr(value, "ndim", 1) == 0
+    return value.item() if is_scalar else value
+
+
 def _settle_value(name: str, value: Any) -> Any:
     if not isinstance(name, str):
         raise ValueError(f"the configuration has the key {name!r}; keys are names of hyperparameters")
-    if type(value).__module__.partition(".")[0] == "numpy" and getattr(value, "ndim", 1) == 0:
-        value = value.item()
+    value = as_plain(value)
     kind = KINDS.get(name)
     if kind == "bool":
         if not isinstance(value, bool):
@@ -115,8 +157,8 @@ def _settle_number(name: str, value: Any, *, whole: bool) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError(f"{name} is {value!r}; it must be {wanted}")
     try:
-        number = float(value) if isinstance(value, str) else value
-    except ValueError:
+        number = value if whole and isinstance(value, int) else float(value)
+    except (ValueError, OverflowError):
         raise ValueError(f"{name} is {value!r}; it must be {wanted}") from None
     if number != number or number in (float("inf"), float("-inf")):
         raise ValueError(f"{name} is {value!r}; it must be {wanted}")
@@ -198,18 +240,35 @@ def check_draw(space: OwnSpace, drawn: Configuration | None, params: Mapping[str
             )
     if "architecture" not in given:
         raise ValueError(f"{space.place('return')}the configuration has no architecture; it must name one")
-    name = given["architecture"]
-    if isinstance(name, str) and name not in ARCHITECTURES and ":" not in name:  # FILE.py:FUNCTION, SOURCE:NAME
-        raise ValueError(
-            f"{space.place(name)}architecture is {name!r}{did_you_mean(name, ARCHITECTURES)}; it must be one of "
-            f"{', '.join(ARCHITECTURES)}"
-        )
+    if isinstance(name := given["architecture"], str):
+        _check_architecture(space, name)
     for name, value in given.items():
         try:
             TrialConfig.from_params({"architecture": ""} | settle({name: value}))
         except ValueError as error:
             raise ValueError(f"{space.place(str(name))}{error}") from error
     return settle(given)
+
+
+def _check_architecture(space: OwnSpace, name: str) -> None:
+    """Raise ValueError for what no trial could build."""
+    if is_own_model(name):
+        raise ValueError(
+            f"{space.place(name)}architecture is {name!r}; a model of your own goes by --arch, with which its file "
+            "travels, and cannot be named in a space"
+        )
+    if is_timm(name):
+        from trainable.timm_models import check_timm_name
+
+        try:
+            check_timm_name(name)
+        except ValueError as error:
+            raise ValueError(f"{space.place(name)}{error}") from error
+    elif name not in ARCHITECTURES:
+        raise ValueError(
+            f"{space.place(name)}architecture is {name!r}{did_you_mean(name, ARCHITECTURES)}; it must be one of "
+            f"{', '.join(ARCHITECTURES)}, or timm:NAME"
+        )
 
 
 def explain_in_file(error: BaseException, file: Path, shown: Path) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from search.core.option_values import duration_s, names, text, whole
 from search.core.options import option, require, require_choice, require_positive
+from trainable.config import MOST_EPOCHS
 from trainable.model_cost import COSTS
 from trainable.objectives import parse_objective
 
@@ -73,8 +74,9 @@ class SchedulingOptions:
         require_choice("scheduler", self.scheduler, SCHEDULERS)
         require_choice("stop_when", self.stop_when, STOP_WHEN)
         require_positive(self, "max_epochs", "first_rung", "trial_timeout_s")
+        require("max_epochs", self.max_epochs, (self.max_epochs or 1) <= MOST_EPOCHS, f"at most {MOST_EPOCHS:,}")
         require("reduction_factor", self.reduction_factor, self.reduction_factor >= 2, "2 or more")
-        require("patience", self.patience, self.patience >= 0, "0 (off) or a number of epochs")
+        require("patience", self.patience, 0 <= self.patience <= MOST_EPOCHS, "0 (off) or a number of epochs")
 
     def _check_objective(self) -> None:
         if not self.objective:

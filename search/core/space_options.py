@@ -28,7 +28,9 @@ def read_weights(value: Any) -> dict[str, str]:
         entries = [value] if isinstance(value, str) else list(value)
         given = {"imagenet": ""} if "imagenet" in entries else {}
         given |= pairs([entry for entry in entries if entry != "imagenet"])
-    return {name: str(path(file)) if file else "" for name, file in given.items()}
+    if given.get("imagenet"):
+        raise ValueError("imagenet stands for torchvision's own weights, and takes no file; give ARCHITECTURE=FILE")
+    return {text(name): str(path(file)) if name != "imagenet" else "" for name, file in given.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

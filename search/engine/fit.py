@@ -19,6 +19,7 @@ from search.core.budget import Budget
 from search.core.convergence import reason_of
 from search.core.decisions import Rule, replay
 from search.core.ledger import Ledger
+from search.core.own_space import SpaceError
 from search.core.space import Space
 from search.core.stop import StopReason
 from search.engine.callback import ReadBest, TuneEvents
@@ -84,16 +85,22 @@ OF_A_DISK = (
 
 
 class SearchBrokenError(OSError):
-    """The folder of a search could not be written while its trials ran; what was reported before is there."""
+    """The trials of a search could not go on, for its folder or the user's space; what was reported before is there."""
 
 
 def explain_break(error: BaseException, folder: Path) -> SearchBrokenError | None:
-    """What the file system said that made Tune's loop fail, where the user can mend it: Tune wraps it, and forgets it.
+    """What the file system, or a space of the user's own, said that made Tune's loop fail, where the user can mend it:
+    Tune wraps it, and forgets it.
 
     None for any other failure.
     """
     found: BaseException | None = error
     while found is not None:
+        if isinstance(found, SpaceError):
+            return SearchBrokenError(
+                f"{found}; nothing that was reported before is lost: mend the space, then go on with ctsearch search "
+                f"--resume {folder.name} --accept-changes"
+            )
         if isinstance(found, OSError) and found.errno in OF_A_DISK:
             return SearchBrokenError(
                 f"{found.filename or folder}: {found.strerror}; nothing that was reported before is lost: see to it, "
@@ -110,10 +117,11 @@ def run_trials(
     folder: Path,
     watches: Sequence[Any] = (),
 ) -> StopReason:
-    """Run trials until the search ends (`follow_trials`). Raises SearchBrokenError where `folder` cannot be written."""
+    """Run trials until the search ends (`follow_trials`). Raises SearchBrokenError where `folder` cannot be written, or
+    a space of the user's own fails."""
     try:
         return follow_trials(plan, ledger, cluster, folder, watches)
-    except (TuneError, OSError) as error:
+    except (TuneError, OSError, SpaceError) as error:
         if (broken := explain_break(error, folder)) is None:
             raise
         raise broken from error

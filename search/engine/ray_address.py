@@ -27,7 +27,7 @@ def check_address(address: str, *, timeout_s: float = 10.0) -> None:
     if address.startswith(("http://", "https://")):
         raise ConnectionError(_is_dashboard(address))
     host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+    if not colon or not host or not port.isdecimal() or len(port) > 5 or int(port) > 65535:
         raise ConnectionError(
             f"the Ray address is {address!r}; it must be HOST:PORT, such as 10.0.0.1:6379, or auto (--ray-address, "
             "RAY_ADDRESS)"
@@ -35,7 +35,7 @@ def check_address(address: str, *, timeout_s: float = 10.0) -> None:
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=timeout_s) as connection:
             speaks_http = _speaks_http(connection)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError of a name that can be no host's
         raise ConnectionError(
             f"no Ray cluster answers at {address!r} ({error}); start one with `ray start --head`, or unset RAY_ADDRESS "
             "and --ray-address to run on this machine"

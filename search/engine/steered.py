@@ -64,7 +64,7 @@ class Steered(tune.Callback):
         try:
             given = Answer(done=True, text=self._carry_out(request))
             self.say([f"asked to {request.verb}: {given.text}"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             given = Answer(done=False, text=str(error))
         answer(request.file, given)
 
@@ -94,6 +94,8 @@ class Steered(tune.Callback):
 
     def _try(self, given: Mapping[str, Any]) -> str:
         params = {SHORT.get(name, name): value for name, value in given.items()}
+        if twice := [name for short, name in SHORT.items() if short in given and name in given]:
+            raise ValueError(f"{twice[0]} is given twice; give it once")
         wished = self.searcher.study.wish(self.searcher.space, params)
         if self.searcher.num_trials is not None:
             self._enlarge({"num_trials": self.searcher.num_trials + 1})
@@ -109,17 +111,20 @@ class Steered(tune.Callback):
         for name, value in given.items():
             if name not in now:
                 raise ValueError(f"unknown budget {name!r}{did_you_mean(name, BUDGETS)}")
-            if (before := now[name]) is not None and not (math.isfinite(value) and value > before):
+            if (before := now[name]) is None:
+                limits = ", ".join(other for other, limit in now.items() if limit is not None) or "nothing"
+                raise ValueError(f"{name} is {value:g}, which would be a new limit; the search is limited by {limits}")
+            if not (math.isfinite(value) and value > before):
                 raise ValueError(f"{name} is {value:g}; the search has {before:g} already: give more, in all")
         self._enlarge(given)
         return "the search may spend " + ", ".join(f"{name}={value:g}" for name, value in given.items()) + ", in all"
 
     def _enlarge(self, given: Mapping[str, float]) -> None:
+        self.note(given)  # first: what cannot be written down changes nothing
         if "num_trials" in given:
             self.searcher.num_trials = int(given["num_trials"])
         self.budget.time_budget_s = given.get("time_budget_s", self.budget.time_budget_s)
         self.budget.device_hours = given.get("device_hours", self.budget.device_hours)
-        self.note(given)
 
     def __reduce__(self) -> tuple[type[object], tuple[()]]:
         return object, ()

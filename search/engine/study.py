@@ -27,11 +27,10 @@ from search.engine.study_file import (
     enter_trials,
     find_importances,
     is_begun,
+    naming_journal,
     note_epochs,
     read_history,
 )
-from trainable.images.faults import show_text
-from trainable.records import RecordError
 from trainable.report import Direction, Outcome, TrialReport
 
 WISHED = "wished"
@@ -58,17 +57,11 @@ class Study(Observer):
 
     def __init__(self, journal: Path, *, sampler: str, seed: int, direction: Direction) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        try:
+        with naming_journal(journal):
             self.storage = JournalStorage(WholeLines(journal))
             self.study = optuna.create_study(
                 study_name=STUDY_NAME, storage=self.storage, direction=direction.value, load_if_exists=True
             )
-        except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
-            why = f"{type(error).__name__}: {show_text(str(error))}"
-            raise RecordError(
-                f"{journal} is damaged: what is in it makes no study ({why}); restore it, from --storage if the search "
-                "has one, or begin a new search"
-            ) from error
         self.live: dict[int, Trial] = {}
         self.paused: dict[int, Trial] = {}
         trials = self.trials()

@@ -6,7 +6,8 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from optuna.trial import FrozenTrial, TrialState
 from search.core.decisions import PastTrial
 from search.core.ledger import Ledger, TrialEntry
 from search.core.past import Scale
+from trainable.files import check_regular_file
+from trainable.images.faults import show_text
+from trainable.records import RecordError
 from trainable.report import Outcome
 from trainable.smoothing import find_best
 
@@ -52,27 +56,46 @@ class WholeLines(JournalFileBackend):
             raise
 
 
+@contextmanager
+def naming_journal(journal: Path) -> Iterator[None]:
+    """Whatever a damaged journal makes of reading it is a RecordError that names it."""
+    try:
+        yield
+    except (AssertionError, AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
+        why = f"{type(error).__name__}: {show_text(str(error))}"
+        raise RecordError(
+            f"{journal} is damaged: what is in it makes no study ({why}); restore it, from --storage if the search has "
+            "one, or begin a new search"
+        ) from error
+
+
 class StudyFile:
-    """The trials of a search's journal; none where it has none yet."""
+    """The trials of a search's journal; none where it has none yet. Raises RecordError for a damaged one."""
 
     def __init__(self, journal: Path) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.journal = journal
         self.study: optuna.Study | None = None
         if not journal.exists():
             return
-        storage = JournalStorage(JournalFileBackend(str(journal)))
-        if STUDY_NAME in {study.study_name for study in storage.get_all_studies()}:
-            self.study = optuna.load_study(study_name=STUDY_NAME, storage=storage)
+        check_regular_file(journal, "the journal of the search")
+        with naming_journal(journal):
+            storage = JournalStorage(JournalFileBackend(str(journal)))
+            if STUDY_NAME in {study.study_name for study in storage.get_all_studies()}:
+                self.study = optuna.load_study(study_name=STUDY_NAME, storage=storage)
 
     def trials(self) -> list[FrozenTrial]:
         return [] if self.study is None else self.study.get_trials(deepcopy=False)
 
     def enter(self, ledger: Ledger) -> None:
-        """Enter the trials into a ledger; one without an outcome runs, or is paused."""
-        enter_trials(self.trials(), ledger, running=None)
+        """Enter the trials into a ledger; one without an outcome runs, or is paused. Raises RecordError."""
+        with naming_journal(self.journal):
+            enter_trials(self.trials(), ledger, running=None)
 
     def history(self) -> list[PastTrial]:
-        return read_history(self.trials())
+        """The trials for a rule. Raises RecordError."""
+        with naming_journal(self.journal):
+            return read_history(self.trials())
 
     def importances(self) -> dict[str, float]:
         return {} if self.study is None else find_importances(self.study)
@@ -120,7 +143,7 @@ def read_history(trials: Sequence[FrozenTrial]) -> list[PastTrial]:
         PastTrial(
             number=trial.number,
             params=trial.params,
-            values=trial.intermediate_values,
+            values={epoch: float(value) for epoch, value in trial.intermediate_values.items()},
             outcome=OUTCOMES.get(trial.state, Outcome.INTERRUPTED),
             standard_errors=_by_epoch(trial, "standard_errors"),
             seconds=_by_epoch(trial, "seconds"),

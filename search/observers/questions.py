@@ -67,7 +67,7 @@ def require_server(uri: str, *, timeout_s: float = 8.0) -> None:
         fault = f"it has not answered within {timeout_s:g} s"
     except NoConnection as error:
         fault = _last_reason(error)
-    except RequestException as error:
+    except (RequestException, ValueError) as error:  # ValueError of a name that can be no host's
         fault = str(error)
     if fault:
         raise TrackingError(

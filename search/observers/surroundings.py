@@ -12,6 +12,7 @@ from pathlib import Path
 from mlflow_server.serve import ensure_server
 from search.core.machine_options import check_tracking_uri
 from search.observers.questions import require_server
+from trainable.images.faults import show_text
 from trainable.proxies import bypass_proxies
 from trainable.retry_queue import IMPATIENCE
 
@@ -93,9 +94,17 @@ def use_tracking(uri: str | None, folder: Path) -> Iterator[str]:
 
 def read_login() -> dict[str, str]:
     """The variables by which MLflow's client logs in here, from the environment or `~/.mlflow/credentials`."""
+    from configparser import Error
+
     from mlflow.utils.credentials import read_mlflow_creds
 
-    name, password = read_mlflow_creds()
+    try:
+        name, password = read_mlflow_creds()
+    except (Error, ValueError) as error:
+        raise ValueError(
+            f"~/.mlflow/credentials cannot be read ({show_text(str(error))}); it holds a line [mlflow], then "
+            "mlflow_tracking_username = NAME and mlflow_tracking_password = PASSWORD, where % is written %%"
+        ) from error
     login = {
         "MLFLOW_TRACKING_USERNAME": name,
         "MLFLOW_TRACKING_PASSWORD": password,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search.core.checks import check_python_file
+from search.core.folder import list_searches
 from search.core.ranges import parse_range
 from search.preparation.models import KNOWN, read_own_model
 from trainable.config import is_own_model
@@ -38,13 +39,20 @@ def check_choices(config: SearchConfig) -> None:
     if config.space is not None:
         check_python_file(config.space, "--space", "space")
     check_weight_files(config.weights)
+    check_weights_are_used(config)
+    known = ("auto", "off", *list_searches(config.home))
+    if config.warm_start not in known:
+        raise ValueError(
+            f"--warm-start is {config.warm_start!r}{did_you_mean(config.warm_start, known)}; it must be auto, off or a "
+            f"search of this home: {', '.join(known[2:]) or 'there is none'}"
+        )
     if config.data is not None and config.data.is_dir() and not any(files for *_, files in os.walk(config.data)):
         raise ValueError(
             f"--data is {config.data}, and there is no file in it; a data folder holds CLASS/slice or "
             "CLASS/PATIENT/slice (docs/data.md shows each layout)"
         )
     for name, data in config.external.items():
-        if not Path(data).expanduser().exists():
+        if not Path(data).exists():
             raise ValueError(f"--external {name} is {data}; there is no such folder, archive or manifest")
 
 
@@ -69,4 +77,16 @@ def check_weight_files(weights: Mapping[str, str]) -> None:
             continue
         if not is_own_model(name):
             check_architecture(name, "--weights")
-        check_regular_file(Path(file).expanduser(), f"--weights {name}")
+        check_regular_file(Path(file), f"--weights {name}")
+
+
+def check_weights_are_used(config: SearchConfig) -> None:
+    """Raise ValueError for weights of a model that is not asked for. Without any --arch the machine says which are."""
+    if not config.architectures:
+        return
+    of_recipes = [RECIPES[name].config.architecture for name in config.recipes]
+    tried = dict.fromkeys([*config.architectures, *of_recipes])
+    for name in config.weights:
+        if name not in ("imagenet", *tried):
+            hint = did_you_mean(name, tried)
+            raise ValueError(f"--weights names {name!r}{hint}; the search tries only: {', '.join(tried)}")

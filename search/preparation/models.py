@@ -89,7 +89,11 @@ def check_timm(name: str) -> None:
 def read_own_model(name: str) -> str:
     """The text of "FILE.py:FUNCTION"; it travels to the workers as text, so it may import libraries only."""
     file, _, function = name.rpartition(":")
-    path, option = Path(file).expanduser(), f"--arch {name}"
+    option = f"--arch {name}"
+    try:
+        path = Path(file).expanduser()
+    except RuntimeError as error:  # "~ana" of a user whom this machine does not know
+        raise ValueError(f"{option}: {error}") from error
     text = read_text_file(path, option)
     body = parse_python(text, Path(file), option).body
     defined = [node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,16 +99,17 @@ def find_earlier(config: SearchConfig, folder: SearchFolder, data_hash: str, tas
         return [Earlier(name=named.name, is_same_data=is_same, best=_best_of(named, direction))]
     fitting = []
     for name, record, began_s in _read_records(config.home, folder.name):
-        if record.get("config", {}).get("metric") != config.metric or "recipe" in record:
+        if record["config"].get("metric") != config.metric or "recipe" in record:
             continue
         is_same = record.get("data_hash") == data_hash
         if is_same or (record.get("data_name") or record.get("model_name")) == task:
             fitting.append((not is_same, -began_s, name))
-    fitting.sort()
-    return [
-        Earlier(name=name, is_same_data=not is_other, best=_best_of(view_search(config.home, name), direction))
-        for is_other, _, name in fitting[:NUM_SEARCHES]
-    ]
+    earlier = []
+    for is_other, _, name in sorted(fitting)[:NUM_SEARCHES]:
+        with suppress(ValueError):  # its trials cannot be read, and are none to learn from
+            best = _best_of(view_search(config.home, name), direction)
+            earlier.append(Earlier(name=name, is_same_data=not is_other, best=best))
+    return earlier
 
 
 def choose_points(earlier: Iterable[Earlier], space: Space, num_points: int = NUM_POINTS) -> WarmStart:
@@ -155,6 +157,6 @@ def _read_records(home: Path, own: str) -> Iterator[tuple[str, Mapping[str, Any]
             continue
         folder = view_search(home, name)
         try:
-            yield name, folder.read_record(), folder.splits_file.stat().st_mtime
+            yield name, {**folder.read_record(), "config": folder.recorded_options}, folder.splits_file.stat().st_mtime
         except (OSError, ValueError):
             continue

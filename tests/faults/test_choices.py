@@ -43,6 +43,12 @@ def refusal(**options: Any) -> str:
         ({"weights": {"resnet81": "file.pth"}}, ["--weights", "'resnet18'"]),
         ({"weights": {"resnet18": "missing.pth"}}, ["--weights resnet18", "there is no file"]),
         ({"weights": {"resnet18": "/dev/zero"}}, ["--weights resnet18", "a device"]),
+        (
+            {"architectures": ("resnet18", "vgg16"), "weights": {"vgg16_bn": __file__}},
+            ["--weights names 'vgg16_bn'; did you mean 'vgg16'?", "tries only: resnet18, vgg16"],
+        ),
+        ({"warm_start": "last"}, ["--warm-start is 'last'", "it must be auto, off or a search of this home"]),
+        ({"external": {"other": "missing"}}, ["--external other", "there is no such folder"]),
         ({"space": Path("missing.py")}, ["--space", "there is no file"]),
         ({"space": Path("/dev/zero")}, ["--space", "a device"]),
     ],

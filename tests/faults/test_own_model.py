@@ -79,6 +79,21 @@ def test_a_forward_that_a_trial_would_fail_on_is_reported(output: str) -> None:
     assert output in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (write("while True: pass"), "line 12: a step in training mode failed: TimeoutError: no end came within 0.2 s"),
+        (write(build="while True: pass"), "line 19: building it by build(3) failed: TimeoutError"),
+        ("while True: pass\n" + write(), "line 1: building it by build(3) failed: TimeoutError"),
+    ],
+)
+def test_a_model_that_never_ends_is_one_line(source: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainable.model_check.STEP_S", 0.2)
+    with pytest.raises(ValueError) as caught:
+        check(source)
+    assert f"my_model.py, {words}" in str(caught.value) and "\n" not in str(caught.value)
+
+
 BUILDS = {
     "my_model.py, line 19: building it by build(3) failed: TypeError": "return Net()",
     "my_model.py, line 19: building it by build(3) failed: NameError": "return Nett(num_classes)",

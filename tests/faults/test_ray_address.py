@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -163,3 +164,9 @@ def test_whatever_ray_raises_as_it_starts_is_one_line(
     with pytest.raises(ConnectionError, match=f"Ray does not start on this machine: .*{output}.*busy") as caught:
         connect(None)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["10.0.0..1:6379", "a" * 300 + ":1", "host:" + "9" * 5000])
+def test_a_name_that_can_be_no_hosts_is_named(address: str) -> None:
+    with pytest.raises(ConnectionError, match=re.escape(repr(address))):
+        check_address(address)

@@ -14,6 +14,8 @@ from mlflow import MlflowClient
 
 from mlflow_server.environment import clean_environment
 from mlflow_server.serve import ServerHandle
+from search.core.config import SearchConfig
+from search.observers.questions import require_server
 from search.observers.surroundings import only_what_is_meant, read_tracking
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -172,3 +174,37 @@ def test_names_of_ignored_variables_can_be_told(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("MLFLOW_DEFAULT_ARTIFACT_ROOT", "s3://elsewhere")
     assert "MLFLOW_DEFAULT_ARTIFACT_ROOT" in json.dumps(read_tracking().ignored)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "mlflow_tracking_username = ana\n",
+        "[mlflow]\nmlflow_tracking_username = ana\nmlflow_tracking_password = 50%off\n",
+        "[mlflow]\na = 1\na = 2\n",
+        "\udcff",
+    ],
+)
+def test_a_file_of_logins_that_cannot_be_read_is_named(
+    content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".mlflow").mkdir()
+    (tmp_path / ".mlflow" / "credentials").write_text(content, errors="surrogateescape")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("USERNAME", "PASSWORD"):
+        monkeypatch.delenv(f"MLFLOW_TRACKING_{name}", raising=False)
+    with pytest.raises(ValueError, match=r"^~/.mlflow/credentials cannot be read .* % is written %%$") as caught:
+        read_tracking("http://127.0.0.1:1")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["http://10.0.0..1:5000", "http://" + "a" * 300])
+def test_an_address_that_can_be_none_is_named(address: str) -> None:
+    with pytest.raises(OSError, match=r"MLflow at http://.* cannot be reached \("):
+        require_server(address)
+
+
+@pytest.mark.parametrize("address", ["http://", "http://[::1", "http://host:99999", "http://host:x", "localhost:5000"])
+def test_what_is_no_address_is_refused_at_the_door(address: str) -> None:
+    with pytest.raises(ValueError, match=r"the tracking URI is .*; it must be the http:// or https:// of a server"):
+        SearchConfig(tracking_uri=address)

@@ -50,18 +50,54 @@ def spoil(state: dict[str, Any], how: str) -> dict[str, Any]:
         "NaN": lambda: torch.full_like(kernel, float("nan")),
         "infinities": lambda: torch.full_like(kernel, float("inf")),
         "another shape": lambda: torch.zeros(1).expand(10**6, 10**6),
+        "whole numbers": lambda: (kernel * 100).to(torch.int8),
+        "of 1e300": lambda: torch.full_like(kernel, 1e300, dtype=torch.float64),
         "bool": lambda: True,
     }
     return state | {FIRST: odd[how]()}
 
 
-@pytest.mark.parametrize("how", ["sparse", "quantised", "complex", "NaN", "infinities", "another shape", "bool"])
+@pytest.mark.parametrize(
+    "how", ["sparse", "quantised", "complex", "NaN", "infinities", "another shape", "bool", "whole numbers"]
+)
 @pytest.mark.filterwarnings("ignore:.*[qQ]uantiz")
 def test_odd_tensors_are_named(how: str, state: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     torch.save(spoil(state, how), path)
     message = refusal(path)
     assert how in message and FIRST in message
+
+
+def test_a_number_that_the_model_cannot_hold_is_an_infinity(state: dict[str, Any], tmp_path: Path) -> None:
+    torch.save(spoil(state, "of 1e300"), tmp_path / "weights.pth")
+    assert "NaN or infinities" in refusal(tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn], ids=str)
+def test_weights_of_another_precision_are_cast(dtype: torch.dtype, state: dict[str, Any], tmp_path: Path) -> None:
+    cast = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    torch.save(cast, tmp_path / "weights.pth")
+    model = build_model(TrialConfig(architecture="small_cnn"), 2)
+    assert load_weights(model, tmp_path / "weights.pth", "small_cnn") == len(state)
+    torch.testing.assert_close(model.state_dict()[FIRST], cast[FIRST].float())
+
+
+def test_a_small_file_that_unpacks_to_much_is_not_unpacked(state: dict[str, Any], tmp_path: Path) -> None:
+    plain, packed = tmp_path / "plain.pth", tmp_path / "weights.pth"
+    torch.save({FIRST: torch.zeros(2**20)}, plain)
+    with zipfile.ZipFile(plain) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
+        for member in source.infolist():
+            target.writestr(member.filename, source.read(member))
+    assert packed.stat().st_size < 2**20
+    assert "is damaged or holds more than plain tensors" in refusal(packed)
+
+
+@pytest.mark.parametrize("text", ["raise KeyError('x')", "raise SystemExit(3)", "return 1 / 0", "import no_library"])
+def test_a_model_of_ones_own_that_fails_as_its_weights_are_tried_is_one_line(text: str, tmp_path: Path) -> None:
+    torch.save({"x": torch.zeros(1)}, tmp_path / "weights.pth")
+    with pytest.raises(ValueError, match=r"my_model\.py:build builds no model: ") as caught:
+        check_weights("my_model.py:build", tmp_path / "weights.pth", source=f"def build(num_classes):\n    {text}\n")
+    assert "\n" not in str(caught.value)
 
 
 def test_an_rgb_kernel_of_endless_stride_is_not_summed(state: dict[str, Any], tmp_path: Path) -> None:
@@ -82,6 +118,12 @@ def write_zip(path: Path) -> None:
         archive.writestr("slices/1.png", b"no weights")
 
 
+def write_long(path: Path, header: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(2**36)
+
+
 OTHERS: dict[str, Callable[[Path], object]] = {
     "empty": lambda path: path.write_bytes(b""),
     "text": lambda path: path.write_text("<html>404: not found</html>"),
@@ -92,6 +134,10 @@ OTHERS: dict[str, Callable[[Path], object]] = {
     "an optimizer": lambda path: torch.save({"state": {}, "param_groups": [{"lr": 1.0}]}, path),
     "a list": lambda path: torch.save([torch.zeros(1)], path),
     "a number": lambda path: torch.save(3, path),
+    "safetensors that go on for gigabytes": lambda path: write_long(
+        path, b'{"x":{"dtype":"F32","data_offsets":[0,4]}}'
+    ),
+    "safetensors without a header": lambda path: write_long(path, b"{" + b"[" * 10**5),
     "a traced module": lambda path: torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), path),
 }
 
@@ -127,6 +173,15 @@ def test_a_checkpoint_of_a_training_program_gives_its_state_dict(state: dict[str
         path = tmp_path / f"{number}.ckpt"
         torch.save(wrapped, path)
         check_weights("small_cnn", path)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model.", "_orig_mod.", "module._orig_mod.", "net.backbone."])
+def test_what_a_wrapper_put_before_every_name_is_taken_away(prefix: str, state: dict[str, Any], tmp_path: Path) -> None:
+    torch.save({"state_dict": {prefix + name: tensor for name, tensor in state.items()}}, tmp_path / "weights.pth")
+    model = build_model(TrialConfig(architecture="small_cnn"), 2)
+    assert load_weights(model, tmp_path / "weights.pth", "small_cnn") == len(state)
+    torch.save({prefix + "other.weight": torch.zeros(1)}, tmp_path / "weights.pth")
+    assert "1 unexpected" in refusal(tmp_path / "weights.pth")
 
 
 # -- our own checkpoints

@@ -150,3 +150,11 @@ def test_an_older_schema_is_upgraded_after_a_backup_of_it(
     record = check_backup(saved)
     assert (record["database"], record["with_artifacts"]) == (kind, False)
     assert json.loads((saved / "backup.json").read_text())["rows"]["alembic_version"] == 1
+
+
+@pytest.mark.parametrize("record", ["", "{", "[]", "{}", '{"files": [], "rows": {}}', "[" * 100_000])
+def test_a_folder_whose_record_is_none_is_no_backup(record: str, tmp_path: Path) -> None:
+    (tmp_path / "backup.json").write_text(record)
+    with pytest.raises(ValueError, match=r"is no backup: backup.json cannot be read") as caught:
+        check_backup(tmp_path)
+    assert str(tmp_path) in str(caught.value)

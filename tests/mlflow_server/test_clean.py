@@ -146,3 +146,10 @@ def test_without_its_server_or_with_another_database_nothing_is_cleaned(team: Te
     assert "no server of" in output and "(status 2)" in output
     output = server_command("clean", "--yes", "--home", str(team.home), environment={})
     assert "runs on postgresql+psycopg2://" in output and "(status 2)" in output
+
+
+def test_an_age_is_a_number_of_days(tmp_path: Path) -> None:
+    stores = Stores(folder=tmp_path, backend=SQLITE, artifacts=local_artifacts(tmp_path))
+    for wrong in (float("nan"), -1.0):
+        with pytest.raises(ValueError, match=r"--older-than is .*; it must be 0 days or more"):
+            clean(stores, older_than_days=wrong, really=True)

@@ -22,6 +22,7 @@ from mlflow.entities import Metric
 from mlflow_server.locks import try_lock, unlock
 from mlflow_server.mlflow_process import ServerError, is_healthy
 from mlflow_server.serve import ServerHandle, begin_server, ensure_server
+from search.cli import main
 from tests.processes import command_lines
 
 if TYPE_CHECKING:
@@ -210,3 +211,13 @@ def test_a_home_that_is_a_file_is_named_with_its_option(command: list[str], tmp_
     done = subprocess.run(arguments, cwd=ROOT, text=True, capture_output=True, timeout=100)
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     assert done.stderr.startswith(f"ctsearch: --home is {tmp_path / 'home'}; {tmp_path / 'home'} is a file")
+
+
+@pytest.mark.parametrize("port", ["99999", "-1", "0", "1.5", "x", "٣٠٠٠", "9" * 5000])
+@pytest.mark.parametrize("command", [["ui"], ["server", "start"]], ids=" ".join)
+def test_what_is_no_port_is_refused_and_no_other_taken(
+    command: list[str], port: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([*command, "--home", str(tmp_path), f"--port={port}"])
+    assert "is no port; it must be a whole number from 1 to 65535" in capsys.readouterr().err

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trainable.files import check_regular_file, open_regular_file, read_text_file, write_atomically
+from trainable.files import check_regular_file, check_target, open_regular_file, read_text_file, write_atomically
 
 
 def test_a_file_is_replaced_whole_and_nothing_is_left_aside(tmp_path: Path) -> None:
@@ -81,3 +81,11 @@ def test_a_python_file_must_be_text(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(ValueError, match=word):
             read_text_file(path, "--space", max_bytes=2**20)
+
+
+def test_a_target_is_a_file_in_a_folder_that_is_there(tmp_path: Path) -> None:
+    check_target(tmp_path / "new.csv", "--csv")
+    check_target(Path("new.csv"), "--csv")
+    for wrong, words in ((tmp_path, "it is a folder"), (tmp_path / "gone" / "new.csv", "there is no folder")):
+        with pytest.raises(ValueError, match=f"--csv is .*; {words}"):
+            check_target(wrong, "--csv")

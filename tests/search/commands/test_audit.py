@@ -93,3 +93,21 @@ def test_data_is_explained_and_nothing_else_is_done(
     assert not (tmp_path / "home" / "searches").exists()
     assert main(["search", "--home", str(tmp_path), "--explain-data"]) == 2
     assert "--data" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"neighbours": "x"}, "neighbours is 'x'; it must be a number"),
+        ({"neighbours": 1.5}, "neighbours is 1.5; it must be a whole number"),
+        ({"colour": "no"}, "colour is 'no'; it must be true or false"),
+        ({"window": ["lung"]}, "window is .*; it must be a text"),
+        ({"slices": 3}, "the rule for slices is '3'"),
+        ({"data": 5}, "data is 5; it must be a path"),
+    ],
+)
+def test_what_an_audit_is_asked_is_read_as_a_search_reads_it(
+    options: dict[str, Any], line: str, slices: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=line):
+        ctsearch.audit(**{"data": slices, "home": tmp_path, **options})

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from search.cli import main
 from search.commands.inputs import list_files
 from tests.search.commands.test_classify import small_checkpoint as small_checkpoint
 from trainable.architectures import build_model
@@ -86,3 +87,52 @@ def test_another_tools_checkpoint_is_named(tmp_path: Path) -> None:
     torch.save({"state_dict": {"weight": torch.zeros(2)}}, file := tmp_path / "resnet.pt")
     with pytest.raises(ValueError, match=r"resnet\.pt is no `best` checkpoint of this version"):
         load_checkpoint(file)
+
+
+def test_weights_without_numbers_are_refused(small_checkpoint: Path) -> None:
+    loaded = CheckpointStore(small_checkpoint).load("best")
+    assert loaded is not None
+    weights = {name: tensor * float("nan") for name, tensor in loaded[0]["model"].items()}
+    CheckpointStore(small_checkpoint).save("best", {"model": weights}, loaded[1])
+    with pytest.raises(ValueError, match="cannot be used: its weights hold NaN or infinities, as "):
+        load_checkpoint(small_checkpoint)
+
+
+def test_no_table_is_written_over_another_or_over_an_image(
+    small_checkpoint: Path, synthetic_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = tmp_path / "slice.png"
+    image.write_bytes(before := list_files([synthetic_folder])[0].read_bytes())
+    given = ["classify", str(image), "--model", str(small_checkpoint)]
+    assert main([*given, "--csv", str(image)]) == 2
+    assert f"--csv is {image}, which is to be classified" in capsys.readouterr().err and image.read_bytes() == before
+    assert main([*given, "--csv", str(tmp_path / "t"), "--json", str(tmp_path / "t")]) == 2
+    assert "which is the table of --csv too" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["classify", ""], "it is empty; give a path"),
+        (["classify", "x", "--csv", ""], "it is empty; give a path"),
+        (["classify", "x", "--home", ""], "it is empty; give a path"),
+        (["export", "--onnx", ""], "it is empty; give a path"),
+        (["status", "x", "--home", " "], "it is empty; give a path"),
+        (["export", "--onnx", "x.onnx", "--model", ""], "--model is empty; leave it out for the champion"),
+        (["export", "--onnx", "x.onnx", "--model", "searches/a/trials/0001"], "there is no such checkpoint"),
+        (["export", "--onnx", "gone/x.onnx", "--model", "searches/a/trials/0001"], "there is no folder gone"),
+        (["models", "--arch", ""], "--arch is ''; it must be names"),
+        (["search", "--resume", ""], "there is no search ''"),
+    ],
+    ids=lambda given: " ".join(given) if isinstance(given, list) else None,
+)
+def test_what_is_empty_or_not_there_is_said_at_once(
+    command: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CTSEARCH_HOME", str(tmp_path))
+    try:
+        status: object = main(command)
+    except SystemExit as ended:
+        status = ended.code
+    assert status == 2 and words in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [], "nothing has begun"

@@ -38,3 +38,19 @@ def test_timms_models_are_listed_beside_ours(capsys: pytest.CaptureFixture[str])
     assert any(line.startswith("timm:mobilenetv3_small_050") and "0.57 M" in line for line in lines), lines
     assert main(["models", "timm:mobilenetv3_small_050", "--image-size", "32"]) == 0
     assert "Total params: 5" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--batch-size", "0"],
+        ["--image-size", "100000"],
+        ["--threads", "-1"],
+        ["--image-size", "0"],
+        ["small_cnn", "--image-size", "-5"],
+    ],
+    ids=" ".join,
+)
+def test_sizes_are_above_zero(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", *options]) == 2
+    assert "; it must be between 1 and 4096" in capsys.readouterr().err

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+import ctsearch
 from search.cli import main
-from search.commands.submit import describe_job, find_name, stage_code, submit, write_job
+from search.commands.submit import check_options, describe_job, find_name, stage_code, submit, write_job
 
 
 @pytest.mark.parametrize(
@@ -71,3 +72,29 @@ def test_a_cluster_file_or_a_name_that_cannot_be_is_reported_at_once(
     assert "the name is 'a/b'" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["submit", str(tmp_path / "cluster.yaml"), "--", "--nam3", "x"])
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (["--num-trials", "many"], "--num-trials is 'many'; it must be a number"),
+        (["--num-trials", "0"], "--num-trials is 0; it must be above 0"),
+        (["--metric", "aux"], "--metric is 'aux'"),
+        (["--arch", "resnet-18,m.py:build"], "did you mean 'resnet18'"),
+        (["--lr", "1e-3:1e-5"], "the lower end must come first"),
+        (["--space", "~ray/s.py", "--arch", "aux", "--time-budget", "2h30"], "--time-budget is '2h30'"),
+    ],
+)
+def test_a_value_that_the_head_would_refuse_is_refused_here(
+    options: list[str], line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "cluster.yaml").write_text("provider: {type: local}\n")
+    assert main(["submit", str(tmp_path / "cluster.yaml"), "--", *options]) == 2
+    assert line in capsys.readouterr().err
+    with pytest.raises(ValueError, match="does not take scheduler best"):
+        ctsearch.submit(tmp_path / "cluster.yaml", scheduler="best")
+
+
+def test_paths_are_those_of_the_head() -> None:
+    check_options(["--data", "~ray/slices", "--space", "/head/space.py", "--external", "other=/head/other"])
+    check_options(["--storage", "/dev/null/head", "--weights", "resnet18=~ray/w.pth", "--home", "/head", "--name", "x"])

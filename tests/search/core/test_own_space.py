@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,14 @@ import numpy as np
 import optuna
 import pytest
 
-from search.core.own_space import check_own_space, load_own_space, settle
+from search.core import own_space
+from search.core.own_space import SpaceError, check_own_space, load_own_space, settle
 from search.core.space import configuration_of, load_space
+from search.engine.fit import explain_break
 from search.engine.space_probe import check_space
+from search.engine.study import Study
 from trainable.config import TrialConfig
+from trainable.report import Direction
 
 
 def try_space(text: str, folder: Path) -> int:
@@ -63,6 +68,20 @@ FAULTS = {
     "line 5: SystemExit: 3": "    raise SystemExit(3)",
     "line 5: ZeroDivisionError": "    return {'architecture': 'resnet18', 'dropout': 1 / 0}",
     "line 5: ValueError": "    trial.suggest_int('cnn_depth', 5, 2)\n    return {}",
+    "line 5: ValueError: optimizer has its choices in a set": (
+        "    return {'architecture': 'resnet18', 'optimizer': trial.suggest_categorical('optimizer', {'adam', 'sgd'})}"
+    ),
+    "line 5: ValueError: pair has the choice (1, {2}), a tuple; choices must be numbers": (
+        "    trial.suggest_categorical('pair', [(1, {2}), (3, {4})])\n    return {}"
+    ),
+    "line 5: learning_rate is 1000": "    return {'architecture': 'resnet18', 'learning_rate': 10 ** 400}",
+    "line 5: ValueError: f has the choice <ufunc 'exp'>, a ufunc": (
+        "    trial.suggest_categorical('f', [np.exp, np.sqrt])\n    return {}"
+    ),
+    "line 5: architecture is 'my_model.py:build'; a model of your own goes by --arch": (
+        "    return {'architecture': 'my_model.py:build'}"
+    ),
+    "line 5: architecture is 'tim:resnet18'": "    return {'architecture': 'tim:resnet18'}",
 }
 
 
@@ -167,3 +186,51 @@ def test_a_class_and_a_dataclass_in_the_file_work(tmp_path: Path) -> None:
         "    trial.suggest_categorical('architecture', ['resnet18'])\n"
     )
     assert try_space(text, tmp_path) >= 24
+
+
+@pytest.mark.filterwarnings("ignore:Choices for a categorical")
+def test_choices_of_numpy_are_pythons_and_a_journal_keeps_them(tmp_path: Path) -> None:
+    file = tmp_path / "space.py"
+    file.write_text(
+        HEAD + "    trial.suggest_categorical('architecture', np.array(['resnet18', 'vgg16']))\n"
+        "    trial.suggest_categorical('batch_size', list(2 ** np.arange(3, 6)))\n"
+        "    trial.suggest_categorical('class_weighting', [np.True_, np.False_])\n"
+        "    rate, decay = trial.suggest_categorical('pair', [(1e-3, 0.1), (1e-4, 0.01)])\n"
+        "    dropout = trial.suggest_categorical('dropout', [np.float32(0.25), np.float64(0.5)])\n"
+        "    drawn = {name: trial.params[name] for name in ('architecture', 'batch_size', 'class_weighting')}\n"
+        "    return drawn | {'learning_rate': rate, 'weight_decay': decay, 'dropout': dropout}\n"
+    )
+    space = load_space(file)
+    assert check_space(space) >= 24
+    study = Study(tmp_path / "optuna.journal", sampler="random", seed=0, direction=Direction.MAXIMIZE)
+    begun = [study.begin(space) for _ in range(3)]  # type: ignore[arg-type]
+    assert {type(value) for value in begun[0].params.values()} == {str, int, bool, float}
+    again = Study(tmp_path / "optuna.journal", sampler="random", seed=0, direction=Direction.MAXIMIZE)
+    assert [trial.params["batch_size"] for trial in again.trials()] == [one.drawn["batch_size"] for one in begun]
+    again.begin(space)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (HEAD + "    while True:\n        pass\n", r"line [56]: TimeoutError: no end came within 0\.2 s"),
+        (HEAD + "    input('rate? ')\n", "line 5: "),
+        (HEAD + "    import time; time.sleep(1000)\n", "line 5: TimeoutError"),
+        ("while True:\n    pass\n\n\ndef space(trial):\n    return {}\n", r"line [12]: TimeoutError"),
+    ],
+)
+def test_what_never_ends_is_one_line(text: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own_space, "LOAD_S", 0.2)
+    monkeypatch.setattr(own_space, "DRAW_S", 0.2)
+    assert re.search(f"my_space.py, {line}", refusal(text, tmp_path))
+
+
+def test_a_space_that_fails_while_trials_run_says_how_to_go_on(tmp_path: Path) -> None:
+    """Tune wraps what its searcher raises."""
+    tune_error = RuntimeError("The Ray Tune run failed")
+    tune_error.__cause__ = SpaceError("--space my_space.py, line 7: KeyError: 'x'")
+    explained = explain_break(tune_error, tmp_path / "first")
+    assert str(explained).startswith(
+        "--space my_space.py, line 7: KeyError: 'x'; nothing that was reported before is lost"
+    )
+    assert "--resume first --accept-changes" in str(explained)

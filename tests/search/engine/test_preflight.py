@@ -108,8 +108,8 @@ def test_a_storage_that_this_machine_cannot_write_is_refused_before_anything_beg
     tmp_path: Path, guarded: int
 ) -> None:
     server = Server(uri=f"http://127.0.0.1:{guarded}", login=LOGIN | {"MLFLOW_TRACKING_PASSWORD": "good"})
-    (tmp_path / "file").touch()
     config = SearchConfig(home=tmp_path, storage=str(tmp_path / "file"))
+    (tmp_path / "file").touch()
     home = create_search(tmp_path, "first", {})
     with pytest.raises(ValueError, match="this machine cannot write there"):
         check_cluster(config, home, OWN, server)

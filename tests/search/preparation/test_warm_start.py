@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +133,15 @@ def test_bad_knowledge_costs_a_few_epochs() -> None:
             epochs[number] = epoch
     assert sorted(epochs[number] for number in range(NUM_POINTS)) == [1, 1, 3]
     assert max(epochs.values()) == 9
+
+
+@pytest.mark.parametrize("name", ["search.json", "optuna.journal"])
+def test_a_search_that_cannot_be_read_is_none_to_learn_from(name: str, tmp_path: Path) -> None:
+    for search, seed in (("whole", 1), ("damaged", 2)):
+        folder = record_search(tmp_path, search, num_trials=6, max_epochs=3, seed=seed)
+        folder.update_record(data_hash="aaa", data_name="lungs")
+        folder.splits_file.touch()
+    (folder.folder / "search.json.good").unlink()
+    content = {"search.json": json.dumps(folder.read_record() | {"config": None}), "optuna.journal": "{}\n"}
+    (folder.folder / name).write_text(content[name])
+    assert {source.partition("/")[0] for source in begin(tmp_path, "new", "auto").sources} == {"whole"}
