@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from trainable.images.faults import show_name
-from trainable.images.folders import list_folder
+from trainable.images.masks import list_slices
 
 if TYPE_CHECKING:
     from trainable.images.scan_patients import ScansOfPatients
@@ -33,22 +33,24 @@ class Per:
 PER_VOLUME = Per(unit="volume")
 
 
-def list_scans(paths: Sequence[Path]) -> list[Scan]:
+def list_scans(paths: Sequence[Path], told: list[str] | None = None) -> list[Scan]:
     """Files as they are given, each an image or a volume, and what lies below given folders, where the slices of a
     DICOM series are one volume, also in several folders that are given one after the other.
 
-    Raises ValueError as `list_files` does.
+    What is left out is added to `told`. Raises ValueError as `list_files` does.
     """
     from trainable.images.scans import find_scans, open_scan
 
     scans: list[Scan] = []
     for are_folders, run in groupby(paths, key=Path.is_dir):
-        files = list(dict.fromkeys(file for path in run for file in list_files([path])))
+        files = list(dict.fromkeys(file for path in run for file in list_files([path], told)))
         scans += find_scans(files, num_workers=os.cpu_count() or 1) if are_folders else map(open_scan, files)
     return scans
 
 
-def list_patients(paths: Sequence[Path], *, patient_from: str | None = None) -> ScansOfPatients:
+def list_patients(
+    paths: Sequence[Path], told: list[str] | None = None, *, patient_from: str | None = None
+) -> ScansOfPatients:
     """The same scans by patient: see `group_scans`. A file given alone lies in its folder."""
     from trainable.images.scan_patients import group_scans
 
@@ -58,7 +60,7 @@ def list_patients(paths: Sequence[Path], *, patient_from: str | None = None) -> 
         for file in list_files([path]):
             place_of.setdefault(file, place)
     # All folders are read together: a series may lie in several of them, whatever was given between.
-    scans = list_scans(sorted(given, key=lambda path: not path.is_dir()))
+    scans = list_scans(sorted(given, key=lambda path: not path.is_dir()), told)
     placed = [(place_of[scan.series.slices[0].path if scan.series else scan.path], scan) for scan in scans]
     rooted = [
         (given[place] if given[place].is_dir() else given[place].parent, scan)
@@ -67,9 +69,9 @@ def list_patients(paths: Sequence[Path], *, patient_from: str | None = None) -> 
     return group_scans(rooted, num_workers=os.cpu_count() or 1, patient_from=patient_from)
 
 
-def list_files(paths: Sequence[Path]) -> list[Path]:
+def list_files(paths: Sequence[Path], told: list[str] | None = None) -> list[Path]:
     """Files as they are given, and all below given folders by the rules of a search: sorted, without hidden files and
-    those of the system.
+    those of the system, and without masks beside images, of which a sentence each is added to `told`.
 
     Links to nowhere and folders that may not be read are listed too, so that each gets its row. Raises ValueError for
     what is not there.
@@ -77,7 +79,7 @@ def list_files(paths: Sequence[Path]) -> list[Path]:
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            files += _walk(path, ())
+            files += _walk(path, (), [] if told is None else told)
         elif path.exists() or path.is_symlink():
             files.append(path)
         else:
@@ -87,16 +89,17 @@ def list_files(paths: Sequence[Path]) -> list[Path]:
     return files
 
 
-def _walk(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
+def _walk(folder: Path, above: tuple[str, ...], told: list[str]) -> Iterator[Path]:
     """Every file below a folder; a link back to a folder `above` is not followed again."""
     place = os.path.realpath(folder)
     if place in above:
         return
     try:
-        folders, files = list_folder(folder, refuse_loops=False)
+        folders, files, masks = list_slices(folder, refuse_loops=False)
     except OSError:
         yield folder  # to be read as a file, and refused with the reason
         return
+    told += masks
     yield from sorted(files)
     for inner in folders:
-        yield from _walk(inner, (*above, place))
+        yield from _walk(inner, (*above, place), told)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from trainable.images.folders import list_folder, volume_stem, walk
+from trainable.images.folders import list_folder, volume_stem
 from trainable.images.names import split_words
 
 _FOLDER_NAMES = (
@@ -29,7 +30,8 @@ def is_mask(name: str) -> bool:
 
 def describe_masks(folder: Path) -> str:
     """The sentence on a folder of masks that is not read."""
-    return f"{folder} ({sum(1 for _ in walk(folder))} files): masks are not read"
+    num_files = sum(not name.startswith(".") for *_, names in os.walk(folder) for name in names)
+    return f"{folder} ({num_files} files): masks are not read"
 
 
 def find_masks(names: Sequence[str]) -> set[str]:
@@ -59,10 +61,10 @@ def find_mask_files(files: Sequence[Path]) -> list[Path]:
     return [path for path in files if _stem(path) in found]
 
 
-def list_slices(folder: Path) -> tuple[list[Path], list[Path], list[str]]:
+def list_slices(folder: Path, *, refuse_loops: bool = True) -> tuple[list[Path], list[Path], list[str]]:
     """The folders and the files of a folder, as `list_folder` has them, without masks; and a sentence on each folder
     and on the files that are left out."""
-    folders, files = list_folder(folder)
+    folders, files = list_folder(folder, refuse_loops=refuse_loops)
     of_folders = find_mask_folders([path.name for path in folders] + [""] * bool(files))
     told = [describe_masks(path) for path in folders if path.name in of_folders]
     if masks := find_mask_files(files):

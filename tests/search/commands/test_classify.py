@@ -239,6 +239,22 @@ def test_every_file_gets_a_row_and_none_ends_the_run(
     assert r"odd \xff\n.png" in captured.out
 
 
+def test_masks_beside_images_are_left_out_and_told_unless_they_are_given_themselves(tmp_path: Path) -> None:
+    for name in ("1.png", "1_mask.png", "more/2.png", "masks/1.png", "masks/.hidden"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "masks/loop").symlink_to(tmp_path)
+    told: list[str] = []
+    assert list_files([tmp_path], told) == [tmp_path / "1.png", tmp_path / "more/2.png"]
+    assert told == [
+        f"{tmp_path / 'masks'} (1 files): masks are not read",
+        f"1 files of {tmp_path} (1_mask.png): masks are not read",
+    ]
+    (tmp_path / "masks/loop").unlink()
+    given = [tmp_path / "1_mask.png", tmp_path / "masks"]
+    assert list_files(given) == [tmp_path / "1_mask.png", tmp_path / "masks/1.png"]
+
+
 def test_a_row_is_in_the_table_as_soon_as_it_is_known(tmp_path: Path) -> None:
     with open_csv(table := tmp_path / "found.csv") as add, open_json_lines(lines := tmp_path / "found.json") as note:
         for number in range(3):
