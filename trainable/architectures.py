@@ -188,6 +188,16 @@ def check_image_size(config: TrialConfig, image_size: int) -> None:
         raise ValueError(f"{config.architecture} needs images of {least} px or more, got {image_size}: {advice}")
 
 
+def check_builds(config: TrialConfig, image_size: int | None = None) -> None:
+    """Raise ValueError where the model of `config` cannot be built, or not for images of `image_size`; it is built
+    without memory for its weights. A user's own model is not tried."""
+    if image_size is not None:
+        check_image_size(config, image_size)
+    if not is_own_model(config.architecture):
+        with torch.device("meta"):
+            build_model(config, 2)
+
+
 def check_weights(architecture: str, path: Path, *, num_channels: int = 1, source: str | None = None) -> None:
     """Raise ValueError unless `path` is a regular file of weights that fit: the check at the door.
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import ast
 import json
-import random
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
@@ -23,13 +22,9 @@ from trainable.suggest import did_you_mean
 from trainable.time_limit import time_limit
 
 Configuration = dict[str, Any]
-Ask = Callable[[Mapping[str, Any]], Any]
-"""Gives an Optuna trial in which the given values, by name, will be drawn, and all others as the sampler likes."""
 
 KINDS: Mapping[str, str] = {entry.name: str(entry.type) for entry in fields(TrialConfig)}
 ARCHITECTURES = CPU_ARCHITECTURES + GPU_ARCHITECTURES
-MAX_DRAWS = 200
-NUM_RANDOM_DRAWS, NUM_CORNERS = 24, 40
 LOAD_S, DRAW_S = 60.0, 10.0
 """How long a user's file may take: to be run, where it may import much, and for a draw, which takes milliseconds."""
 PLAIN = (bool, int, float, str, type(None))
@@ -167,65 +162,6 @@ def _settle_number(name: str, value: Any, *, whole: bool) -> float:
     if number != int(number):
         raise ValueError(f"{name} is {value!r}; it must be a whole number (trial.suggest_int draws them)")
     return int(number)
-
-
-def check_own_space(space: OwnSpace, ask: Ask) -> int:
-    """Draw from a user's space along every branch, and some dozens at random; how many draws there were.
-
-    `ask` opens a trial of a study that nobody keeps. Every choice and both ends of every range are visited at least
-    once, in the order in which they appear; then come some dozens of corners, for branches that hang on several values.
-    Raises ValueError, with file and line, for the first configuration that no trial could be trained with.
-    """
-    points = _Unvisited()
-    num_draws = 0
-    while num_draws < MAX_DRAWS and (point := points.next(num_draws)) is not None:
-        trial = ask(point)
-        check_draw(space, space(trial), trial.params)
-        points.note(trial)
-        num_draws += 1
-    return num_draws
-
-
-class _Unvisited:
-    """Points that lead to what was not drawn yet: every choice, both ends of every range; then chance, then corners."""
-
-    def __init__(self) -> None:
-        self._waiting: list[dict[str, Any]] = []
-        self._seen: set[tuple[str, str]] = set()
-        self._ends: dict[str, list[Any]] = {}
-        self._num_corners = 0
-        self._random = random.Random(0)
-
-    def next(self, num_draws: int) -> dict[str, Any] | None:
-        if self._waiting:
-            return self._waiting.pop(0)
-        if num_draws < NUM_RANDOM_DRAWS:
-            return {}
-        self._num_corners += 1
-        if self._num_corners > NUM_CORNERS:
-            return None
-        return {name: self._random.choice(ends) for name, ends in self._ends.items()}
-
-    def note(self, trial: Any) -> None:
-        """From what a draw has shown, plan the draws that differ from it in one value."""
-        drawn = trial.params
-        self._seen |= {(name, repr(value)) for name, value in drawn.items()}
-        before: dict[str, Any] = {}
-        for name, distribution in trial.distributions.items():
-            ends = self._ends[name] = list(_ends(distribution))
-            for value in ends:
-                if (name, repr(value)) not in self._seen:
-                    self._seen.add((name, repr(value)))
-                    self._waiting.append({**before, name: value})
-            before[name] = drawn[name]
-
-
-def _ends(distribution: Any) -> Iterator[Any]:
-    if hasattr(distribution, "choices"):
-        yield from distribution.choices
-    else:
-        yield distribution.low
-        yield distribution.high
 
 
 def check_draw(space: OwnSpace, drawn: Configuration | None, params: Mapping[str, Any]) -> Configuration:

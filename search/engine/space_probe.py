@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from functools import cache, partial
 from typing import Any
 
 import optuna
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import Trial
 
-from search.core.own_space import OwnSpace, check_own_space
+from search.core.own_space import OwnSpace
 from search.core.space import Space, configuration_of
+from search.core.space_visits import check_own_space
+from trainable.config import TrialConfig
 from trainable.suggest import did_you_mean
 
 NUM_PROBES, NUM_DRAWN_ALWAYS = 50, 10
+FORMS = ("architecture", "pooling", "head_depth", "cnn_depth", "cnn_pool")
+"""The hyperparameters on which it hangs whether a model can be built."""
 
 
 def fit_wish(space: Space, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,11 +60,19 @@ def fit_wish(space: Space, params: Mapping[str, Any]) -> dict[str, Any]:
     raise ValueError(f"{never} is not drawn here{did_you_mean(never, seen)}; drawn are {', '.join(sorted(seen))}")
 
 
-def check_space(space: OwnSpace) -> int:
+def check_space(space: OwnSpace, *, image_size: int | None = None) -> int:
     """Draw from a user's own space, along every branch, before anything is trained; how many draws it took.
 
-    Raises ValueError, with file and line, for the first configuration that no trial could be trained with.
+    Raises ValueError, with file and line, for the first configuration that no trial could be trained with, at
+    `image_size` where that is known.
     """
+    from trainable.architectures import check_builds
+
+    check_once = cache(partial(check_builds, image_size=image_size))
+
+    def check(configuration: Mapping[str, Any]) -> None:
+        check_once(TrialConfig.from_params({name: configuration[name] for name in FORMS if name in configuration}))
+
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
 
     def ask(point: Mapping[str, Any]) -> Trial:
@@ -68,4 +81,4 @@ def check_space(space: OwnSpace) -> int:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of values that one branch has drawn from another range
-        return check_own_space(space, ask)
+        return check_own_space(space, ask, check)

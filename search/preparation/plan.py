@@ -95,7 +95,7 @@ def prepare(config: SearchConfig, folder: SearchFolder, runtime: Runtime) -> Sea
     if models.skipped and config.space is None:
         runtime.say(f"Skipped      {', '.join(models.skipped)}: they want a GPU (--arch takes them all the same)")
     runtime.say(*(f"Warning      {warning}" for warning in models.warnings))
-    space = prepare_space(config, folder, models, recipes)
+    space = prepare_space(config, folder, models, recipes, training.image_size)
     known = warm_start(config, folder, space, data_hash=training.data_hash, task=training.name)
     if config.warm_start != "off":
         runtime.say(*(f"Warm start   {line}" for line in known.lines()))

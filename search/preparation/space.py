@@ -53,7 +53,9 @@ def prepare_models(
     return models
 
 
-def prepare_space(config: SearchConfig, home: SearchFolder, models: SearchedModels, recipes: ChosenRecipes) -> Space:
+def prepare_space(
+    config: SearchConfig, home: SearchFolder, models: SearchedModels, recipes: ChosenRecipes, image_size: int
+) -> Space:
     """The user's own space, copied into the search's folder, or the default one as narrowed."""
     if config.space is None:
         ranges = {name: parse_range(name, text) for name, text in config.ranges.items()}
@@ -65,14 +67,14 @@ def prepare_space(config: SearchConfig, home: SearchFolder, models: SearchedMode
         shutil.copyfile(config.space, copy)
     space = load_space(copy, shown=config.space)
     if is_new:
-        check_space(space)
+        check_space(space, image_size=image_size)
     return space  # type: ignore[return-value]  # it may return None: what was suggested
 
 
 def try_space(config: SearchConfig) -> None:
     """Draw from the user's own space before Ray starts and an image is read. Raises ValueError with file and line."""
     if config.space is not None:
-        check_space(load_space(config.space))
+        check_space(load_space(config.space), image_size=config.image_size)
 
 
 def choose_first_points(

@@ -10,8 +10,9 @@ import optuna
 import pytest
 
 from search.core import own_space
-from search.core.own_space import SpaceError, check_own_space, load_own_space, settle
+from search.core.own_space import SpaceError, load_own_space, settle
 from search.core.space import configuration_of, load_space
+from search.core.space_visits import check_own_space
 from search.engine.fit import explain_break
 from search.engine.space_probe import check_space
 from search.engine.study import Study
@@ -186,6 +187,33 @@ def test_a_class_and_a_dataclass_in_the_file_work(tmp_path: Path) -> None:
         "    trial.suggest_categorical('architecture', ['resnet18'])\n"
     )
     assert try_space(text, tmp_path) >= 24
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [
+        (
+            "    return {'architecture': trial.suggest_categorical('architecture', ['small_cnn', 'resnet18']),\n"
+            "            'pooling': 'grid'}\n",
+            "line 6: pooling is 'grid', which small_cnn alone has; resnet18 takes avg, max or avg_max",
+        ),
+        (
+            "    depth = trial.suggest_int('head_depth', 0, 2)\n"
+            "    return {'architecture': 'squeezenet1_1', 'head_depth': depth}\n",
+            "line 5: head_depth is [12]; squeezenet1_1 ends in no linear layer: give 0",
+        ),
+        (
+            "    return {'architecture': 'small_cnn', 'cnn_depth': 4,\n"
+            "            'cnn_pool': trial.suggest_int('cnn_pool', 2, 3)}\n",
+            "line 5: small_cnn needs images of 81 px or more, got 64",
+        ),
+    ],
+)
+def test_a_model_that_cannot_be_built_is_refused_at_the_door(text: str, refused: str, tmp_path: Path) -> None:
+    file = tmp_path / "my_space.py"
+    file.write_text(HEAD + text)
+    with pytest.raises(ValueError, match=f"--space .*my_space.py, {refused}"):
+        check_space(load_space(file), image_size=64)
 
 
 @pytest.mark.filterwarnings("ignore:Choices for a categorical")
