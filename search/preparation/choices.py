@@ -38,8 +38,8 @@ def check_choices(config: SearchConfig) -> None:
             raise ValueError(f"--recipes has {name!r}{did_you_mean(name, RECIPES)}; it must be of {', '.join(RECIPES)}")
     if config.space is not None:
         check_python_file(config.space, "--space", "space")
-    check_weight_files(config.weights)
     check_weights_are_used(config)
+    check_weight_files(config.weights)
     known = ("auto", "off", *list_searches(config.home))
     if config.warm_start not in known:
         raise ValueError(
