@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings as python_warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,6 +105,7 @@ class ChampionResult:
         """Class and probabilities of image files, volumes and folders, a row for each image or volume.
 
         What cannot be read has its reason under `error`; an image unlike the training's, why under `doubt`.
+        Masks beside images in folders are skipped, with a UserWarning.
         """
         import pandas as pd
 
@@ -112,7 +114,10 @@ class ChampionResult:
         from trainable.answers import classify_scans
 
         given = [paths] if isinstance(paths, str | Path) else list(paths)
-        scans = list_scans([Path(path) for path in given])
+        notes: list[str] = []
+        scans = list_scans([Path(path) for path in given], notes)
+        for note in dict.fromkeys(notes):
+            python_warnings.warn(note, stacklevel=2)
         classifier = self._classifier()
         rows = []
         for file, answer in classify_scans(scans, classifier):

@@ -11,7 +11,7 @@ from types import FrameType
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError within after so many seconds, and again every second, wherever the code is then.
+    """Raise TimeoutError in the code within after so many seconds, and again every second.
 
     By SIGALRM, which only the main thread gets: elsewhere there is no limit. A timer that ran before goes on.
     """

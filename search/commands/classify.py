@@ -48,11 +48,11 @@ def classify(
     check_tables(paths, csv_file, json_file)
     if per.unit == "patient" and explain:
         raise ValueError("--explain shows what spoke for one slice; take --per volume or --per slice with it")
-    told: list[str] = []
+    notes: list[str] = []
     if per.unit == "patient":
-        found: ScansOfPatients | list[Scan] = list_patients(paths, told, patient_from=per.patient_from)
+        found: ScansOfPatients | list[Scan] = list_patients(paths, notes, patient_from=per.patient_from)
     else:
-        found = list_scans(paths, told)
+        found = list_scans(paths, notes)
     console = Console()
     say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     overlays = choose_overlay_folder(csv_file, json_file) if explain else None
@@ -61,7 +61,7 @@ def classify(
         say(f"Model        {classifier.label}")
         if classifier.likeness is None:
             say("Note         this model does not know its training's slices: no image is called no chest CT")
-        for line in dict.fromkeys(told):
+        for line in dict.fromkeys(notes):
             say(f"Left out     {show_text(line)}")
         for line in [] if isinstance(found, list) else found.lines:
             say(f"Patients     {line}")

@@ -33,23 +33,23 @@ class Per:
 PER_VOLUME = Per(unit="volume")
 
 
-def list_scans(paths: Sequence[Path], told: list[str] | None = None) -> list[Scan]:
+def list_scans(paths: Sequence[Path], notes: list[str] | None = None) -> list[Scan]:
     """Files as they are given, each an image or a volume, and what lies below given folders, where the slices of a
     DICOM series are one volume, also in several folders that are given one after the other.
 
-    What is left out is added to `told`. Raises ValueError as `list_files` does.
+    What is left out is added to `notes`. Raises ValueError as `list_files` does.
     """
     from trainable.images.scans import find_scans, open_scan
 
     scans: list[Scan] = []
     for are_folders, run in groupby(paths, key=Path.is_dir):
-        files = list(dict.fromkeys(file for path in run for file in list_files([path], told)))
+        files = list(dict.fromkeys(file for path in run for file in list_files([path], notes)))
         scans += find_scans(files, num_workers=os.cpu_count() or 1) if are_folders else map(open_scan, files)
     return scans
 
 
 def list_patients(
-    paths: Sequence[Path], told: list[str] | None = None, *, patient_from: str | None = None
+    paths: Sequence[Path], notes: list[str] | None = None, *, patient_from: str | None = None
 ) -> ScansOfPatients:
     """The same scans by patient: see `group_scans`. A file given alone lies in its folder."""
     from trainable.images.scan_patients import group_scans
@@ -60,7 +60,7 @@ def list_patients(
         for file in list_files([path]):
             place_of.setdefault(file, place)
     # All folders are read together: a series may lie in several of them, whatever was given between.
-    scans = list_scans(sorted(given, key=lambda path: not path.is_dir()), told)
+    scans = list_scans(sorted(given, key=lambda path: not path.is_dir()), notes)
     placed = [(place_of[scan.series.slices[0].path if scan.series else scan.path], scan) for scan in scans]
     rooted = [
         (given[place] if given[place].is_dir() else given[place].parent, scan)
@@ -69,9 +69,9 @@ def list_patients(
     return group_scans(rooted, num_workers=os.cpu_count() or 1, patient_from=patient_from)
 
 
-def list_files(paths: Sequence[Path], told: list[str] | None = None) -> list[Path]:
+def list_files(paths: Sequence[Path], notes: list[str] | None = None) -> list[Path]:
     """Files as they are given, and all below given folders by the rules of a search: sorted, without hidden files and
-    those of the system, and without masks beside images, of which a sentence each is added to `told`.
+    those of the system, and without masks beside images, of which a sentence each is added to `notes`.
 
     Links to nowhere and folders that may not be read are listed too, so that each gets its row. Raises ValueError for
     what is not there.
@@ -79,7 +79,7 @@ def list_files(paths: Sequence[Path], told: list[str] | None = None) -> list[Pat
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            files += _walk(path, (), [] if told is None else told)
+            files += _walk(path, (), [] if notes is None else notes)
         elif path.exists() or path.is_symlink():
             files.append(path)
         else:
@@ -89,7 +89,7 @@ def list_files(paths: Sequence[Path], told: list[str] | None = None) -> list[Pat
     return files
 
 
-def _walk(folder: Path, above: tuple[str, ...], told: list[str]) -> Iterator[Path]:
+def _walk(folder: Path, above: tuple[str, ...], notes: list[str]) -> Iterator[Path]:
     """Every file below a folder; a link back to a folder `above` is not followed again."""
     place = os.path.realpath(folder)
     if place in above:
@@ -99,7 +99,7 @@ def _walk(folder: Path, above: tuple[str, ...], told: list[str]) -> Iterator[Pat
     except OSError:
         yield folder  # to be read as a file, and refused with the reason
         return
-    told += masks
+    notes += masks
     yield from sorted(files)
     for inner in folders:
-        yield from _walk(inner, (*above, place), told)
+        yield from _walk(inner, (*above, place), notes)

@@ -129,5 +129,10 @@ def test_a_search_confirms_at_both_sizes_and_registers_the_one_it_takes(
         assert not [path for path in (result.folder / kind).rglob("*") if path.is_file()]
     image = next(path for path in synthetic_folder.rglob("*") if path.is_file() and path.suffix == ".png")
     assert champion.classify(image)["error"].tolist() == [""]
+    (folder := tmp_path / "beside").mkdir()
+    for name in ("1.png", "1_mask.png"):
+        (folder / name).write_bytes(image.read_bytes())
+    with pytest.warns(UserWarning, match=r"1_mask\.png\): masks are not read"):
+        assert champion.classify(folder)["path"].tolist() == [str(folder / "1.png")]
     side = figures["image_size"]
     assert champion.load()(torch.zeros((1, side, side), dtype=torch.uint8)).shape == (1, 2)

@@ -66,21 +66,21 @@ def list_slices(folder: Path, *, refuse_loops: bool = True) -> tuple[list[Path],
     and on the files that are left out."""
     folders, files = list_folder(folder, refuse_loops=refuse_loops)
     of_folders = find_mask_folders([path.name for path in folders] + [""] * bool(files))
-    told = [describe_masks(path) for path in folders if path.name in of_folders]
+    notes = [describe_masks(path) for path in folders if path.name in of_folders]
     if masks := find_mask_files(files):
         more = ", ..." if len(masks) > 1 else ""
-        told.append(f"{len(masks)} files of {folder} ({masks[0].name}{more}): masks are not read")
+        notes.append(f"{len(masks)} files of {folder} ({masks[0].name}{more}): masks are not read")
         files = sorted(set(files).difference(masks))
-    return [path for path in folders if path.name not in of_folders], files, told
+    return [path for path in folders if path.name not in of_folders], files, notes
 
 
-def walk_slices(folder: Path, told: list[str]) -> Iterator[Path]:
-    """Every file below a folder that is no mask, in order; what is left out is added to `told`."""
+def walk_slices(folder: Path, notes: list[str]) -> Iterator[Path]:
+    """Every file below a folder that is no mask, in order; what is left out is added to `notes`."""
     folders, files, masks = list_slices(folder)
-    told += masks
+    notes += masks
     yield from files
     for inner in folders:
-        yield from walk_slices(inner, told)
+        yield from walk_slices(inner, notes)
 
 
 def _list_shown(words: Sequence[str]) -> set[tuple[str, ...]]:
