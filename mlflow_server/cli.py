@@ -85,7 +85,8 @@ def run(args: argparse.Namespace) -> int:
         from mlflow_server.team import serve_team
 
         names = [name.strip() for name in (args.allowed_hosts or "").split(",") if name.strip()]
-        return serve_team(stores, auth=args.auth, host=args.host or "127.0.0.1", port=args.port, allowed_hosts=names)
+        host = "127.0.0.1" if args.host is None else args.host
+        return serve_team(stores, auth=args.auth, host=host, port=args.port, allowed_hosts=names)
     if args.command == "clean":
         from mlflow_server.clean import clean
 
@@ -103,7 +104,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _is_for_team(args: argparse.Namespace) -> bool:
-    asked = args.backend or args.artifacts or args.auth or args.host or args.allowed_hosts
+    stores = (args.backend, args.artifacts, args.host, args.allowed_hosts)
+    asked = args.auth or any(given is not None for given in stores)
     return bool(asked or os.environ.get("MLFLOW_BACKEND_STORE_URI") or os.environ.get("MLFLOW_ARTIFACTS_DESTINATION"))
 
 

@@ -104,7 +104,7 @@ def open_stores(home: Path, backend: str | None, artifacts: str | None) -> Store
     from sqlalchemy.exc import ArgumentError
 
     folder = home.expanduser().absolute() / "mlflow"
-    uri = backend or os.environ.get("MLFLOW_BACKEND_STORE_URI") or SQLITE
+    uri = backend if backend is not None else os.environ.get("MLFLOW_BACKEND_STORE_URI") or SQLITE
     if uri != SQLITE:
         try:
             url = make_url(uri)
@@ -123,11 +123,14 @@ def open_stores(home: Path, backend: str | None, artifacts: str | None) -> Store
                 )
             os.environ["PGPASSWORD"] = url.password
         uri = url.set(drivername=_DRIVER, password=None).render_as_string(hide_password=False)
-    place = artifacts or os.environ.get("MLFLOW_ARTIFACTS_DESTINATION") or local_artifacts(folder)
+    usual = os.environ.get("MLFLOW_ARTIFACTS_DESTINATION") or local_artifacts(folder)
+    place = artifacts if artifacts is not None else usual
     return Stores(folder=folder, backend=uri, artifacts=_check_artifacts(place))
 
 
 def _check_artifacts(place: str) -> str:
+    if not place.strip():
+        raise ValueError("--artifacts is empty; it must be s3://BUCKET/FOLDER or a local folder, or be left out")
     if place.startswith("s3://"):
         if not place.removeprefix("s3://").strip("/"):
             raise ValueError("--artifacts is s3:// without a bucket; it must be s3://BUCKET or s3://BUCKET/FOLDER")

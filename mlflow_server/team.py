@@ -95,6 +95,8 @@ def serve_team(
 
 def check_exposure(host: str, auth: bool, allowed_hosts: Sequence[str]) -> None:
     """Raise ValueError for a server that strangers could use."""
+    if not host.strip():
+        raise ValueError("--host is empty; it must be an address of this machine, or be left out for 127.0.0.1")
     if not is_loopback(host) and not auth:
         raise ValueError(
             f"--host is {host} and --auth is not given: whoever reaches this machine could read and change everything; "

@@ -42,6 +42,7 @@ class _Record:
     saved_at: float  # Unix time, seconds
     previous: dict[str, Any] | None = None  # the record before this one, without its own `previous`
     checksum: str = ""  # of all the rest, by `_hash_record`; older versions wrote none
+    num_bytes: int | None = None  # of the file; likewise
 
     @classmethod
     def read(cls, content: bytes, kind: str) -> _Record:
@@ -49,6 +50,8 @@ class _Record:
         record = cls(**json.loads(content))
         if not (isinstance(record.facts, dict) and isinstance(record.sha256, str)):
             raise ValueError("its facts are no JSON object")
+        if not (record.num_bytes is None or isinstance(record.num_bytes, int)):
+            raise ValueError(f"its num_bytes are {record.num_bytes!r}")
         if not (isinstance(record.file, str) and re.fullmatch(rf"{kind}-\d+\.pt", record.file)):
             raise ValueError(f"it names the file {record.file!r}, which is none of this kind")
         if record.checksum and record.checksum != _hash_record(record):
@@ -99,6 +102,7 @@ class CheckpointStore:
             facts=as_json(facts),
             saved_at=time.time(),
             previous=asdict(old) | {"previous": None} if old else None,
+            num_bytes=buffer.getbuffer().nbytes,
         )
         content = json.dumps(asdict(replace(record, checksum=_hash_record(record))), indent=1).encode()
         self._write(record.file, buffer.getbuffer())
@@ -165,7 +169,7 @@ class CheckpointStore:
     def _read_state(self, record: _Record) -> dict[str, Any]:
         from trainable.tensor_file import load_tensors
 
-        content = self._read(record.file)
+        content = self._read(record.file, record.num_bytes)
         if (found := hashlib.sha256(content).hexdigest()) != record.sha256:
             raise ValueError(
                 f"its SHA-256 is {found[:12]}..., {record.sha256[:12]}... was written ({len(content)} bytes)"
@@ -251,6 +255,8 @@ def _as_number(value: Any) -> Any:
 
 def _hash_record(record: _Record) -> str:
     plain = {name: entry for name, entry in asdict(record).items() if name != "checksum"}
+    if record.num_bytes is None:
+        del plain["num_bytes"]  # of an older version, which did not count it
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 

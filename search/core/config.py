@@ -54,6 +54,8 @@ class SearchConfig(
         self.check_budget()
         self.check_scheduling()
         self.check_finish()
+        if self.image_size is not None:
+            self.check_final_size(self.image_size)
         self.check_machine()
 
     def _settle_objectives(self) -> None:

@@ -83,3 +83,12 @@ class FinishOptions:
             require(name, value, value is None or 0 < value < 1, "between 0 and 1")
         if len(self.goals) > 1:
             raise OptionError(next(iter(self.goals)), f"stands beside {', '.join(list(self.goals)[1:])}: give one goal")
+
+    def check_final_size(self, image_size: int) -> None:
+        """Raise OptionError for a final size that is not larger than the search's own, in pixels."""
+        if self.final_size is not None and self.final_size <= image_size:
+            raise OptionError(
+                "final_size",
+                f"is {self.final_size}, and images are read as {image_size} px: it must be larger, such as "
+                f"{image_size * 3 // 2} (--image-size says what the search itself takes)",
+            )

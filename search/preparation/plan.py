@@ -85,7 +85,7 @@ def prepare(config: SearchConfig, folder: SearchFolder, runtime: Runtime) -> Sea
         runtime.server.check_registry(training.name)
     runtime.say(f"Data         {describe_data(config, data)}", *data.audit.lines())
     check_goals(config, training.classes)
-    check_final_size(config, training.image_size)
+    config.check_final_size(training.image_size)
     if warning := settings_warning(config):
         runtime.say(f"Warning      {warning}")
     runtime.say(f"Cluster      {cluster.description}")
@@ -172,15 +172,6 @@ def check_goals(config: SearchConfig, classes: Sequence[str]) -> None:
         raise ValueError(
             f"--{next(iter(config.goals)).replace('_', '-')} is for two classes, and the data has {len(classes)} "
             f"({', '.join(classes)}): leave it out"
-        )
-
-
-def check_final_size(config: SearchConfig, image_size: int) -> None:
-    """Raise ValueError for a final size that is not larger than the search's own."""
-    if config.final_size is not None and config.final_size <= image_size:
-        raise ValueError(
-            f"--final-size is {config.final_size}, and images are read as {image_size} px: it must be larger, such as "
-            f"{image_size * 3 // 2} (--image-size says what the search itself takes)"
         )
 
 

@@ -94,8 +94,10 @@ def test_its_trainings_cost_as_much_more_as_they_have_pixels() -> None:
 def test_it_must_be_larger_and_needs_a_confirmation(synthetic_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"final_size is 96, and is judged by the confirmation"):
         ctsearch.search(synthetic_folder, home=tmp_path, final_size=96, confirm=0)
-    with pytest.raises(ValueError, match=r"final_size is 64, and images are read as 64 px: it must be larger"):
-        ctsearch.search(synthetic_folder, home=tmp_path, final_size=64, image_size=64, progress=False)
+    with pytest.raises(ValueError, match=r"final_size is 64, and images are read as 128 px: it must be larger"):
+        ctsearch.search(synthetic_folder, home=tmp_path, final_size=64, progress=False)  # what they are read as
+    with pytest.raises(ValueError, match=r"final_size is 96, and images are read as 128 px: it must be larger"):
+        ctsearch.search("not-there", home=tmp_path, final_size=96, image_size=128)
 
 
 @pytest.mark.timeout(1200)

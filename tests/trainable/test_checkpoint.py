@@ -91,6 +91,26 @@ def test_a_damaged_state_is_skipped_with_a_warning(
     assert loaded is not None and loaded[1] == {"epoch": 2}
 
 
+def test_a_state_that_has_grown_is_not_read_to_its_end(
+    store: CheckpointStore, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.save("newest", make_state(1), {"epoch": 1})
+    os.truncate(folder / "newest-0001.pt", 2**40)  # sparse: more than memory holds
+    assert store.load("newest") is None
+    assert "newest-0001.pt is skipped: it has more than" in caplog.text
+
+
+def test_a_record_of_a_version_that_counted_no_bytes_is_read(store: CheckpointStore, folder: Path) -> None:
+    store.save("newest", make_state(1), {"epoch": 1})
+    for name in records("newest"):
+        record = json.loads((folder / name).read_text())
+        del record["num_bytes"], record["checksum"]
+        checksum = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+        (folder / name).write_text(json.dumps(record | {"checksum": checksum}))
+    loaded = store.load("newest")
+    assert loaded is not None and loaded[1] == {"epoch": 1}
+
+
 def test_damaged_facts_are_skipped_with_a_warning(
     store: CheckpointStore, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
