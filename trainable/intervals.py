@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import optimize, special, stats
+from scipy import special
 
 from trainable.clustered import Floats, auc_covariance, count_patients, effective_number, effective_number_of_share
 
@@ -102,8 +102,8 @@ def bootstrap_interval(resampled: Floats, num_patients: float, level: float = LE
     values = resampled[np.isfinite(resampled)]
     if len(values) < max(2, len(resampled) / 2) or num_patients <= 1 or np.ptp(values) < _NO_WIDTH:
         return UNKNOWN
-    t = stats.t.isf((1 - level) / 2, num_patients - 1)
-    tail = stats.norm.sf(t * math.sqrt(num_patients / (num_patients - 1)))
+    t = -special.stdtrit(num_patients - 1, (1 - level) / 2)
+    tail = special.ndtr(-t * math.sqrt(num_patients / (num_patients - 1)))
     low, high = np.quantile(values, [tail, 1 - tail])
     return Interval(low=float(low), high=float(high), method="bootstrap")
 
@@ -147,7 +147,7 @@ def jackknife_interval(
     error = math.sqrt((num_patients - 1) / num_patients * float(((others - others.mean()) ** 2).sum()))
     if error < _NO_WIDTH:
         return UNKNOWN
-    reach = stats.t.isf((1 - level) / 2, max(num_patients - 1 if freedom is None else freedom, 1)) * error
+    reach = -special.stdtrit(max(num_patients - 1 if freedom is None else freedom, 1), (1 - level) / 2) * error
     return Interval(low=float(back(centre - reach)), high=float(back(centre + reach)), method="jackknife")
 
 
@@ -169,7 +169,7 @@ def mean_interval(
 
 def wilson_limits(share: float, number: float, level: float = LEVEL) -> tuple[float, float]:
     """Wilson's score interval of a share of `number` trials, which need not be whole (Wilson, JASA 22:209, 1927)."""
-    z2 = stats.norm.isf((1 - level) / 2) ** 2
+    z2 = special.ndtri((1 - level) / 2) ** 2
     centre = (share + z2 / (2 * number)) / (1 + z2 / number)
     half = math.sqrt(z2 * (share * (1 - share) + z2 / (4 * number)) / number) / (1 + z2 / number)
     # at a share of 0 or 1 that end is exact, but for rounding
@@ -182,14 +182,16 @@ def newcombe_limits(auc: float, positives: float, negatives: float, level: float
     Newcombe, "Confidence intervals for an effect size measure based on the Mann-Whitney statistic. Part 2", Statistics
     in Medicine 25:559, 2006. The numbers of slices of each class need not be whole.
     """
-    z = stats.norm.isf((1 - level) / 2)
+    from scipy.optimize import brentq  # a third of a second, and workers import this module
+
+    z = -special.ndtri((1 - level) / 2)
 
     def distance(limit: float) -> float:
         return abs(limit - auc) - z * math.sqrt(newcombe_variance(limit, positives, negatives))
 
     # an AUC of 0 or 1 is a root itself, but not the one that is meant
-    low = 0.0 if auc <= 0 else optimize.brentq(distance, 0.0, auc * (1 - 1e-12))
-    high = 1.0 if auc >= 1 else optimize.brentq(distance, 1 - (1 - auc) * (1 - 1e-12), 1.0)
+    low = 0.0 if auc <= 0 else brentq(distance, 0.0, auc * (1 - 1e-12))
+    high = 1.0 if auc >= 1 else brentq(distance, 1 - (1 - auc) * (1 - 1e-12), 1.0)
     return float(low), float(high)
 
 
@@ -211,4 +213,4 @@ def _find_share(auc: float, positives: float, negatives: float, variance: float)
 def _shrink_by_t(num_patients: float, level: float) -> float:
     """(z / t)^2: so many fewer slices make an interval by z as wide as one by t."""
     tail = (1 - level) / 2
-    return float((stats.norm.isf(tail) / stats.t.isf(tail, max(num_patients - 1, 1))) ** 2)
+    return float((special.ndtri(tail) / special.stdtrit(max(num_patients - 1, 1), tail)) ** 2)

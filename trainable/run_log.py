@@ -11,20 +11,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from trainable.retry_queue import IMPATIENCE, RetryQueue
+from trainable.retry_queue import IMPATIENCE, RetryQueue, is_lost_connection, is_no_mlflow
 
 Epochs = Mapping[int, tuple[int, Mapping[str, float]]]  # epoch -> timestamp in ms, metrics
 
+MAX_METRICS = 1000
+"""Of a batch, in MLflow's REST interface."""
 _log = logging.getLogger(__name__)
 
 
 class RunLog:
     """Logs the epochs of one trial into its MLflow run, which the driver made and ends.
 
-    `log_epoch` appends to `spool_path` and returns; a thread sends one batch an epoch and tries again while the server
-    is away (`RetryQueue`). What was not confirmed is sent again with its first timestamp, also by the next RunLog on
-    the same spool: MLflow then stores it once. Epochs that the run already holds are skipped: a resumed trial repeats
-    some; `by` is the metric that says which (`find_held_epochs`). Without a `tracking_uri` nothing happens.
+    `log_epoch` appends to `spool_path` and returns; a thread sends all that waits in one batch, and tries again while
+    the server is away (`RetryQueue`). What was not confirmed is sent again with its first timestamp, also by the next
+    RunLog on the same spool: MLflow then stores it once. Epochs that the run already holds are skipped: a resumed trial
+    repeats some; `by` is the metric that says which (`find_held_epochs`). Without a `tracking_uri` nothing happens.
     """
 
     def __init__(self, tracking_uri: str | None, run_id: str, spool_path: Path, by: str | None = None) -> None:
@@ -33,6 +35,7 @@ class RunLog:
         self._run_id = run_id
         self._spool_path = Path(spool_path)
         self._known: set[int] = set()
+        self._waiting: dict[int, tuple[int, Mapping[str, float]]] = {}
         self._client: Any = None
         self._held: set[int] | None = None
         self._queue = RetryQueue("run-log")
@@ -80,15 +83,29 @@ class RunLog:
 
     def _put(self, epoch: int, timestamp_ms: int, metrics: Mapping[str, float]) -> None:
         self._known.add(epoch)
-        what = f"epoch {epoch} of run {self._run_id}"
-        self._queue.put(what, partial(self._send, epoch, timestamp_ms, metrics))
+        self._waiting[epoch] = timestamp_ms, metrics
+        self._queue.put(f"epoch {epoch} of run {self._run_id}", partial(self._send, epoch))
 
-    def _send(self, epoch: int, timestamp_ms: int, metrics: Mapping[str, float]) -> None:
+    def _send(self, epoch: int) -> None:
+        """Send an epoch and those that wait behind it; nothing where it went with one before it.
+
+        Where a batch of several is refused, each goes by itself: the others are not lost with it.
+        """
+        if epoch not in self._waiting:
+            return
         self._client = self._client or _make_client(self._uri)
         if self._held is None:
-            self._held = find_held_epochs(self._client, self._run_id, metrics, self._by)
-        if epoch not in self._held:
-            _send_epoch(self._client, self._run_id, epoch, timestamp_ms, metrics)
+            self._held = find_held_epochs(self._client, self._run_id, self._waiting[epoch][1], self._by)
+        waiting = dict(self._waiting)
+        try:
+            _send_epochs(self._client, self._run_id, {e: waiting[e] for e in sorted(waiting) if e not in self._held})
+        except Exception as error:
+            if is_lost_connection(error) or is_no_mlflow(error):
+                raise
+            waiting = {epoch: self._waiting.pop(epoch)}
+            _send_epochs(self._client, self._run_id, waiting)
+        for sent in waiting:
+            self._waiting.pop(sent, None)
 
     def _open_spool(self) -> dict[int, tuple[int, dict[str, float]]]:
         """What an earlier process of this trial could not confirm."""
@@ -144,16 +161,15 @@ def send_left_spools(tracking_uri: str, folder: Path, by: str | None = None) -> 
 
 
 def send_missing(client: Any, run_id: str, epochs: Epochs, by: str | None = None) -> int:
-    """Send those epochs that the run does not hold yet, one batch each; returns how many.
+    """Send those epochs that the run does not hold yet; returns how many.
 
     Idempotent: a repeated epoch is skipped, a repeated batch is stored once. Raises what the client raises.
     """
     if not epochs:
         return 0
     held = find_held_epochs(client, run_id, next(iter(epochs.values()))[1], by)
-    missing = sorted(set(epochs) - held)
-    for epoch in missing:
-        _send_epoch(client, run_id, epoch, *epochs[epoch])
+    missing = {epoch: epochs[epoch] for epoch in sorted(set(epochs) - held)}
+    _send_epochs(client, run_id, missing)
     return len(missing)
 
 
@@ -165,11 +181,18 @@ def find_held_epochs(client: Any, run_id: str, metrics: Iterable[str], by: str |
     return {metric.step for metric in client.get_metric_history(run_id, by if by and by in names else min(names))}
 
 
-def _send_epoch(client: Any, run_id: str, epoch: int, timestamp_ms: int, metrics: Mapping[str, float]) -> None:
+def _send_epochs(client: Any, run_id: str, epochs: Epochs) -> None:
+    """In as few batches as MLflow takes; an epoch is never parted."""
     from mlflow.entities import Metric
 
-    batch = [Metric(name, value, timestamp_ms, epoch) for name, value in metrics.items()]
-    client.log_batch(run_id, metrics=batch, synchronous=True)
+    batch: list[Metric] = []
+    for epoch, (timestamp_ms, metrics) in epochs.items():
+        if batch and len(batch) + len(metrics) > MAX_METRICS:
+            client.log_batch(run_id, metrics=batch, synchronous=True)
+            batch = []
+        batch += [Metric(name, value, timestamp_ms, epoch) for name, value in metrics.items()]
+    if batch:
+        client.log_batch(run_id, metrics=batch, synchronous=True)
 
 
 def _make_client(tracking_uri: str | None) -> Any:

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve, solve_triangular
 from scipy.linalg.lapack import dpotrf, dpotri
-from scipy.optimize import minimize
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -99,6 +98,8 @@ class CurveModel:
 
         `noise` is the variance that a value's noise is expected to have.
         """
+        from scipy.optimize import minimize  # a fifth of a second, and every driver imports this module
+
         centre = Parameters.typical(int(owners.max(initial=-1)) + 1, noise).vector
         begin = centre if start is None else np.clip(start.vector, centre - BOUND, centre + BOUND)
         found = minimize(

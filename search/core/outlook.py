@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from search.core.board import WORST, Standing
 from search.core.freeze_thaw import FreezeThaw
@@ -72,7 +73,8 @@ def foresee(rule: FreezeThaw, *, stopped_too: bool = False) -> Foresight | None:
     at, cost = rule.after(np.inf, begun, fresh)
     mean, deviation = view.model.predict(at)
     above = (mean - view.best) / deviation
-    gains = np.maximum(deviation * (above * norm.cdf(above) + norm.pdf(above)), 0.0) * view.spread
+    density = np.exp(-0.5 * above**2) / math.sqrt(2 * math.pi)
+    gains = np.maximum(deviation * (above * ndtr(above) + density), 0.0) * view.spread
     epochs = np.array([trial.epoch for trial in begun] + [0] * len(fresh))
     seconds = (rule.board.max_epochs - epochs) * cost
     prospects = [

@@ -14,6 +14,7 @@ import ctsearch
 from mlflow_server.serve import ServerHandle
 from search.champion.final_size import choose_size, resize
 from search.champion.model import ChampionModel
+from search.core.config import SearchConfig
 from search.core.confirmation import Confirmation, Pace
 from search.core.ledger import TrialEntry
 from search.engine.cluster import Cluster
@@ -91,13 +92,13 @@ def test_its_trainings_cost_as_much_more_as_they_have_pixels() -> None:
     assert Confirmation.from_record(both.to_record()).final_size == 128
 
 
-def test_it_must_be_larger_and_needs_a_confirmation(synthetic_folder: Path, tmp_path: Path) -> None:
+def test_it_must_be_larger_and_needs_a_confirmation(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"final_size is 96, and is judged by the confirmation"):
-        ctsearch.search(synthetic_folder, home=tmp_path, final_size=96, confirm=0)
-    with pytest.raises(ValueError, match=r"final_size is 64, and images are read as 128 px: it must be larger"):
-        ctsearch.search(synthetic_folder, home=tmp_path, final_size=64, progress=False)  # what they are read as
+        ctsearch.search(tmp_path, home=tmp_path, final_size=96, confirm=0)
     with pytest.raises(ValueError, match=r"final_size is 96, and images are read as 128 px: it must be larger"):
-        ctsearch.search("not-there", home=tmp_path, final_size=96, image_size=128)
+        ctsearch.search(tmp_path, home=tmp_path, final_size=96, image_size=128)
+    with pytest.raises(ValueError, match=r"final_size is 64, and images are read as 128 px: it must be larger"):
+        SearchConfig.of(final_size=64).check_final_size(128)  # as the plan asks, which knows what they are read as
 
 
 @pytest.mark.timeout(1200)

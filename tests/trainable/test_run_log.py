@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from mlflow import MlflowClient
@@ -12,7 +12,10 @@ from trainable.retry_queue import is_lost_connection
 from trainable.run_log import RunLog, send_missing
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from mlflow.entities import Metric
 
     from mlflow_server.serve import ServerHandle
 
@@ -145,6 +148,27 @@ def test_filling_gaps_sends_what_is_missing_and_no_more(client: MlflowClient, ru
     assert send_missing(client, run_id, epochs) == 0
     assert send_missing(client, run_id, {}) == 0
     assert [step for step, _, _ in read(client, run_id)] == [1, 2, 3]
+
+
+class CountingClient(MlflowClient):
+    """The real client; `sizes` are those of the batches that it has sent."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(uri)
+        self.sizes: list[int] = []
+
+    def log_batch(self, run_id: str, metrics: Sequence[Metric] = (), **others: Any) -> Any:
+        self.sizes.append(len(metrics))
+        return super().log_batch(run_id, metrics, **others)
+
+
+def test_many_epochs_go_in_few_batches_and_none_is_parted(mlflow_server: ServerHandle, run_id: str) -> None:
+    client = CountingClient(mlflow_server.uri)
+    names = [f"metric_{number}" for number in range(150)]
+    sent = {epoch: (1000 * epoch, dict.fromkeys(names, float(epoch))) for epoch in range(1, 9)}
+    assert send_missing(client, run_id, sent) == 8
+    assert client.sizes == [900, 300]
+    assert read(client, run_id, "metric_7") == [(epoch, 1000 * epoch, float(epoch)) for epoch in sent]
 
 
 def test_a_time_is_taken_when_none_is_given(

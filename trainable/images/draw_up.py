@@ -13,6 +13,7 @@ from trainable.images.groups import group_slices
 from trainable.images.looked_at import SeenFile
 from trainable.images.manifest import Manifest, Slice
 from trainable.images.near_duplicates import (
+    SAME_SLICE,
     cluster,
     judge_pairs,
     pair_equal,
@@ -28,10 +29,9 @@ def draw_up(
     files: Mapping[Path, SeenFile],
     patients: Sequence[str] | None,
     alike: Sequence[Pair],
-    pairs: Sequence[Pair],
     seed: int,
 ) -> tuple[tuple[SplitRow, ...], list[str]]:
-    """The rows of splits.csv, and remarks on them."""
+    """The rows of splits.csv, and remarks on them. `alike` are the pairs of SAME_SCAN and above."""
     paths = [item.path for item in slices]
     labels = [manifest.classes[item.label] for item in slices]
     hashes = [files[path].facts.sha256 for path in paths]
@@ -63,7 +63,7 @@ def draw_up(
                 f"{paths[i]} ({splits[i]}) and {paths[j]} ({splits[j]}) are identical files in two splits; "
                 "remove one or put both into one split"
             )
-    taken_out, crossing = judge_pairs(pairs, splits, labels)
+    taken_out, crossing = judge_pairs([pair for pair in alike if pair[2] >= SAME_SLICE], splits, labels)
     rows = tuple(
         SplitRow(
             path=path,

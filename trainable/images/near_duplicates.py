@@ -13,6 +13,8 @@ THUMBNAIL_SIZE = 64
 SAME_SLICE = 0.92
 SAME_SCAN = 0.8
 MAX_CLUSTER_SHARE = 0.2
+MEASURE_VERSION = 1
+"""Another one whenever the same images may have other similarities than before."""
 
 
 def find_near_duplicates(images: NDArray[np.uint8], threshold: float = SAME_SLICE) -> list[tuple[int, int, float]]:

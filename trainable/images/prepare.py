@@ -19,14 +19,11 @@ from trainable.images.draw_up import draw_up, stack_thumbnails
 from trainable.images.faults import count_left_out
 from trainable.images.find_slices import ALL_SLICES, find_slices
 from trainable.images.findings import find_blank, find_blank_slices
+from trainable.images.known_pairs import find_known_pairs
 from trainable.images.looked_at import SeenFile, check_neighbours, look_at
 from trainable.images.manifest import Manifest
 from trainable.images.names import with_printable_errors
-from trainable.images.near_duplicates import (
-    SAME_SCAN,
-    SAME_SLICE,
-    find_near_duplicates,
-)
+from trainable.images.near_duplicates import SAME_SLICE
 from trainable.images.patients import Patients
 from trainable.images.pixel_format import GREY, PixelFormat
 from trainable.images.reading import Reading
@@ -144,15 +141,14 @@ def prepare_data(
         rows = read_splits(splits_file)
         files, skipped, notes = look_at([row.path for row in rows], form, num_workers)
         _check_unchanged(rows, files)
-        pairs = find_near_duplicates(stack_thumbnails(rows, files))
+        alike = find_known_pairs(stack_thumbnails(rows, files), cache_dir)
         patients = _list_patients([row.path for row in rows], manifest, found.patients)
     else:
         files, skipped, notes = look_at([item.path for item in manifest.slices], form, num_workers, skip_bad_images)
         slices = [item for item in manifest.slices if item.path in files]
         patients = _list_patients([item.path for item in slices], manifest, found.patients)
-        alike = find_near_duplicates(stack_thumbnails(slices, files), SAME_SCAN)
-        pairs = [pair for pair in alike if pair[2] >= SAME_SLICE]
-        rows, remarks = draw_up(manifest, slices, files, patients, alike, pairs, seed)
+        alike = find_known_pairs(stack_thumbnails(slices, files), cache_dir)
+        rows, remarks = draw_up(manifest, slices, files, patients, alike, seed)
         notes += remarks
         splits_file.parent.mkdir(parents=True, exist_ok=True)
         write_splits(splits_file, rows)
@@ -185,7 +181,7 @@ def prepare_data(
         audit=audit_slices(
             rows,
             facts,
-            pairs,
+            [pair for pair in alike if pair[2] >= SAME_SLICE],
             num_patients=None if patients is None else len(set(patients)),
             image_size=image_size,
             skipped=[*manifest.skipped, *skipped],
