@@ -107,7 +107,7 @@ class CheckpointStore:
         content = json.dumps(asdict(replace(record, checksum=_hash_record(record))), indent=1).encode()
         self._write(record.file, buffer.getbuffer())
         self._write(f"{kind}.json", content)
-        self._write(f"{kind}.good.json", content)
+        self._write(f"{kind}.good.json", content, flushes=False)  # the record itself is on the disk by now
         for name in older:
             self._fs.delete_file(f"{self._folder}/{name}")
         return buffer.getbuffer().nbytes
@@ -190,14 +190,14 @@ class CheckpointStore:
                 raise ValueError(f"it has more than {most_bytes} bytes")
             return content
 
-    def _write(self, name: str, content: memoryview | bytes) -> None:
+    def _write(self, name: str, content: memoryview | bytes, *, flushes: bool = True) -> None:
         target = f"{self._folder}/{name}"
         aside = f"{target}.part" if self._renames else target
         if self._renames:
             self._fs.create_dir(self._folder, recursive=True)
         with self._fs.open_output_stream(aside) as stream:
             stream.write(content)
-        if isinstance(self._fs, fs.LocalFileSystem):
+        if flushes and isinstance(self._fs, fs.LocalFileSystem):
             with Path(aside).open("rb") as file:
                 os.fsync(file.fileno())
         if self._renames:

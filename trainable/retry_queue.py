@@ -39,15 +39,19 @@ class RetryQueue:
         self.report_away = report_away
         self.look_again: Callable[[], object] = lambda: None
         self.is_away = False
-        self._waiting: deque[tuple[str, Callable[[], object]]] = deque()
+        self._urgent: deque[tuple[str, Callable[[], object]]] = deque()
+        self._usual: deque[tuple[str, Callable[[], object]]] = deque()
         self._changed = threading.Condition()
         self._is_sending = False
         self._is_awaited = False
 
-    def put(self, what: str, call: Callable[[], object]) -> None:
-        """Carry out `call` soon, or when the server is back; `what` names it in warnings. Never raises."""
+    def put(self, what: str, call: Callable[[], object], *, is_urgent: bool = False) -> None:
+        """Carry out `call` soon, or when the server is back; `what` names it in warnings. Never raises.
+
+        What is urgent goes before all that is not.
+        """
         with self._changed:
-            self._waiting.append((what, call))
+            (self._urgent if is_urgent else self._usual).append((what, call))
             if not self._is_sending:
                 self._is_sending = True
                 threading.Thread(target=self._send_all, name=self.name, daemon=True).start()
@@ -57,25 +61,27 @@ class RetryQueue:
         with self._changed:
             self._is_awaited = True
             self._changed.notify_all()
-            self._changed.wait_for(lambda: not self._waiting, timeout_s)
+            self._changed.wait_for(lambda: not (self._urgent or self._usual), timeout_s)
             self._is_awaited = False
-            return [what for what, _ in self._waiting]
+            return [what for what, _ in (*self._urgent, *self._usual)]
 
     def drop(self) -> None:
         """Forget what waits; a call that is being tried may still succeed."""
         with self._changed:
-            self._waiting.clear()
+            self._urgent.clear()
+            self._usual.clear()
             self._changed.notify_all()
 
     def _send_all(self) -> None:
         pause_s = FIRST_PAUSE_S
         while True:
             with self._changed:
-                if not self._waiting:
+                queue = self._urgent or self._usual
+                if not queue:
                     self._is_sending = False
                     self._changed.notify_all()
                     return
-                entry = self._waiting[0]
+                entry = queue[0]
             what, call = entry
             try:
                 with IMPATIENCE:
@@ -93,8 +99,8 @@ class RetryQueue:
                 _log.warning("MLflow refused %s: %s", what, error)
             self.is_away, pause_s = False, FIRST_PAUSE_S
             with self._changed:
-                if self._waiting and self._waiting[0] is entry:  # else it was dropped
-                    self._waiting.popleft()
+                if queue and queue[0] is entry:  # else it was dropped
+                    queue.popleft()
 
 
 def is_lost_connection(error: Exception) -> bool:

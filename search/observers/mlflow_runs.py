@@ -18,7 +18,7 @@ from trainable.report import Direction, Outcome
 from trainable.smoothing import find_best
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from mlflow import MlflowClient
 
@@ -66,10 +66,17 @@ class Runs:
         self.origin = DefaultRunContext().tags()
         self._may_exist: set[int | None] = {None} if is_resumed else set()
 
-    def open_trial(self, number: int, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+    def open_trial(
+        self,
+        number: int,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+        tell: Callable[[str], object] = lambda run_id: None,
+    ) -> str:
         """The id of the run of a trial, made if there is none yet, with the configuration as its parameters.
 
-        Called again after an answer that was lost, it finds the run that was made.
+        `tell` hears the id as soon as the run is there. Called again after an answer that was lost, it finds the run
+        that was made.
         """
         may_exist = bool({None, number} & self._may_exist)
         self._may_exist.add(number)
@@ -79,6 +86,7 @@ class Runs:
             run = self.create_trial(number, {MLFLOW_RUN_NOTE: note, **self.trial_tags, **tags})
         else:
             set_running(self.client, run.info.run_id)
+        tell(run.info.run_id)
         self.log_params(run, params)
         self._may_exist.discard(number)
         return run.info.run_id

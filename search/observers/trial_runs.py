@@ -84,17 +84,20 @@ class TrialRuns(Observer):
             return
         opened, refused = threading.Event(), list[Exception]()
 
+        def take(run_id: str) -> None:
+            self._run_ids[number] = entry.run_id = run_id
+            opened.set()
+
         def open_run() -> None:
             try:
-                self._run_ids[number] = entry.run_id = self.runs.open_trial(number, entry.params, self.tag_trial(entry))
+                self.runs.open_trial(number, entry.params, self.tag_trial(entry), take)
             except Exception as error:
-                if not is_lost_connection(error):
+                if not opened.is_set() and not is_lost_connection(error):
                     refused.append(error)
                     opened.set()
                 raise
-            opened.set()
 
-        self._queue.put(f"the run of trial {number}", open_run)
+        self._queue.put(f"the run of trial {number}", open_run, is_urgent=True)  # a worker waits for it
         if self.runs.dataset is not None:
             self._send_to_run(number, f"the dataset of trial {number}", self.runs.log_dataset)
         opened.wait(0.0 if self._queue.is_away else OPENING_S)

@@ -1,0 +1,43 @@
+"""Calls that wait for MLflow: in order, and what is urgent before the rest."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+
+from trainable.retry_queue import RetryQueue
+
+
+def test_what_is_urgent_goes_first_and_all_else_in_order() -> None:
+    done: list[str] = []
+    may_go_on = threading.Event()
+    queue = RetryQueue("ordered")
+    queue.put("first", may_go_on.wait)
+    for name in ("a", "b"):
+        queue.put(name, partial(done.append, name))
+    for name in ("urgent 1", "urgent 2"):
+        queue.put(name, partial(done.append, name), is_urgent=True)
+    assert queue.flush(0.0) == ["urgent 1", "urgent 2", "first", "a", "b"]
+    may_go_on.set()
+    assert queue.flush(60) == []
+    assert done == ["urgent 1", "urgent 2", "a", "b"]
+
+
+def test_what_is_urgent_goes_on_first_once_the_server_is_back() -> None:
+    done: list[str] = []
+    is_back, was_tried = threading.Event(), threading.Event()
+
+    def ask() -> None:
+        was_tried.set()
+        if not is_back.is_set():
+            raise ConnectionError("nobody listens")
+        done.append("usual")
+
+    queue = RetryQueue("away")
+    queue.put("usual", ask)
+    assert was_tried.wait(60)
+    queue.put("urgent", partial(done.append, "urgent"), is_urgent=True)
+    is_back.set()
+    assert queue.flush(60) == []
+    assert sorted(done) == ["urgent", "usual"]
+    assert not queue.is_away
