@@ -70,7 +70,12 @@ DEFAULT_RANGES: Mapping[str, Interval | Choice] = {
     "pooling": Choice(("avg", "max", "avg_max")),
     "head_depth": Interval(0, 2, integer=True),
     "head_width": Interval(64, 1024, log=True, integer=True),
+    "intensity": Interval(0.0, 0.0),
+    "cutout": Interval(0.0, 0.0),
+    "mixup": Interval(0.0, 0.0),
+    "cutmix": Interval(0.0, 0.0),
 }
+"""The last four are off unless a range is given: none of them won on two sets (benchmarks/sound_changes.py)."""
 
 
 def parse_range(name: str, text: str) -> Interval | Choice:

@@ -95,6 +95,7 @@ class DefaultSpace:
         if drawn["optimizer"] in ("adamw", "sgd") or "weight_decay" in self.narrowed:
             draw("weight_decay")
         draw("lr_schedule", "batch_size", "augmentation", "dropout", "label_smoothing", "class_weighting")
+        draw(*(name for name in ("intensity", "cutout", "mixup", "cutmix") if name in self.narrowed))
         self._draw_fine_tuning(drawn, draw)
         return drawn
 

@@ -92,6 +92,20 @@ def test_a_range_from_the_command_line_holds_for_every_optimiser() -> None:
     assert all(isinstance(rate, float) and 1e-5 <= rate <= 1e-3 for rate in rates)
 
 
+def test_what_won_on_no_two_sets_is_off_unless_a_range_is_given() -> None:
+    names = ("intensity", "cutout", "mixup", "cutmix")
+    given = {"mixup": "0:0.4", "intensity": "0.2,0.5", "cutout": "0.3"}
+    space = DefaultSpace(("resnet18",), {name: parse_range(name, text) for name, text in given.items()})
+    drawn = [space(optuna.create_study().ask()) for _ in range(20)]
+    assert {each["intensity"] for each in drawn} == {0.2, 0.5}
+    assert {each["cutout"] for each in drawn} == {0.3}
+    assert all(0 <= each["mixup"] <= 0.4 for each in drawn) and len({each["mixup"] for each in drawn}) == 20
+    assert all("cutmix" not in each for each in drawn)
+    assert not set(names) & set(DefaultSpace(("resnet18",))(optuna.create_study().ask()))
+    with pytest.raises(ValueError, match=r"--range cutout=0:2: .*cutout"):
+        parse_range("cutout", "0:2")
+
+
 def test_sgd_gets_higher_rates_by_default() -> None:
     space = DefaultSpace(("resnet18",), {"optimizer": Choice(("sgd",))})
     rates = [draw(space, seed)["learning_rate"] for seed in range(60)]
