@@ -12,9 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from trainable.config import TrialConfig
+from trainable.measured import remember
 
 COUNTS = (1, 2, 4)
 LEAST_GAIN = 1.15
@@ -71,17 +70,13 @@ def measure_sharing(
     order = {"image_size": image_size, "num_threads": num_threads, "num_channels": num_channels}
     step: dict[str, Any] = order | {"device": pick_device()}
     key = "; ".join(f"{name_step(config, **step)[1]}, batch {config.batch_size}" for config in configs)
-    if cache_file is None:
-        return _measure(configs, order, counts, window_s)
-    cache_file.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{cache_file}.lock"):
-        known = json.loads(cache_file.read_text()) if cache_file.exists() else {}
-        if key not in known:
-            known[key] = _measure(configs, order, counts, window_s)
-            aside = cache_file.with_name(f"{cache_file.name}.part")
-            aside.write_text(json.dumps(known, indent=1))
-            aside.replace(cache_file)
-        return {int(count): rates for count, rates in known[key].items()}
+    return remember(
+        cache_file,
+        key,
+        lambda: _measure(configs, order, counts, window_s),
+        show=dict,
+        read=lambda known: {int(count): [float(rate) for rate in rates] for count, rates in known.items()},
+    )
 
 
 def _measure(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import time
 from contextlib import contextmanager
@@ -11,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from filelock import FileLock
 
 from trainable.architectures import check_image_size
 from trainable.config import MEMORY_FORMATS, StepPlan, TrialConfig
+from trainable.measured import remember
 from trainable.rehearsal import Rehearsal
 
 if TYPE_CHECKING:
@@ -71,19 +70,15 @@ def measure_step_plan(
     """
     check_image_size(config, image_size)
     with num_threads_set_to(num_threads):
-        if cache_file is None:
-            return _measure(config, image_size, num_channels, device, source)
         step = {"image_size": image_size, "num_threads": num_threads, "num_channels": num_channels}
         _, key = name_step(config, device=device, **step)
-        cache_file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{cache_file}.lock"):
-            known = json.loads(cache_file.read_text()) if cache_file.exists() else {}
-            if key not in known:
-                known[key] = asdict(_measure(config, image_size, num_channels, device, source))
-                aside = cache_file.with_name(f"{cache_file.name}.part")
-                aside.write_text(json.dumps(known, indent=1))
-                aside.replace(cache_file)
-            return StepPlan(**known[key])
+        return remember(
+            cache_file,
+            key,
+            lambda: _measure(config, image_size, num_channels, device, source),
+            show=asdict,
+            read=lambda known: StepPlan(**known),
+        )
 
 
 def list_candidates(device: torch.device) -> list[StepPlan]:

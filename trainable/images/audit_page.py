@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import io
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
 from PIL import Image
 
+from trainable.files import write_atomically
 from trainable.images.audit_data import DataAudit
 from trainable.images.audit_findings import ShownPair
 from trainable.images.audit_style import STYLE
@@ -44,9 +44,7 @@ def write_audit(folder: Path, audit: DataAudit) -> tuple[Path, Path]:
 
 
 def _write(path: Path, text: str) -> None:
-    aside = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    aside.write_text(text, encoding="utf-8", errors="backslashreplace")
-    aside.replace(path)
+    write_atomically(path, text.encode(errors="backslashreplace"))
 
 
 def render_audit(audit: DataAudit) -> str:
