@@ -28,12 +28,15 @@ NOT_QUICK = (
     "faults/test_ray_address.py::test_auto",
     "faults/test_registry.py",
     "faults/test_server_down.py",
+    "faults/test_server_returns.py",
     "faults/test_surroundings.py::test_the_embedded_server",
     "cluster/test_slurm.py",
     "search/champion/test_crown.py::test_the_mean_of_completed",
     "search/commands/test_models.py",
     "search/core/test_space.py::test_every_way_of_fine_tuning",
+    "search/core/test_finishing.py::test_all_of_a_time_budget",
     "search/engine/test_address.py::test_an_address_where_nobody",
+    "search/engine/test_draft.py",
     "trainable/test_channels.py::test_every_door",
     "trainable/test_checkpoint.py::test_a_writer_killed",
     "trainable/test_comparisons.py::test_the_interval",
@@ -48,6 +51,7 @@ NOT_QUICK = (
     "trainable/test_records.py::test_a_reader_beside",
     "trainable/test_records.py::test_each_of_a_thousand",
     "trainable/test_served_ensemble.py::test_it_is_one_onnx_file",
+    "trainable/test_served_ensemble.py::test_with_mirror_images",
     "trainable/test_sharing.py::test_a_process_that_fails",
     "trainable/test_sharing.py::test_real_processes",
     "trainable/test_timm_models.py::test_a_model_of_timms_trains",
@@ -64,6 +68,7 @@ NOT_QUICK = (
     "trainable/images/test_series_sets.py::test_series_and_frames",
     "trainable/images/test_shortcuts.py",
     "trainable/images/test_synthetic.py::test_a_forest",
+    "trainable/images/test_synthetic.py::test_a_logistic",
 )
 """What starts processes or trains for seconds without any of these, by the beginning of its name below tests/.
 
