@@ -97,15 +97,19 @@ class RunLog:
         if self._held is None:
             self._held = find_held_epochs(self._client, self._run_id, self._waiting[epoch][1], self._by)
         waiting = dict(self._waiting)
-        try:
-            _send_epochs(self._client, self._run_id, {e: waiting[e] for e in sorted(waiting) if e not in self._held})
-        except Exception as error:
-            if is_lost_connection(error) or is_no_mlflow(error):
+        for batch in (waiting, {epoch: waiting[epoch]}):
+            try:
+                _send_epochs(self._client, self._run_id, {e: batch[e] for e in sorted(batch.keys() - self._held)})
+            except Exception as error:
+                is_refused = not (is_lost_connection(error) or is_no_mlflow(error))
+                if is_refused and len(batch) > 1:
+                    continue
+                if is_refused:
+                    del self._waiting[epoch]
                 raise
-            waiting = {epoch: self._waiting.pop(epoch)}
-            _send_epochs(self._client, self._run_id, waiting)
-        for sent in waiting:
-            self._waiting.pop(sent, None)
+            for sent in batch:
+                del self._waiting[sent]
+            return
 
     def _open_spool(self) -> dict[int, tuple[int, dict[str, float]]]:
         """What an earlier process of this trial could not confirm."""

@@ -61,6 +61,7 @@ class TrialRuns(Observer):
         self._queue = RetryQueue("tracking", self._say_away)
         self._queue.look_again = self._look_again
         self._open: set[int] = set()
+        self._begun: set[int] = set()
         self._logged_for: set[int] = set()  # trials that began without their run
         self._run_ids: dict[int, str] = {}
 
@@ -97,7 +98,9 @@ class TrialRuns(Observer):
                     opened.set()
                 raise
 
-        self._queue.put(f"the run of trial {number}", open_run, is_urgent=True)  # a worker waits for it
+        # A worker waits for it; but the run of a trial that begins anew is not opened before its end has been sent.
+        self._queue.put(f"the run of trial {number}", open_run, is_urgent=number not in self._begun)
+        self._begun.add(number)
         if self.runs.dataset is not None:
             self._send_to_run(number, f"the dataset of trial {number}", self.runs.log_dataset)
         opened.wait(0.0 if self._queue.is_away else OPENING_S)

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 from tests.outages import outage
 from trainable.retry_queue import is_lost_connection
@@ -132,6 +135,39 @@ def test_what_the_server_refuses_does_not_hold_up_the_rest(
         log.close(60)
     assert [step for step, _, _ in read(client, run_id)] == [1, 3]
     assert "refused epoch 2" in caplog.text
+
+
+class FaultyClient(MlflowClient):
+    """The real client, which waits until it may ask, and fails in these ways at its first batches."""
+
+    def __init__(self, uri: str, *errors: Exception) -> None:
+        super().__init__(uri)
+        self.errors = list(errors)
+        self.may_ask = threading.Event()
+
+    def get_metric_history(self, run_id: str, key: str) -> Any:
+        assert self.may_ask.wait(60)
+        return super().get_metric_history(run_id, key)
+
+    def log_batch(self, *given: Any, **named: Any) -> Any:
+        if self.errors:
+            raise self.errors.pop(0)
+        return super().log_batch(*given, **named)
+
+
+def test_a_batch_that_is_refused_and_then_lost_is_sent_again(
+    mlflow_server: ServerHandle, client: MlflowClient, run_id: str, spool: Path
+) -> None:
+    refused = MlflowException("no such thing", INVALID_PARAMETER_VALUE)
+    log = RunLog(mlflow_server.uri, run_id, spool)
+    log._client = faulty = FaultyClient(mlflow_server.uri, refused, ConnectionError("away"))
+    for epoch in (1, 2, 3):
+        log.log_epoch(epoch, metrics_of(epoch), 1000 * epoch)
+    faulty.may_ask.set()
+    log.close(60)
+    assert faulty.errors == []
+    assert [step for step, _, _ in read(client, run_id)] == [1, 2, 3]
+    assert not spool.exists()
 
 
 def test_without_a_server_nothing_happens(spool: Path) -> None:
