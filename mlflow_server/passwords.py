@@ -14,6 +14,8 @@ from base64 import b64encode
 from contextlib import chdir, contextmanager
 from typing import TYPE_CHECKING
 
+from mlflow_server.files import write_whole
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
@@ -26,15 +28,6 @@ _USER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 def generate_password() -> str:
     """24 characters, 144 bits; none that a shell or a URI would take amiss."""
     return secrets.token_urlsafe(18)
-
-
-def write_secret(path: Path, text: str) -> None:
-    """A file that its owner alone may read, from its first moment."""
-    aside = path.with_name(path.name + ".part")
-    aside.unlink(missing_ok=True)
-    with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-    aside.replace(path)
 
 
 def password_file(folder: Path) -> Path:
@@ -61,7 +54,7 @@ def prepare_logins(folder: Path, backend: str) -> tuple[dict[str, str], str | No
     if not password_file(folder).exists():
         fresh = generate_password()
         _reset_admin(folder, backend, fresh)
-        write_secret(password_file(folder), fresh + "\n")
+        write_whole(password_file(folder), fresh + "\n", mode=0o600)
     settings = configparser.ConfigParser(interpolation=None)
     settings["mlflow"] = {
         "default_permission": "EDIT",  # a team logs into one experiment; only its owner and the admin delete

@@ -30,6 +30,7 @@ if __name__ == "__main__":  # as a script, mlflow_server/ comes first on the pat
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from mlflow_server.database import require_sound
+from mlflow_server.files import write_whole
 from mlflow_server.locks import lock, try_lock, unlock
 from mlflow_server.mlflow_process import (
     LOOPBACK,
@@ -250,9 +251,7 @@ def announce(folder: Path, port: int, address: str = LOOPBACK, backend: str = SQ
     """Write where the server of this folder is found, for the searches and commands of this machine."""
     facts = {"pid": os.getpid(), "address": address, "port": port, "host": platform.node(), "backend": backend}
     facts |= {"uri": local_uri(address, port), "mlflow": importlib.metadata.version("mlflow")}
-    aside = folder / "server.part"
-    aside.write_text(json.dumps(facts, indent=1))
-    aside.replace(folder / "server.json")
+    write_whole(folder / "server.json", json.dumps(facts, indent=1))
 
 
 if __name__ == "__main__":
