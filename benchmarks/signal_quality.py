@@ -255,7 +255,7 @@ def main() -> None:
             config = draw_config(architecture, number, has_weights=architecture in weights)
             if args.space:
                 config = draw_from_space(architectures, number // args.cuts, weights)
-            lines.append(run(config, data, number % args.cuts, number, args.epochs, weights.get(architecture)))
+            lines.append(run(config, data, number % args.cuts, number, args.epochs, weights.get(config.architecture)))
             print(json.dumps(lines[-1]), flush=True)
     print(json.dumps({**summarise(lines), "data": data.name, "image_size": args.image_size}))
 
