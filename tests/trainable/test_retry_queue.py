@@ -10,9 +10,15 @@ from trainable.retry_queue import RetryQueue
 
 def test_what_is_urgent_goes_first_and_all_else_in_order() -> None:
     done: list[str] = []
-    may_go_on = threading.Event()
+    is_sending, may_go_on = threading.Event(), threading.Event()
+
+    def send_first() -> None:
+        is_sending.set()
+        assert may_go_on.wait(60)
+
     queue = RetryQueue("ordered")
-    queue.put("first", may_go_on.wait)
+    queue.put("first", send_first)
+    assert is_sending.wait(60)
     for name in ("a", "b"):
         queue.put(name, partial(done.append, name))
     for name in ("urgent 1", "urgent 2"):
