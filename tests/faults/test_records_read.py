@@ -11,7 +11,9 @@ import pytest
 
 import ctsearch
 from search.cli import main
+from search.core.folder import view_search
 from tests.search.recorded import record_search
+from trainable.records import RecordError
 
 COMMANDS = (["report"], ["status"], ["status", "--json"], ["curves", "export"], ["search", "--resume"])
 
@@ -40,6 +42,7 @@ def refusal(command: list[str], name: str, capsys: pytest.CaptureFixture[str]) -
         ({"config": []}, "it has no config"),
         ({"version": 99, "config": {}}, "is of version 99; this ctsearch reads versions up to"),
         ({"version": "2", "config": {}}, "is of version '2'"),
+        ({"config": {}, "max_epochs": "nine"}, "its max_epochs is 'nine'; it must be a whole number from 1 on"),
     ],
 )
 def test_a_record_that_cannot_be_read_is_named(
@@ -50,6 +53,32 @@ def test_a_record_that_cannot_be_read_is_named(
     (folder / "search.json").write_text(json.dumps({"phase": "searching", **record}))
     told = refusal(command, "first", capsys)
     assert words in told and str(folder / "search.json") in told
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ({"first_rung": 0}, "its first_rung is 0; it must be a whole number from 1 on"),
+        ({"image_size": True}, "its image_size is True; it must be a whole number from 1 on"),
+        ({"champion": "best"}, "its champion is 'best'; it must be the number of a trial"),
+        ({"nets": []}, "its nets is []; it must be an object with architectures"),
+        ({"nets": {"sources": {"own": 3}}}, "it must be an object with architectures"),
+        ({"runs": {"0": 1}}, "its runs is {'0': 1}; it must be runs of MLflow by the number of a trial"),
+        ({"stop": "TIRED"}, "its stop is 'TIRED'; it must be one of ALL_TRIALS"),
+        ({"stop": ["TIRED"]}, "its stop is ['TIRED']; it must be one of ALL_TRIALS"),
+        ({"confirmation": {"members": [0]}}, "it must be an object with members, a list of trials, and num_folds"),
+        ({"warm_start": []}, "its warm_start is []; it must be an object with points"),
+        ({"tracking_url": 5000}, "its tracking_url is 5000; it must be text"),
+        ({"extensions": 2}, "its extensions is 2; it must be a list of objects"),
+    ],
+)
+def test_an_entry_that_was_edited_by_hand_is_named(home: Path, entry: dict[str, Any], words: str) -> None:
+    folder = home / "searches" / "first"
+    folder.mkdir(parents=True)
+    (folder / "search.json").write_text(json.dumps({"phase": "searching", "config": {}, **entry}))
+    with pytest.raises(RecordError) as refused:
+        view_search(home, "first").read_record()
+    assert words in str(refused.value) and str(folder / "search.json") in str(refused.value)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
