@@ -36,7 +36,10 @@ def find_losses(chaos: Chaos, uri: str, *, num_openings: int = 1) -> list[str]:
     client = MlflowClient(uri)
     parent = client.get_run(record["parent_run_id"])
     runs = client.search_runs([parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
-    require("RUNNING" not in {run.info.status for run in [parent, *runs]}, "a run is RUNNING")
+    running = [run.info.run_name for run in [parent, *runs] if run.info.status == "RUNNING"]
+    require(not running, f"still RUNNING: {', '.join(map(str, running))}")
+    untold = [run.data.tags["trial"] for run in runs if run.data.tags.get("outcome") in (None, "interrupted")]
+    require(not untold, f"without an outcome in MLflow: trials {', '.join(untold)}")
     numbers = sorted(int(run.data.tags["trial"]) for run in runs)
     require(numbers == sorted(trials), f"not one run a trial: {numbers}, {sorted(trials)}")
     for run in runs:

@@ -123,11 +123,15 @@ class TrialRuns(Observer):
     def trial_ended(self, entry: TrialEntry) -> None:
         """End a trial's run: gaps filled, best epoch noted, tags, outcome and status set.
 
-        Logs `best_<metric>` and `best_epoch`, the end of its traceback or error as a tag.
+        Logs `best_<metric>` and `best_epoch`, the end of its traceback or error as a tag. A trial of an earlier session
+        that ends without having gone on in this one has its run too.
         """
-        if entry.number not in self._open:
-            return
         assert entry.outcome is not None
+        if entry.number not in self._open:
+            if not entry.outcome.is_final:
+                return
+            if entry.run_id is not None:
+                self._run_ids.setdefault(entry.number, entry.run_id)
         self._send(entry.number, entry.reports, f"epochs of trial {entry.number}")
         self._end(entry.number, entry.outcome, entry.tags, entry.traceback or entry.error)
 
@@ -159,6 +163,7 @@ class TrialRuns(Observer):
         numbers of the trials that were fixed.
         """
         runs = ask(self.uri, self.runs.find_running, patience_s=self.patience_s)
+        self._run_ids = {number: runs[number] for number in set(runs) & set(keep)} | self._run_ids
         fixed = sorted(set(runs) - set(keep) - self._open)
         for number in fixed:
             self._open.add(number)
