@@ -85,7 +85,8 @@ def kill_drivers(home: Path, server: str, *, seed: int, num_kills: int) -> dict[
 
 def kill_workers(home: Path, server: str, *, seed: int, every_s: float, num_trials: int) -> dict[str, Any]:
     """One search of which a worker is killed again and again, until its trials have ended."""
-    chaos = Chaos(home, "goodput", num_trials=num_trials, max_epochs=60, seed=seed, options=("--ensemble", "1"))
+    options = ("--arch", "mobilenet_v3_small", "--image-size", "96", "--ensemble", "1")  # some seconds an epoch
+    chaos = Chaos(home, "goodput", num_trials=num_trials, max_epochs=60, seed=seed, options=options)
     with shown_on_error(chaos):
         chaos.wait(lambda: chaos.count_epochs() > 0)
         while chaos.driver.poll() is None and chaos.phase == "searching":

@@ -34,7 +34,7 @@ class Settings:
     """What the rule was measured with (benchmarks/LOG.md).
 
     Relative noise decides: below `values_from` the model chooses by ranks, below `promotes_from` by values, and from
-    there on trials go on by promotion with `factor`, and new ones are the sampler's. The model sees `num_points` values
+    there on trials go on by promotion with `factor`, and new ones are random draws. The model sees `num_points` values
     at most, `share_best` of them the best, and judges `num_paused` paused trials and `num_new` new configurations,
     `share_near` of them near the best `num_parents` trials; its target is 10 ** U(targets) of the way from the median
     to the best above the best.
@@ -139,7 +139,7 @@ class FreezeThaw(BoardRule):
         trial = find_promotion(board, self.rungs, factor=s.factor, at_least=0 if may_begin else 1)
         if trial is not None:
             return board.resume(trial, self.rungs)
-        return board.new() if may_begin else None
+        return board.new(self.proposals.draw(1, self.generator())[0]) if may_begin else None
 
     def _choose(self, *, is_ranked: bool) -> Decision:
         """What is likeliest to pass a target within a time of a worker, both drawn."""

@@ -56,8 +56,8 @@ def test_a_running_search_cannot_be_opened_twice(tmp_path: Path) -> None:
 
 def test_the_record_keeps_what_it_is_not_asked_to_change(tmp_path: Path) -> None:
     home = create_search(tmp_path, "first", {"seed": 3})
-    home.update_record(plans={"a": 1})
-    assert home.read_record() == {"version": 2, "phase": "preparing", "seed": 3, "plans": {"a": 1}}
+    home.update_record(plans={"a": {"b": 1}})
+    assert home.read_record() == {"version": 2, "phase": "preparing", "seed": 3, "plans": {"a": {"b": 1}}}
 
 
 def test_a_search_has_a_phase_and_one_of_version_1_has_that_of_its_files(tmp_path: Path) -> None:

@@ -158,7 +158,7 @@ def test_no_trial_is_handed_to_two_workers() -> None:
     assert len(handed) == len(set(handed))
 
 
-def test_under_much_noise_trials_go_on_by_promotion_and_new_ones_are_the_samplers() -> None:
+def test_under_much_noise_trials_go_on_by_promotion_and_new_ones_are_drawn() -> None:
     rule = build()
     search = Simulated(rule, noise=0.3)
     search.run(60)
@@ -166,7 +166,11 @@ def test_under_much_noise_trials_go_on_by_promotion_and_new_ones_are_the_sampler
     for _ in range(5):
         promoted = find_promotion(rule.board, rule.rungs, factor=3)
         decision = rule.next()
-        assert decision == (Resume(promoted.number, promoted.until) if promoted else New(None, 1))
+        if promoted is not None:
+            assert decision == Resume(promoted.number, promoted.until)
+        else:
+            assert isinstance(decision, New) and decision.until_epoch == 1
+            assert decision.params is not None and decision.params["kind"] in ("sgd", "adam")
 
 
 def test_once_no_trial_may_begin_the_best_go_on_and_the_search_ends() -> None:
