@@ -48,7 +48,8 @@ from trainable.architectures import build_model
 from trainable.augment import MAX_FLIP_CHANCE, MAX_ROTATION, MAX_SHEAR, MAX_SHIFT, MAX_ZOOM
 from trainable.config import StepPlan, TrialConfig
 from trainable.images.batches import take_rows
-from trainable.images.cache import build_cache, open_pixels
+from trainable.images.cache import build_cache
+from trainable.images.mapped import open_pixels
 from trainable.images.synthetic import POSITIVE, write_synthetic_set
 from trainable.loop import DTYPES, MEMORY_FORMATS
 from trainable.normalisation import GREY_MEAN, GREY_STD, to_input

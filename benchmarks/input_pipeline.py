@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from trainable.architectures import build_model
 from trainable.config import TrialConfig
 from trainable.images.batches import take_rows
-from trainable.images.cache import open_pixels
+from trainable.images.mapped import open_pixels
 from trainable.loop import DTYPES, MEMORY_FORMATS
 from trainable.normalisation import to_input
 from trainable.step_plan import measure_step_plan, pick_device

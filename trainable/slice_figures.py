@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from trainable.augment import augment
 from trainable.figures import CLASS_HUES, GREEN, INK, RED, dress, show_names_literally
-from trainable.images.cache import open_pixels
+from trainable.images.mapped import open_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trainable.clustered import auc_influences, count_patients, mean_influences
-from trainable.intervals import wilson_interval
 from trainable.metrics import call_classes, check_arrays
 from trainable.probability_metrics import LEAST_PROBABILITY
 
@@ -49,6 +48,8 @@ def standard_error(
     error = _spread(influences, num_patients)
     if error > 1e-9 or np.isnan(influences).any():
         return error
+    from trainable.intervals import wilson_interval  # scipy takes a tenth of a second, and every worker imports this
+
     interval = wilson_interval(1.0, num_equal, num_equal)
     return interval.width / 2 / 1.96
 

@@ -17,7 +17,7 @@ from trainable.architectures import build_model, check_image_size, check_output
 from trainable.config import StepPlan, TrialConfig, is_own_model
 from trainable.epoch_report import EpochReport, build_report
 from trainable.images.batches import take_rows
-from trainable.images.cache import open_pixels
+from trainable.images.mapped import open_pixels
 from trainable.metrics import score
 from trainable.optimizers import weigh_classes
 from trainable.pace import PaceNote

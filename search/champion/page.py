@@ -9,8 +9,6 @@ from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from markdown_it import MarkdownIt
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -28,6 +26,8 @@ def write_page(report: Path) -> Path:
 
     HTML within the Markdown is shown as it is written, never run. A figure that is not there stays a link.
     """
+    from markdown_it import MarkdownIt  # fifty modules, which no search needs to begin
+
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = parser.parse(report.read_text(encoding="utf-8"))
     for image in (child for token in tokens for child in token.children or () if child.type == "image"):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,9 +18,7 @@ from search.core.decisions import replay
 from search.core.describe import describe_params, format_duration
 from search.core.extension import read_recorded_config
 from search.core.folder import Phase, SearchFolder, view_search
-from search.core.freeze_thaw import FreezeThaw
 from search.core.ledger import Ledger
-from search.core.outlook import Foresight, foresee
 from search.core.pareto import find_front, list_able
 from search.core.past import PastProposals
 from search.core.rules import find_epochs, find_first_rung, list_levels
@@ -31,6 +29,9 @@ from search.result import ChampionResult, SearchResult
 from trainable.files import write_atomically
 from trainable.objectives import parse_objective
 from trainable.report import Direction
+
+if TYPE_CHECKING:
+    from search.core.outlook import Foresight
 
 _log = logging.getLogger(__name__)
 
@@ -97,6 +98,9 @@ def look_into(study: StudyFile, config: SearchConfig, max_epochs: int) -> Foresi
 
     New configurations are like those tried, since the space itself is not among the records.
     """
+    from search.core.freeze_thaw import FreezeThaw
+    from search.core.outlook import foresee
+
     history = [trial for trial in study.history() if trial.values]
     if not history:
         return None

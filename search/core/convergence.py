@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from statistics import median
+from typing import TYPE_CHECKING
 
 from search.core.board import WORST
 from search.core.decisions import Decision, Rule
 from search.core.describe import format_duration
-from search.core.freeze_thaw import FreezeThaw
-from search.core.outlook import Outlook, has_converged, look_ahead
 from search.core.rule_bases import WrappedRule
 from search.core.stop import StopReason
+
+if TYPE_CHECKING:
+    from search.core.freeze_thaw import FreezeThaw
+    from search.core.outlook import Outlook
 
 SHARE_OF_ERROR, SHARE_OF_REACH = 0.1, 0.005
 """What is too little: this part of the value's standard error, or of the way from the first values to the best."""
@@ -65,6 +68,8 @@ class Converging(WrappedRule[Rule]):
         )
 
     def _look(self) -> None:
+        from search.core.outlook import has_converged, look_ahead
+
         num_epochs = self.model.board.num_reports
         if num_epochs - self._looked_at < max(LEAST_BETWEEN_LOOKS, SHARE_BETWEEN_LOOKS * num_epochs):
             return

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import TYPE_CHECKING
-
-from scipy.special import ndtri
 
 from trainable.report import Outcome
 
@@ -62,7 +61,7 @@ def find_flattery(ranked: Sequence[TrialEntry]) -> float:
     "Statistical Estimates and Transformed Beta-Variables", 1958); 0 where no standard error is known.
     """
     num = len(ranked)
-    return (ranked[0].standard_error or 0.0) * float(ndtri((num - 0.375) / (num + 0.25)))
+    return (ranked[0].standard_error or 0.0) * NormalDist().inv_cdf((num - 0.375) / (num + 0.25))
 
 
 def choose_finalists(ledger: Ledger, *, size: int, last_rung: int = 0) -> Finalists:

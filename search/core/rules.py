@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from search.core.baselines import Baselines
 from search.core.board import Order, by_score, dense_levels, geometric_levels
@@ -12,7 +12,6 @@ from search.core.config import SearchConfig
 from search.core.convergence import Converging
 from search.core.decisions import Rule
 from search.core.finishing import Finishing
-from search.core.freeze_thaw import FreezeThaw
 from search.core.near_start import NearStart
 from search.core.pareto import ByFronts, Costs
 from search.core.promotion import Promotion
@@ -22,6 +21,9 @@ from search.core.rungs import Rungs, rung_levels
 from search.core.space import Space
 from search.core.stopping import Stopping
 from trainable.report import Direction
+
+if TYPE_CHECKING:
+    from search.core.freeze_thaw import FreezeThaw
 
 NUM_OF_FRONT = 5
 """So many trials of the best front are trained to the end where there are several objectives."""
@@ -75,6 +77,8 @@ def build_rule(
     num_finalists = NUM_OF_FRONT if config.costs else config.ensemble
 
     def build_model() -> FreezeThaw:
+        from search.core.freeze_thaw import FreezeThaw  # scipy's linear algebra takes a while to import
+
         proposals = SpaceProposals(space)
         return FreezeThaw(
             proposals,

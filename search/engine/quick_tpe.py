@@ -19,7 +19,6 @@ from optuna.samplers._tpe.parzen_estimator import _ParzenEstimator
 from optuna.samplers._tpe.sampler import default_gamma
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from scipy.special import log_ndtr, ndtr
 
 Numbers = NDArray[np.float64]
 
@@ -151,6 +150,8 @@ def compute_log_mass(low: Numbers, high: Numbers) -> Numbers:
 
     In the right tail it is computed in the left one, where the logarithms are exact.
     """
+    from scipy.special import log_ndtr, ndtr  # not before TPE has trials to learn from
+
     is_right = low > 0
     low, high = np.where(is_right, -high, low), np.where(is_right, -low, high)
     is_tail = high <= 0

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from search.core.describe import describe_params, format_duration
-from search.core.outlook import Prospect
 from search.core.past import Scale
 from search.page.plot import Axis, Plot, Point
 from search.page.trials import TrialsView, is_number
 from trainable.model_cost import name_cost
+
+if TYPE_CHECKING:
+    from search.core.outlook import Prospect
 
 NUM_PROSPECTS, NUM_FRESH = 10, 3
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from search.core.outlook import Foresight
 from search.page.charts import draw_curves, draw_history, draw_prospects, draw_rungs, draw_trade_offs
 from search.page.space_charts import draw_importances, draw_parallel, draw_slices
 from search.page.style import SCRIPT, STYLE
 from search.page.trials import TrialsView, is_number
 from trainable.report import Outcome
+
+if TYPE_CHECKING:
+    from search.core.outlook import Foresight
 
 NUM_ROWS = 500
 STATES = (*map(str, Outcome), "paused", "running")

@@ -85,11 +85,6 @@ def build_cache(
     return target
 
 
-def open_pixels(path: Path) -> np.ndarray:
-    """The cache's pixels, uint8 (N, S, S) or (N, S, S, C), mapped: readers share its pages, a write stays private."""
-    return np.load(path, mmap_mode="c")
-
-
 def decode_pixels(source: Path | bytes, size: int, form: PixelFormat) -> np.ndarray:
     """One file as the cache holds it: uint8 (size, size), or (size, size, C). Raises BadImageError and OSError."""
     if form.neighbours:

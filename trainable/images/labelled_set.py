@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from trainable.images.cache import build_cache, open_pixels
+from trainable.images.cache import build_cache
 from trainable.images.find_slices import find_slices
 from trainable.images.groups import group_slices
 from trainable.images.looked_at import check_neighbours, look_at
+from trainable.images.mapped import open_pixels
 from trainable.images.names import with_printable_errors
 from trainable.images.pixel_format import GREY, PixelFormat
 from trainable.images.reading import Reading

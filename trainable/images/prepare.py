@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainable.images.audit import Audit, audit_slices, shorten_names
-from trainable.images.cache import build_cache, open_pixels
+from trainable.images.cache import build_cache
 from trainable.images.draw_up import draw_up, stack_thumbnails
 from trainable.images.faults import count_left_out
 from trainable.images.find_slices import ALL_SLICES, find_slices
@@ -22,6 +22,7 @@ from trainable.images.findings import find_blank, find_blank_slices
 from trainable.images.known_pairs import find_known_pairs
 from trainable.images.looked_at import SeenFile, check_neighbours, look_at
 from trainable.images.manifest import Manifest
+from trainable.images.mapped import open_pixels
 from trainable.images.names import with_printable_errors
 from trainable.images.near_duplicates import SAME_SLICE
 from trainable.images.patients import Patients

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainable.images.cache import build_cache, open_pixels
+from trainable.images.cache import build_cache
 from trainable.images.decode import decode_slice
+from trainable.images.mapped import open_pixels
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -11,9 +11,10 @@ from PIL import Image
 
 from tests.trainable.images.phantoms import draw_chest, save_nifti
 from tests.trainable.images.test_medmnist import draw_arrays, save
-from trainable.images.cache import build_cache, open_pixels
+from trainable.images.cache import build_cache
 from trainable.images.decode import BadImageError, decode_slice
 from trainable.images.likeness import NOT_CHEST_CT, UNLIKE_TRAINING, Likeness, fit_likeness
+from trainable.images.mapped import open_pixels
 from trainable.images.members import resize_channels, split_member
 from trainable.images.pixel_format import GREY, PixelFormat
 from trainable.images.prepare import PreparedData, open_sealed_test, prepare_data

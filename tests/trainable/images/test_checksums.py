@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from trainable.images import checksums
-from trainable.images.cache import build_cache, open_pixels
+from trainable.images.cache import build_cache
 from trainable.images.checksums import is_whole, sums_file, write_sums
+from trainable.images.mapped import open_pixels
 
 
 @pytest.fixture

@@ -13,10 +13,11 @@ from tests.trainable.images.series_files import as_seen, save_series
 from tests.trainable.images.sets import fill
 from tests.trainable.images.test_channels import SIZE, prepare
 from tests.trainable.images.test_series_sets import prepare_rows
-from trainable.images.cache import build_cache, open_pixels
+from trainable.images.cache import build_cache
 from trainable.images.decode import BadImageError
 from trainable.images.expand_series import choose_slices
 from trainable.images.find_slices import find_slices
+from trainable.images.mapped import open_pixels
 from trainable.images.pixel_format import GREY, PixelFormat
 from trainable.images.series import find_series
 from trainable.images.slice_rule import SliceRule

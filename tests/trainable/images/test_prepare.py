@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainable.images.cache import open_pixels
 from trainable.images.decode import decode_slice
+from trainable.images.mapped import open_pixels
 from trainable.images.near_duplicates import judge_pairs
 from trainable.images.prepare import PreparedData, open_sealed_test, prepare_data
 from trainable.images.reading import Reading

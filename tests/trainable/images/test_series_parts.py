@@ -14,9 +14,10 @@ from search.commands.inputs import list_scans
 from tests.trainable.images.phantoms import draw_chest
 from tests.trainable.images.series_files import save_series
 from tests.trainable.images.test_channels import SIZE, prepare
-from trainable.images.cache import build_cache, open_pixels
+from trainable.images.cache import build_cache
 from trainable.images.expand_series import COPY
 from trainable.images.find_slices import FoundSlices, find_slices
+from trainable.images.mapped import open_pixels
 from trainable.images.pixel_format import PixelFormat
 from trainable.images.read_many import read_all
 from trainable.images.scans import Scan

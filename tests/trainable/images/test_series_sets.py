@@ -15,10 +15,11 @@ from tests.trainable.images.series_files import as_seen, save_enhanced, save_ser
 from tests.trainable.images.sets import fill
 from tests.trainable.images.test_channels import SIZE, prepare
 from trainable.images.audit_data import audit_data
-from trainable.images.cache import build_cache, open_pixels
+from trainable.images.cache import build_cache
 from trainable.images.decode import BadImageError
 from trainable.images.explain_data import explain_data
 from trainable.images.find_slices import find_slices
+from trainable.images.mapped import open_pixels
 from trainable.images.members import name_frame, split_member
 from trainable.images.pixel_format import GREY, PixelFormat
 from trainable.images.prepare import open_sealed_test
