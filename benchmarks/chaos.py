@@ -7,9 +7,11 @@
 
 A seeded choice of faults hits one search, one after another; whenever its driver is dead it is resumed. With `--kills`
 the driver is killed with -9, at random moments of its start, of the search and of its end, in as many searches as it
-takes. With `--goodput` a worker is killed every minute instead. One JSON line: `caused` counts the faults, `seconds` is
-how long each took until the search went on, `lost` names what is missing afterwards (empty: nothing), `goodput` is the
-share of the trials' paid time that ended in an epoch that counts. The exit status is 1 where anything was lost.
+takes. With `--goodput` a worker is killed every minute instead, and a second search is let alone. One JSON line:
+`caused` counts the faults, `seconds` is how long each took until the search went on, `lost` names what is missing
+afterwards (empty: nothing), `goodput` is the share of the trials' paid time that ended in an epoch that counts, the
+rest being what kills cost and what is set up before an epoch; `of_let_alone` is that over the share of the search that
+was let alone. The exit status is 1 where anything was lost.
 """
 
 from __future__ import annotations
@@ -84,20 +86,25 @@ def kill_drivers(home: Path, server: str, *, seed: int, num_kills: int) -> dict[
 
 
 def kill_workers(home: Path, server: str, *, seed: int, every_s: float, num_trials: int) -> dict[str, Any]:
-    """One search of which a worker is killed again and again, until its trials have ended."""
+    """One search of which a worker is killed again and again, until its trials have ended; and one let alone."""
     options = ("--arch", "mobilenet_v3_small", "--image-size", "96", "--ensemble", "1")  # some seconds an epoch
-    chaos = Chaos(home, "goodput", num_trials=num_trials, max_epochs=60, seed=seed, options=options)
-    with shown_on_error(chaos):
-        chaos.wait(lambda: chaos.count_epochs() > 0)
-        while chaos.driver.poll() is None and chaos.phase == "searching":
-            if chaos.workers():
-                kill_worker(chaos)
-                chaos.caused["worker killed"] += 1
-            time.sleep(every_s)
-        chaos.finish()
-        chaos.lost += find_losses(chaos, find_server(home, server))
-        goodput = measure_goodput(chaos)
-        return report([chaos]) | {"epochs": chaos.count_epochs(), "lost": chaos.lost, "goodput": round(goodput, 3)}
+    searches = []
+    for name in ("killed", "let-alone"):
+        chaos = Chaos(home, name, num_trials=num_trials, max_epochs=60, seed=seed, options=options)
+        searches.append(chaos)
+        with shown_on_error(chaos):
+            chaos.wait(lambda chaos=chaos: chaos.count_epochs() > 0)
+            while name == "killed" and chaos.driver.poll() is None and chaos.phase == "searching":
+                if chaos.workers():
+                    kill_worker(chaos)
+                    chaos.caused["worker killed"] += 1
+                time.sleep(every_s)
+            chaos.finish()
+            chaos.lost += find_losses(chaos, find_server(home, server), num_openings=len(searches))
+    killed, alone = map(measure_goodput, searches)
+    lost = [what for chaos in searches for what in chaos.lost]
+    shares = {"goodput": round(killed, 3), "let_alone": round(alone, 3), "of_let_alone": round(killed / alone, 3)}
+    return report(searches) | {"epochs": searches[0].count_epochs(), "lost": lost, **shares}
 
 
 def report(searches: Sequence[Chaos]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import threading
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Self
 
@@ -21,6 +22,8 @@ IMPATIENT_HTTP = {
 _OF_ITS_DATABASE = re.compile(r"\((sqlite3|psycopg2(\.errors)?)\.(DatabaseError|OperationalError|InterfaceError)\)")
 """MLflow says some of these as if it refused: a database that is damaged, full, locked or restarted."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 10.0
+HEAD_START_S = 0.002
+"""For who puts a call: a thread that has just begun would else hold the interpreter for its first 5 ms."""
 _log = logging.getLogger(__name__)
 
 
@@ -74,6 +77,7 @@ class RetryQueue:
 
     def _send_all(self) -> None:
         pause_s = FIRST_PAUSE_S
+        time.sleep(HEAD_START_S)
         while True:
             with self._changed:
                 queue = self._urgent or self._usual

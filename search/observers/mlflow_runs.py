@@ -126,10 +126,7 @@ class Runs:
             return []
         values = {step: entry.value for step, entry in history.items()}
         epoch, value = find_best(values, higher_is_better=direction is Direction.MAXIMIZE)
-        if math.isnan(value):
-            return []
-        summary = {f"best_{metric}": value, "best_epoch": float(epoch)}
-        return [Metric(key, number, history[epoch].timestamp, epoch) for key, number in summary.items()]
+        return name_best(metric, value, epoch, history[epoch].timestamp)
 
     def describe_champion(self, text: str, run_id: str | None) -> None:
         """Begin the description of the parent with `text`, Markdown; also that of the champion's own run."""
@@ -151,6 +148,14 @@ class Runs:
             yield from page
             if not (token := page.token):
                 return
+
+
+def name_best(metric: str, value: float | None, epoch: int | None, timestamp_ms: int) -> list[Metric]:
+    """A trial's best smoothed value and its epoch, as its run has them; nothing where there is none, or it is NaN."""
+    if value is None or epoch is None or math.isnan(value):
+        return []
+    summary = {f"best_{metric}": value, "best_epoch": float(epoch)}
+    return [Metric(key, number, timestamp_ms, epoch) for key, number in summary.items()]
 
 
 def find_or_create_experiment(client: MlflowClient, name: str) -> Experiment:

@@ -14,6 +14,7 @@ from search.core.events import Observer
 from search.observers.mlflow_runs import (
     MAX_TAG_CHARS,
     Runs,
+    name_best,
     set_running,
 )
 from search.observers.questions import TrackingError, ask
@@ -26,6 +27,8 @@ from trainable.run_log import read_spool, send_missing, send_spool
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
     from pathlib import Path
+
+    from mlflow.entities import Metric
 
     from search.core.ledger import TrialEntry
 
@@ -133,7 +136,7 @@ class TrialRuns(Observer):
             if entry.run_id is not None:
                 self._run_ids.setdefault(entry.number, entry.run_id)
         self._send(entry.number, entry.reports, f"epochs of trial {entry.number}")
-        self._end(entry.number, entry.outcome, entry.tags, entry.traceback or entry.error)
+        self._end(entry.number, entry.outcome, entry.tags, entry.traceback or entry.error, self._summarize(entry))
 
     def rebuild(self, entries: Mapping[int, TrialEntry]) -> dict[int, str]:
         """Make the run of every trial anew, where MLflow has lost them; their ids by number, as the entries have them.
@@ -234,9 +237,22 @@ class TrialRuns(Observer):
 
         self._queue.put(what, act)
 
+    def _summarize(self, entry: TrialEntry) -> list[Metric]:
+        """What a trial was best, as the ledger knows it; MLflow need not be asked."""
+        report = entry.reports.get(entry.best_epoch or 0)
+        return name_best(
+            self.metric, entry.best_value, entry.best_epoch, report.timestamp_ms if report is not None else now_ms()
+        )
+
     def _end(
-        self, number: int, outcome: Outcome, tags: Mapping[str, str] | None = None, error: str | None = None
+        self,
+        number: int,
+        outcome: Outcome,
+        tags: Mapping[str, str] | None = None,
+        error: str | None = None,
+        summary: list[Metric] | None = None,
     ) -> None:
+        """End a run; without a `summary` its own metrics are summed up."""
         self._open.discard(number)
         said = {"error": error[-MAX_TAG_CHARS:]} if error else {}
         all_tags = {**(tags or {}), "outcome": str(outcome), "state": str(outcome), **said}
@@ -246,8 +262,8 @@ class TrialRuns(Observer):
             if (run_id := self._run_ids.pop(number, None)) is None:
                 return
             try:
-                summary = self.runs.summarize(run_id, self.metric, self.direction)
-                self.runs.end(run_id, outcome, all_tags, summary, ended_ms)
+                best = self.runs.summarize(run_id, self.metric, self.direction) if summary is None else summary
+                self.runs.end(run_id, outcome, all_tags, best, ended_ms)
             except BaseException:
                 self._run_ids.setdefault(number, run_id)  # for when the server is back
                 raise

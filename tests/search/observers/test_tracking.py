@@ -148,6 +148,8 @@ def test_a_resumed_search_goes_on_in_its_runs(
     tracking.close_search(Outcome.INTERRUPTED)
     resumed = Driven.open(mlflow_server.uri, "tracking-tests", name, parent_run_id=tracking.parent_run_id)
     assert client.get_run(tracking.parent_run_id).info.status == "RUNNING"
+    left = TrialEntry(number=0, params=PARAMS, run_id=first, outcome=Outcome.INTERRUPTED, values={1: 0.6, 2: 0.8})
+    resumed.ledger.restore(left)
     assert resumed.open_trial(0, PARAMS, first) == first
     assert resumed.flush()
     run = client.get_run(first)
