@@ -93,7 +93,7 @@ def kill_workers(home: Path, server: str, *, seed: int, every_s: float, num_tria
         chaos = Chaos(home, name, num_trials=num_trials, max_epochs=60, seed=seed, options=options)
         searches.append(chaos)
         with shown_on_error(chaos):
-            chaos.wait(lambda chaos=chaos: chaos.count_epochs() > 0)
+            chaos.wait_for_epochs(1)
             while name == "killed" and chaos.driver.poll() is None and chaos.phase == "searching":
                 if chaos.workers():
                     kill_worker(chaos)
