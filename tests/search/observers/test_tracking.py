@@ -182,30 +182,6 @@ def test_what_a_killed_driver_left_running_is_fixed(
     assert after.fix({}) == []
 
 
-@pytest.mark.parametrize("is_known", [True, False])
-def test_a_trial_of_an_earlier_session_that_ends_without_going_on_has_its_outcome(
-    tracking: Driven, client: MlflowClient, mlflow_server: ServerHandle, name: str, is_known: bool
-) -> None:
-    run_ids = [tracking.open_trial(number, PARAMS) for number in range(3)]
-    report_epochs(tracking, 0, {1: 0.6, 2: 0.7})
-    tracking.close_trial(2, "interrupted")  # its session was told to end; the other two are of one that was killed
-    assert tracking.flush()
-    after = Driven.open(mlflow_server.uri, "tracking-tests", name, parent_run_id=tracking.parent_run_id)
-    for number, run_id in enumerate(run_ids):
-        known = run_id if is_known or number == 2 else None
-        after.ledger.restore(
-            TrialEntry(number=number, params=PARAMS, run_id=known, outcome=Outcome.INTERRUPTED, values={1: 0.6, 2: 0.7})
-        )
-    assert after.fix(after.ledger.ended(), keep=after.ledger.interrupted()) == []
-    for number in (0, 2):
-        after.close_trial(number, "stopped")
-    assert after.flush()
-    runs = [client.get_run(run_id) for run_id in run_ids]
-    assert [run.info.status for run in runs] == ["FINISHED", "RUNNING", "FINISHED"]
-    assert [run.data.tags.get("outcome") for run in runs] == ["stopped", None, "stopped"]
-    assert [run.data.tags.get("state") for run in runs] == ["stopped", None, "stopped"]
-
-
 def test_a_search_goes_on_while_the_server_is_away_and_reports_it_later(
     tracking: Driven,
     client: MlflowClient,
