@@ -17,6 +17,8 @@ from typing import Any
 
 from trainable.files import write_atomically
 
+ADVICE = "restore it, from --storage if the search has one, or begin a new search"
+"""What to do about a damaged record, after what is wrong with it."""
 _MARK = b"sha256 "
 _log = logging.getLogger(__name__)
 
@@ -181,4 +183,4 @@ def _encode(content: Mapping[str, Any] | str) -> bytes:
 
 
 def _advise(path: Path) -> str:
-    return f"; restore it, from --storage if the search has one, or begin a new search ({path.name}.good is its copy)"
+    return f"; {ADVICE} ({path.name}.good is its copy)"

@@ -12,7 +12,7 @@ from search.core.folder import Phase, SearchFolder
 from search.core.options import OptionError, list_options
 from search.core.stop import StopReason
 from trainable.images.faults import show_text
-from trainable.records import RecordError
+from trainable.records import ADVICE, RecordError
 
 BUDGETS = tuple(name for name, _ in list_options(BudgetOptions))
 """The fields of a budget: what `--resume` takes beside a name."""
@@ -32,10 +32,7 @@ def read_recorded_config(folder: SearchFolder) -> SearchConfig:
         return SearchConfig.from_record(options)
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         what = f"it has no {error}" if isinstance(error, KeyError) else show_text(str(error))
-        raise RecordError(
-            f"{folder.record_file} is damaged: its config cannot be read ({what}); restore the file, from --storage if "
-            "the search has one, or begin a new search"
-        ) from error
+        raise RecordError(f"{folder.record_file} is damaged: its config cannot be read ({what}); {ADVICE}") from error
 
 
 def enlarge(config: SearchConfig, given: Mapping[str, Any], record: Mapping[str, Any]) -> SearchConfig:

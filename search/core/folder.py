@@ -20,10 +20,9 @@ from filelock import FileLock, Timeout
 
 from search.core.record_fields import find_wrong_field
 from trainable.files import write_atomically
-from trainable.records import RecordError, copy_of, read_record, write_record
+from trainable.records import ADVICE, RecordError, copy_of, read_record, write_record
 
 RECORD_VERSION = 2
-_ADVICE = "; restore the file, from --storage if the search has one, or begin a new search"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
@@ -121,7 +120,7 @@ class SearchFolder:
                 "take the one that wrote it, or a newer one"
             )
         if wrong := find_wrong_field(record):
-            raise RecordError(f"{self.record_file} is damaged: {wrong}{_ADVICE}")
+            raise RecordError(f"{self.record_file} is damaged: {wrong}; {ADVICE}")
         return record
 
     @property
@@ -129,7 +128,7 @@ class SearchFolder:
         """The configuration that the record holds, unread. Raises RecordError where it holds none."""
         options = self.read_record().get("config")
         if not isinstance(options, dict):
-            raise RecordError(f"{self.record_file} is damaged: it has no config{_ADVICE}")
+            raise RecordError(f"{self.record_file} is damaged: it has no config; {ADVICE}")
         return options
 
     def update_record(self, **entries: Any) -> None:

@@ -31,10 +31,13 @@ def _are_by_name(check: Check) -> Check:
     return lambda value: isinstance(value, dict) and all(map(check, value.values()))
 
 
-def _has(checks: Mapping[str, Check], *, needed: bool) -> Check:
+def _has(needed: Mapping[str, Check], others: Mapping[str, Check] | None = None) -> Check:
+    """An object with all the entries `needed`, of which these and those among `others` are as they must be."""
+    checks = {**needed, **(others or {})}
     return lambda value: (
         isinstance(value, dict)
-        and all(check(value[name]) if name in value else not needed for name, check in checks.items())
+        and needed.keys() <= value.keys()
+        and all(check(value[name]) for name, check in checks.items() if name in value)
     )
 
 
@@ -53,13 +56,15 @@ _FIELDS: Mapping[str, tuple[Check, str]] = {
     **{name: (_is_number_from(1), "a whole number from 1 on") for name in ("first_rung", "image_size", "max_epochs")},
     "champion": (_is_number_from(0), "the number of a trial"),
     "confirmation": (
-        _has({"members": _are(_is_number_from(0)), "num_folds": _is_number_from(2)}, needed=True),
-        "an object with members, a list of trials, and num_folds, 2 or more",
+        _has(
+            {"members": _are(_is_number_from(0)), "num_folds": _is_number_from(2)}, {"final_size": _is_number_from(1)}
+        ),
+        "an object with members, a list of trials, num_folds, 2 or more, and final_size where there is one",
     ),
     "extensions": (_are(_is_object), "a list of objects"),
     "form": (_is_object, "an object"),
     "nets": (
-        _has({"architectures": _are(_is_text), "sources": _are_by_name(_is_text)}, needed=False),
+        _has({}, {"architectures": _are(_is_text), "sources": _are_by_name(_is_text)}),
         "an object with architectures, a list of names, and sources, texts by name",
     ),
     "plans": (_are_by_name(_is_object), "objects by name"),
@@ -71,7 +76,7 @@ _FIELDS: Mapping[str, tuple[Check, str]] = {
         f"one of {', '.join(StopReason.__members__)}",
     ),
     "warm_start": (
-        _has({"points": _are(_is_object), "sources": _are(_is_text), "left_out": _are(_is_text)}, needed=True),
+        _has({"points": _are(_is_object), "sources": _are(_is_text), "left_out": _are(_is_text)}),
         "an object with points, sources and left_out",
     ),
 }

@@ -22,7 +22,7 @@ from search.core.ledger import Ledger, TrialEntry
 from search.core.past import Scale
 from trainable.files import check_regular_file
 from trainable.images.faults import show_text
-from trainable.records import RecordError
+from trainable.records import ADVICE, RecordError
 from trainable.report import Outcome
 from trainable.smoothing import find_best
 
@@ -63,10 +63,7 @@ def naming_journal(journal: Path) -> Iterator[None]:
         yield
     except (AssertionError, AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
         why = f"{type(error).__name__}: {show_text(str(error))}"
-        raise RecordError(
-            f"{journal} is damaged: what is in it makes no study ({why}); restore it, from --storage if the search has "
-            "one, or begin a new search"
-        ) from error
+        raise RecordError(f"{journal} is damaged: what is in it makes no study ({why}); {ADVICE}") from error
 
 
 class StudyFile:
