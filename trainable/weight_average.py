@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +41,7 @@ class WeightAverage:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self.model = deepcopy(model).requires_grad_(False).eval()
+        self.model = copy_model(model).requires_grad_(False).eval()
 
     def follow(self, model: nn.Module) -> None:
         """Average `model` from now on. Call it anew once either has been laid out otherwise in memory."""
@@ -75,3 +77,21 @@ class WeightAverage:
         for average, momentum in renewed:
             average.momentum = momentum
             average.eval()
+
+
+def copy_model(model: nn.Module) -> nn.Module:
+    """A deep copy of `model`, in half the time that `copy.deepcopy` takes: every trial begins with one.
+
+    The modules themselves are made first, so that whatever refers to one finds its copy. Those that say how they are
+    copied or pickled are left to `copy.deepcopy`.
+    """
+    modules = list(model.modules())
+    if any(hasattr(m, "__deepcopy__") or type(m).__getstate__ is not nn.Module.__getstate__ for m in modules):
+        return deepcopy(model)
+    copies: dict[int, Any] = {id(module): module.__new__(type(module)) for module in modules}
+    for module in modules:
+        for name, value in module.__getstate__().items():
+            is_empty = type(value) in (dict, OrderedDict) and not value  # most hooks
+            vars(copies[id(module)])[name] = type(value)() if is_empty else deepcopy(value, copies)
+    copied: nn.Module = copies[id(model)]
+    return copied

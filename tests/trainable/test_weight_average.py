@@ -12,14 +12,14 @@ from tests.trainable.squares import make_squares
 from tests.trainable.test_loop import CONFIG, draw_images, start_training, states_are_equal
 from tests.trainable.test_train import CONFIG as SQUARES
 from tests.trainable.test_train import SETTINGS, run
-from trainable.architectures import build_model
+from trainable.architectures import ARCHITECTURES, build_model
 from trainable.checkpoint import CheckpointStore
 from trainable.checkpoint_writer import CheckpointWriter
 from trainable.config import StepPlan, TrialConfig
 from trainable.normalisation import to_input
 from trainable.served_model import rebuild_model
 from trainable.trainer import Trainer
-from trainable.weight_average import WeightAverage, find_decay
+from trainable.weight_average import WeightAverage, copy_model, find_decay
 
 
 def floats(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -180,3 +180,61 @@ def test_a_checkpoint_from_before_there_was_an_average_goes_on_from_its_weights(
     assert [report.epoch for report in reports] == [2, 3, 4, 5, 6]
     assert reports[0].recent_values == (reports[0].value,)
     assert reports[1].smoothed_value == pytest.approx((reports[0].value + reports[1].value) / 2), "of epochs 2 and 3"
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_model_is_copied_as_deepcopy_does(architecture: str) -> None:
+    model = build_model(replace(CONFIG, architecture=architecture), 2, num_channels=1).eval()
+    copied = copy_model(model)
+    state = copied.state_dict()
+    assert list(state) == list(model.state_dict())
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+    assert str(copied) == str(model)
+    shared = {id(part) for part in (*model.modules(), *model.parameters(), *model.buffers())}
+    assert not shared & {id(part) for part in (*copied.modules(), *copied.parameters(), *copied.buffers())}
+    images = torch.rand(2, 1, 96, 96)
+    with torch.no_grad():
+        expected = model(images)
+        assert torch.equal(copied(images), expected)
+        for parameter in model.parameters():
+            parameter.add_(1.0)
+        assert torch.equal(copied(images), expected)
+
+
+class Tied(nn.Module):
+    """Refers to its layers twice, also where torch does not see it, and hooks one of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 3), nn.Linear(3, 3)
+        self.second.weight = self.first.weight
+        self.again = self.first
+        self.unseen = [self.second]
+        self.first.register_forward_hook(add_one)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.unseen[0](self.again(images))
+
+
+def add_one(module: nn.Module, inputs: object, output: torch.Tensor) -> torch.Tensor:
+    return output + 1
+
+
+class Counted(nn.Linear):
+    num_copies = 0
+
+    def __deepcopy__(self, memo: object) -> Counted:
+        Counted.num_copies += 1
+        return Counted(self.in_features, self.out_features)
+
+
+def test_a_copy_refers_to_its_own_parts_and_a_module_that_copies_itself_is_asked() -> None:
+    model = Tied()
+    copied = copy_model(model)
+    assert isinstance(copied, Tied)
+    assert copied.first is copied.again is not model.first
+    assert copied.unseen[0] is copied.second
+    assert copied.first.weight is copied.second.weight
+    assert torch.equal(copied(torch.ones(1, 3)), model(torch.ones(1, 3)))
+    copy_model(nn.Sequential(Counted(2, 2)))
+    assert Counted.num_copies == 1

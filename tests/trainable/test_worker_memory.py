@@ -27,6 +27,25 @@ def test_memory_that_is_held_is_seen_and_memory_that_is_freed_comes_back() -> No
     subprocess.run([sys.executable, "-c", SCRIPT], check=True, cwd=ROOT)
 
 
+def test_what_was_in_use_when_garbage_was_sought_is_found_when_memory_does_not_come_back() -> None:
+    script = """
+from trainable.worker_memory import GROWTH, SLACK_BYTES, WorkerMemory, read_resident_bytes
+
+class Ring:
+    def __init__(self):
+        self.itself, self.block = self, b""
+
+ring, memory = Ring(), WorkerMemory()
+assert memory.comes_back()
+num_bytes = int(read_resident_bytes() * (GROWTH - 1)) + 2 * SLACK_BYTES
+ring.block = bytearray(num_bytes)
+ring.block[::4096] = b"x" * len(ring.block[::4096])
+del ring
+assert memory.comes_back()
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
+
+
 def test_kept_memory_is_not_faulted_in_again() -> None:
     script = """
 import resource, sys
