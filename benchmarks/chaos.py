@@ -7,11 +7,10 @@
 
 A seeded choice of faults hits one search, one after another; whenever its driver is dead it is resumed. With `--kills`
 the driver is killed with -9, at random moments of its start, of the search and of its end, in as many searches as it
-takes. With `--goodput` a worker is killed every minute instead, and a second search is let alone. One JSON line:
-`caused` counts the faults, `seconds` is how long each took until the search went on, `lost` names what is missing
-afterwards (empty: nothing), `goodput` is the share of the trials' paid time that ended in an epoch that counts, the
-rest being what kills cost and what is set up before an epoch; `of_let_alone` is that over the share of the search that
-was let alone. The exit status is 1 where anything was lost.
+takes. With `--goodput` a worker is killed every minute instead. One JSON line: `caused` counts the faults, `seconds` is
+how long each took until the search went on, `lost` names what is missing afterwards (empty: nothing), `goodput` is the
+share of the epochs paid for that count in the end, the rest being trained again or cut short, and `of_time` that of the
+trials' paid time, in which also is what is set up before an epoch. The exit status is 1 where anything was lost.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import statistics
 import sys
@@ -33,8 +33,8 @@ if __name__ == "__main__":  # the script's folder comes first on the path: the r
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from benchmarks.chaos_faults import FAULTS, KILLS, cause_fault, kill_worker, list_faults
-from benchmarks.chaos_losses import find_losses, find_server, measure_goodput
-from benchmarks.chaos_search import Chaos, shown_on_error
+from benchmarks.chaos_losses import find_losses, find_server, measure_time_share
+from benchmarks.chaos_search import Chaos, read_json, shown_on_error
 from mlflow_server.serve import ensure_server
 
 ODD_HOME = "home ä 100% #1"
@@ -52,7 +52,7 @@ def cause_faults(home: Path, server: str, *, seed: int, faults: Sequence[str], n
                 break
         chaos.finish()
         chaos.lost += find_losses(chaos, find_server(home, server), num_openings=1 + chaos.caused[BESIDE])
-        return report([chaos]) | {"lost": chaos.lost, "goodput": round(measure_goodput(chaos), 3)}
+        return report([chaos]) | {"lost": chaos.lost, "of_time": round(measure_time_share(chaos), 3)}
 
 
 def choose_faults(seed: int, number: int) -> list[str]:
@@ -86,25 +86,44 @@ def kill_drivers(home: Path, server: str, *, seed: int, num_kills: int) -> dict[
 
 
 def kill_workers(home: Path, server: str, *, seed: int, every_s: float, num_trials: int) -> dict[str, Any]:
-    """One search of which a worker is killed again and again, until its trials have ended; and one let alone."""
+    """One search of which a worker is killed again and again, until its trials have ended."""
     options = ("--arch", "mobilenet_v3_small", "--image-size", "96", "--ensemble", "1")  # some seconds an epoch
-    searches = []
-    for name in ("killed", "let-alone"):
-        chaos = Chaos(home, name, num_trials=num_trials, max_epochs=60, seed=seed, options=options)
-        searches.append(chaos)
-        with shown_on_error(chaos):
-            chaos.wait_for_epochs(1)
-            while name == "killed" and chaos.driver.poll() is None and chaos.phase == "searching":
-                if chaos.workers():
-                    kill_worker(chaos)
-                    chaos.caused["worker killed"] += 1
-                time.sleep(every_s)
-            chaos.finish()
-            chaos.lost += find_losses(chaos, find_server(home, server), num_openings=len(searches))
-    killed, alone = map(measure_goodput, searches)
-    lost = [what for chaos in searches for what in chaos.lost]
-    shares = {"goodput": round(killed, 3), "let_alone": round(alone, 3), "of_let_alone": round(killed / alone, 3)}
-    return report(searches) | {"epochs": searches[0].count_epochs(), "lost": lost, **shares}
+    chaos = Chaos(home, "killed", num_trials=num_trials, max_epochs=60, seed=seed, options=options)
+    num_repeated = 0
+    with shown_on_error(chaos):
+        chaos.wait_for_epochs(1)
+        while is_searching_after(chaos, every_s):
+            num_repeated += kill_and_count(chaos)
+        chaos.finish()
+        chaos.lost += find_losses(chaos, find_server(home, server))
+    epochs = chaos.count_epochs()
+    counts = {"epochs": epochs, "epochs_again": num_repeated, "goodput": round(epochs / (epochs + num_repeated), 3)}
+    return report([chaos]) | {"lost": chaos.lost, **counts, "of_time": round(measure_time_share(chaos), 3)}
+
+
+def is_searching_after(chaos: Chaos, seconds: float) -> bool:
+    until_s = time.monotonic() + seconds
+    chaos.wait(lambda: chaos.phase != "searching" or time.monotonic() > until_s)
+    return chaos.phase == "searching"
+
+
+def kill_and_count(chaos: Chaos) -> int:
+    """Kill a worker. How many epochs its trial trains again: those after its newest checkpoint, and the last."""
+
+    def read_victims() -> list[str]:
+        return re.findall(r"trial +(\d+) lost its worker", chaos.log_file.read_text())
+
+    num_before = len(read_victims())
+    kill_worker(chaos)
+    if not chaos.wait(lambda: len(read_victims()) > num_before or chaos.phase != "searching"):
+        return 0
+    if len(victims := read_victims()) == num_before:  # it had no trial
+        return 0
+    chaos.caused["worker killed"] += 1
+    victim = int(victims[-1])
+    newest = read_json(chaos.trials_folder / f"{victim:04d}" / "newest.json")
+    epochs = {trial.number: len(trial.intermediate_values) for trial in chaos.trials()}
+    return epochs[victim] - int(newest["facts"]["epoch"] if newest else 0) + 1
 
 
 def report(searches: Sequence[Chaos]) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def find_losses(chaos: Chaos, uri: str, *, num_openings: int = 1) -> list[str]:
     return lost
 
 
-def measure_goodput(chaos: Chaos) -> float:
+def measure_time_share(chaos: Chaos) -> float:
     """Time of the epochs that count over the time that trials have held their workers.
 
     The second has repeated epochs in it, those that a worker was at when it died, and all that was set up before an

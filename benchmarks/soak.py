@@ -36,7 +36,7 @@ from mlflow import MlflowClient
 from optuna.trial import TrialState
 from ray import tune
 
-from benchmarks.chaos_search import read_trials
+from benchmarks.chaos_search import read_command, read_trials
 from benchmarks.stub_trial import NUM_REPORTS, Stub
 from mlflow_server.serve import ensure_server
 from search.core.budget import Budget
@@ -168,19 +168,25 @@ def find_losses(home: Path, uri: str, num_trials: int) -> list[str]:
     return lost
 
 
-def kill_drivers(home: Path, uri: str, *, num_trials: int, num_slots: int, epoch_s: float) -> int:
-    """The search in processes of its own, of which the first two are killed with -9; how many of their trials ran."""
-    folder, running = home / "searches" / NAME, 0
+def kill_drivers(home: Path, uri: str, *, num_trials: int, num_slots: int, epoch_s: float) -> list[int]:
+    """The search in processes of its own, of which the first two are killed with -9 while nine of ten slots train.
+
+    How many trials ran each time.
+    """
+    running = list[int]()
     command = [sys.executable, __file__, "--driver", str(home), uri, "--num-trials", str(num_trials)]
     command += ["--num-slots", str(num_slots), "--epoch-s", str(epoch_s)]
-    for num_ended in (num_slots // 4, num_slots):
+    for _ in range(2):
         driver = subprocess.Popen(command, start_new_session=True)
-        while sum(trial.state.is_finished() for trial in read_trials(folder)) < num_ended:
+        num_running = 0
+        while num_running < 0.9 * num_slots:
             assert driver.poll() is None, "the driver has ended"
             time.sleep(0.5)
+            below = psutil.Process(driver.pid).children(recursive=True)
+            num_running = sum(".train" in read_command(process) for process in below)
         driver.send_signal(signal.SIGKILL)
         driver.wait()
-        running = max(running, sum(trial.state is TrialState.RUNNING for trial in read_trials(folder)))
+        running.append(num_running)
     subprocess.run(command, check=True)
     return running
 
@@ -190,7 +196,7 @@ def main() -> int:
     parser.add_argument("--num-trials", type=int, help="default: 2000, with --killed 128")
     parser.add_argument("--killed", action="store_true", help="64 trials at once, the driver killed twice")
     parser.add_argument("--num-slots", type=int, default=64, help="with --killed (default: 64)")
-    parser.add_argument("--epoch-s", type=float, default=2.0, help="with --killed (default: 2)")
+    parser.add_argument("--epoch-s", type=float, default=12.0, help="with --killed (default: 12)")
     parser.add_argument("--driver", nargs=2, metavar=("HOME", "URI"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     os.environ.update(QUIET_MLFLOW)
