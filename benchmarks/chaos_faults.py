@@ -241,11 +241,7 @@ def cause_fault(chaos: Chaos, name: str) -> bool:
     if chaos.phase == "ended":
         return False
     if fault.when == "starting":
-        if chaos.driver.poll() is None and chaos.phase != "preparing":
-            chaos.end(signal.SIGTERM)
-        if chaos.driver.poll() is not None:
-            chaos.driver = chaos.start()
-        time.sleep(chaos.random.uniform(0.5, START_S))
+        wait_until_starting(chaos)
     elif fault.when == "ending":
         if not chaos.wait(lambda: chaos.phase == "concluding"):
             return False
@@ -265,3 +261,15 @@ def cause_fault(chaos: Chaos, name: str) -> bool:
     chaos.start_again()
     chaos.seconds[name].append(time.monotonic() - began_s)
     return True
+
+
+def wait_until_starting(chaos: Chaos) -> None:
+    """Until a random moment of a start, before its first trial runs: from then on Ctrl-C would end the search."""
+    wait_s = chaos.random.uniform(0.5, START_S)
+    if chaos.driver.poll() is None and chaos.phase == "preparing":  # its first start
+        time.sleep(wait_s)
+    while chaos.phase != "ended" and (chaos.driver.poll() is not None or not chaos.is_starting):
+        if chaos.driver.poll() is None:
+            chaos.end(signal.SIGTERM)
+        chaos.driver = chaos.start()
+        time.sleep(wait_s := wait_s / 1.5)

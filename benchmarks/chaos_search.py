@@ -100,6 +100,11 @@ class Chaos:
         """How far the search has come, as its record says; "preparing" before there is one."""
         return str(view_search(self.home, self.name).phase) if (self.folder / "search.json").exists() else "preparing"
 
+    @property
+    def is_starting(self) -> bool:
+        """Whether its driver has not come to its trials yet, as its output says."""
+        return " running, " not in self.log_file.read_text().rpartition("\n---")[2]
+
     def trials(self) -> list[FrozenTrial]:
         return read_trials(self.folder)
 
