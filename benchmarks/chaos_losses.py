@@ -35,9 +35,10 @@ def find_losses(chaos: Chaos, uri: str, *, num_openings: int = 1) -> list[str]:
     require(is_once, f"the test was not opened once for it: {record.get('champion')}, {opened}")
     client = MlflowClient(uri)
     parent = client.get_run(record["parent_run_id"])
-    runs = client.search_runs([parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
-    running = [run.info.run_name for run in [parent, *runs] if run.info.status == "RUNNING"]
+    below = client.search_runs([parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+    running = [run.info.run_name for run in [parent, *below] if run.info.status == "RUNNING"]
     require(not running, f"still RUNNING: {', '.join(map(str, running))}")
+    runs = [run for run in below if "trial" in run.data.tags]  # the others are of folds
     untold = [run.data.tags["trial"] for run in runs if run.data.tags.get("outcome") in (None, "interrupted")]
     require(not untold, f"without an outcome in MLflow: trials {', '.join(untold)}")
     numbers = sorted(int(run.data.tags["trial"]) for run in runs)
