@@ -221,6 +221,7 @@ def train_folds(session: Session, confirmation: Confirmation, task: TrialTask) -
         study=study,
         rule=Stopping(Rungs(()), plan.settings.max_epochs),
         budget=budget,
+        max_epochs=plan.settings.max_epochs,
         num_trials=confirmation.num_trainings,
         step_plans=session.step_plans,
         read_best=partial(read_best, task.trials_uri),

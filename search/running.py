@@ -50,6 +50,7 @@ def run(session: Session) -> StopReason:
         study=session.study,
         rule=session.rule,
         levels=session.levels,
+        max_epochs=session.plan.settings.max_epochs,
         budget=session.budget,
         num_trials=session.plan.num_trials,
         step_plans=session.step_plans,

@@ -37,6 +37,7 @@ class TuneEvents(tune.Callback):
         self.budget = budget
         self.scheduler = scheduler
         self.levels: Sequence[int] = ()
+        self.max_epochs: int | None = None  # of a whole training
         self.read_best = read_best
         self.lost_workers = LostWorkers(partial(budget.stop.ask, StopReason.OUT_OF_MEMORY))
         self.clock: Callable[[], float] = time.monotonic  # Tune goes by one that may be set
@@ -86,9 +87,15 @@ class TuneEvents(tune.Callback):
         self.ledger.pass_time()
 
     def end(self, number: int, outcome: Outcome) -> None:
-        """Give a trial its outcome; a search whose first trials all fail ends."""
+        """Give a trial its outcome; a search whose first trials all fail ends.
+
+        One whose last epoch was noted, but not that it had completed, before a driver or a worker died has completed.
+        """
         if outcome in (Outcome.INTERRUPTED, Outcome.FAILED):
             self._recover_last_epoch(number)
+        is_whole = self.max_epochs is not None and self.ledger.entries[number].num_epochs >= self.max_epochs
+        if is_whole and outcome is not Outcome.FAILED:
+            outcome = Outcome.COMPLETED
         self.scheduler.rule.end(number, outcome)
         epochs = self.ledger.entries[number].num_epochs
         rung = max((level for level in self.levels if level <= epochs), default=0)

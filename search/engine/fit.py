@@ -42,7 +42,7 @@ class TrialPlan:
     `rule` decides who goes on; `levels` are the epochs at which it compares trials. `num_trials` of None has no end.
     `step_plans` are those measured so far, by key: every trial is handed them. `read_best(number)` gives the facts of a
     trial's best checkpoint, None without one. A trial that holds a worker for longer than `timeout_s` seconds and a
-    grace has failed.
+    grace has failed; one with `max_epochs` epochs has completed, whatever ends it.
     """
 
     trainable: Any
@@ -52,6 +52,7 @@ class TrialPlan:
     budget: Budget
     num_trials: int | None = None
     levels: Sequence[int] = ()
+    max_epochs: int | None = None
     step_plans: dict[str, dict[str, str]] = field(default_factory=dict)
     read_best: ReadBest = lambda number: None
     timeout_s: float | None = None
@@ -147,7 +148,7 @@ def follow_trials(
     scheduler = Scheduler(ledger, searcher, cluster.place_trial)
     scheduler.give_up = partial(plan.budget.stop.ask, StopReason.STORAGE_LOST)
     events = TuneEvents(ledger, plan.budget, scheduler, plan.read_best)
-    events.levels = plan.levels
+    events.levels, events.max_epochs = plan.levels, plan.max_epochs
     clocks = [TrialClock(plan.timeout_s, events.blame)] if plan.timeout_s is not None else []
     shutil.rmtree(folder / "tune", ignore_errors=True)
     tuner = tune.Tuner(

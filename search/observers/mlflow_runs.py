@@ -96,7 +96,14 @@ class Runs:
 
     def find_running(self) -> dict[int, str]:
         """The trials that are RUNNING by MLflow's account, with their runs' ids."""
-        found = self._search("attributes.status = 'RUNNING'")
+        return self._find_numbered("attributes.status = 'RUNNING'")
+
+    def find_interrupted(self) -> dict[int, str]:
+        """The same of those that were interrupted by MLflow's account."""
+        return self._find_numbered(f"tags.outcome = '{Outcome.INTERRUPTED}'")
+
+    def _find_numbered(self, condition: str) -> dict[int, str]:
+        found = self._search(condition)
         return {
             int(tags[key]): run.info.run_id for run in found if (key := self.numbered_by) in (tags := run.data.tags)
         }

@@ -162,12 +162,16 @@ class TrialRuns(Observer):
     def fix(self, outcomes: Mapping[int, Outcome], *, keep: Collection[int] = ()) -> list[int]:
         """After a driver died: end every child run still RUNNING, but for the trials in `keep`.
 
-        `outcomes` says what is known of how they ended, by trial number; the others were interrupted. Returns the
-        numbers of the trials that were fixed.
+        `outcomes` says what is known of how they ended, by trial number; the others were interrupted. Those that count
+        as interrupted in MLflow, and have ended since, get their outcome. Returns the numbers of the trials that were
+        fixed.
         """
-        runs = ask(self.uri, self.runs.find_running, patience_s=self.patience_s)
-        self._run_ids = {number: runs[number] for number in set(runs) & set(keep)} | self._run_ids
-        fixed = sorted(set(runs) - set(keep) - self._open)
+        running = ask(self.uri, self.runs.find_running, patience_s=self.patience_s)
+        interrupted = ask(self.uri, self.runs.find_interrupted, patience_s=self.patience_s)
+        self._run_ids = {number: running[number] for number in set(running) & set(keep)} | self._run_ids
+        ended = {number for number in interrupted if outcomes.get(number, Outcome.INTERRUPTED).is_final}
+        runs = interrupted | running
+        fixed = sorted((set(running) | ended) - set(keep) - self._open)
         for number in fixed:
             self._open.add(number)
             self._run_ids[number] = runs[number]

@@ -218,6 +218,7 @@ def play_in(tmp_path: Path, cluster: Cluster) -> Play:
             study=study,
             rule=rule,
             levels=(1, 3, 9),
+            max_epochs=9,
             budget=budget,
             num_trials=num_trials,
             read_best=partial(read_best, str(folder.trials)),

@@ -16,8 +16,9 @@ from search.core.ledger import Ledger, TrialEntry
 from search.core.promotion import Promotion
 from search.core.rules import build_rule
 from search.core.stop import StopReason
-from tests.search.toy import Play
-from trainable.report import Direction
+from search.engine.study import Study
+from tests.search.toy import Play, heights
+from trainable.report import Direction, TrialReport
 
 
 def promote(ledger: Ledger) -> Promotion:
@@ -67,6 +68,25 @@ def test_paused_trials_go_on_in_a_resumed_search(play: Play, tmp_path: Path) -> 
     assert all(state.is_finished() for state in second.states()), "those it did not go on with have ended too"
     for number, entry in first.ledger.entries.items():
         assert entry.values.items() <= second.ledger.entries[number].values.items()
+
+
+def test_a_trial_whose_last_epoch_was_noted_but_not_its_end_has_completed(play: Play, tmp_path: Path) -> None:
+    """Its driver was killed in between."""
+    played = play(heights, num_trials=1, slots=1, build_rule=promote)
+    study = Study(tmp_path / "searches/toy/optuna.journal", sampler="random", seed=2, direction=Direction.MAXIMIZE)
+    ledger = Ledger(observers=(study,))
+    study.restore(ledger)
+    begun = study.begin(heights)
+    ledger.begin(begun.number, begun.params)
+    for epoch in range(1, 10):
+        report = TrialReport(
+            epoch=epoch, value=0.5, finished=epoch == 9, metrics={"val_auc": 0.5}, began_at_s=0.0, ended_at_s=1.0
+        )
+        ledger.report(begun.number, report)
+    again = play(heights, num_trials=2, slots=1, build_rule=promote)
+    assert played.memory.outcomes == {0: "completed"}
+    assert again.memory.outcomes == {1: "completed"}
+    assert [trial.state for trial in again.study.trials()] == [TrialState.COMPLETE] * 2
 
 
 def test_the_worst_paused_trials_lose_their_checkpoints_where_room_is_short(play: Play, tmp_path: Path) -> None:
