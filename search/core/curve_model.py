@@ -36,6 +36,20 @@ class CurvePoints:
     epochs: Array
     noise: Array
 
+    def joined(self, other: CurvePoints) -> CurvePoints:
+        """These values, then those of `other`, whose trials may be the same."""
+        known = {number: row for row, number in enumerate(self.trials.tolist())}
+        added = [row for row, number in enumerate(other.trials.tolist()) if number not in known]
+        known |= {int(other.trials[row]): len(self.trials) + place for place, row in enumerate(added)}
+        rows = np.array([known[number] for number in other.trials[other.rows].tolist()], dtype=np.int64)
+        return CurvePoints(
+            np.concatenate([self.points, other.points[added]]),
+            np.concatenate([self.trials, other.trials[added]]),
+            np.concatenate([self.rows, rows]),
+            np.concatenate([self.epochs, other.epochs]),
+            np.concatenate([self.noise, other.noise]),
+        )
+
 
 @dataclass(frozen=True)
 class Parameters:
@@ -77,7 +91,7 @@ class CurveModel:
     """
 
     def __init__(self, data: CurvePoints, values: Array, owners: Ints, parameters: Parameters) -> None:
-        self.data, self.owners, self.parameters = data, owners, parameters
+        self.data, self.values, self.owners, self.parameters = data, values, owners, parameters
         covariance = _covariance(data, data, owners, parameters)
         covariance[np.diag_indices_from(covariance)] += np.exp(parameters.noise) * data.noise + JITTER
         self._factor = np.linalg.cholesky(covariance)
@@ -119,6 +133,15 @@ class CurveModel:
         p = self.parameters
         prior = float(np.exp([p.amplitude, p.trial_amplitude, p.common_amplitude]).sum())
         return cross.T @ self._weights, np.sqrt(np.maximum(prior - (solved**2).sum(axis=0), 1e-10))
+
+    def believing(self, at: CurvePoints) -> CurveModel:
+        """The model had the curves `at`, of trials that have begun, shown what is expected of them.
+
+        So many workers do not all look for the same (the kriging believer of Ginsbourger et al. 2010,
+        doi:10.1007/978-3-642-10701-6_6).
+        """
+        values = np.concatenate([self.values, self.predict(at)[0]])
+        return CurveModel(self.data.joined(at), values, self.owners, self.parameters)
 
 
 def _root_distances(a: CurvePoints, b: CurvePoints, scales: Array) -> Array:

@@ -150,7 +150,8 @@ class FreezeThaw(BoardRule):
         seconds = self.cost.typical() * board.max_epochs ** generator.uniform()
         paused, fresh = self.paused(), self.fresh(generator, view.order)
         at, _ = self.after(seconds, paused, fresh)
-        mean, deviation = view.model.predict(at)
+        model = view.model.believing(under_way) if (under_way := self.under_way()) else view.model
+        mean, deviation = model.predict(at)
         winner = int(np.argmax((mean - target) / deviation))
         if winner < len(paused):
             return board.resume(paused[winner])
@@ -175,6 +176,19 @@ class FreezeThaw(BoardRule):
         """The best of the trials that could go on."""
         waiting = ((score, -number) for number, score in self.board.waiting.items() if score > WORST)
         return [self.board.trials[-number] for _, number in nlargest(self.settings.num_paused, waiting)]
+
+    def under_way(self) -> CurvePoints | None:
+        """Where the trials that run will be next, if any runs."""
+        running = [trial for trial in self.board.trials.values() if trial.is_running and trial.can_go_on]
+        if not running:
+            return None
+        return CurvePoints(
+            np.stack([self.points[trial.number] for trial in running]),
+            np.array([trial.number for trial in running]),
+            np.arange(len(running)),
+            np.array([float(trial.until) for trial in running]),
+            np.ones(len(running)),
+        )
 
     def fresh(self, generator: np.random.Generator, order: Ints) -> list[Params]:
         """New configurations: draws of the space, and some near the trials that come first in `order`, of values."""

@@ -100,3 +100,25 @@ def test_a_single_point_is_enough() -> None:
     mean, deviation = model.predict(at(np.ones((1, 2)), 5.0))
     assert mean[0] == pytest.approx(0)
     assert deviation[0] > 0.5
+
+
+def test_what_runs_is_believed_to_show_what_is_expected_of_it() -> None:
+    """One trial that has shown its first levels, and one that has shown nothing."""
+    model, data, *_ = fitted()
+    running = CurvePoints(
+        np.stack([data.points[3], np.full(3, 0.2)]),
+        np.array([3, 99]),
+        np.array([0, 1]),
+        np.array([20.0, 5.0]),
+        np.ones(2),
+    )
+    joined = data.joined(running)
+    assert len(joined.points) == len(joined.trials) == len(data.trials) + 1
+    assert joined.trials[joined.rows].tolist() == [*data.trials[data.rows].tolist(), 3, 99]
+    mean, deviation = model.predict(running)
+    believing = model.believing(running)
+    believed, certain = believing.predict(running)
+    assert believed == pytest.approx(mean, abs=1e-2)
+    assert (certain < 0.8 * deviation).all()
+    near = at(np.full((1, 3), 0.21), 5.0)
+    assert believing.predict(near)[1] < 0.9 * model.predict(near)[1], "nor is another worker needed there"

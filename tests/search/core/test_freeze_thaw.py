@@ -267,3 +267,20 @@ def test_the_model_sees_ranks_and_values_once_noise_is_known(noise: float, units
 
 def test_levels_are_dense() -> None:
     assert build().board.levels == dense_levels(MAX_EPOCHS) == (1, 2, 3, 5, 8, 12)
+
+
+def test_trials_that_run_are_where_they_will_be_next() -> None:
+    rule = FreezeThaw(SpaceProposals(space), max_epochs=MAX_EPOCHS, seed=3)
+    assert rule.under_way() is None
+    search = Simulated(rule)
+    search.run(12)
+    assert rule.under_way() is None, "its worker is free"
+    numbers = [search.begin(decision) for decision in (rule.next(), rule.next()) if isinstance(decision, New)]
+    resumed = [trial.number for trial in rule.board.trials.values() if trial.is_running and trial.number not in numbers]
+    under_way = rule.under_way()
+    assert under_way is not None
+    assert sorted(under_way.trials) == sorted([*numbers, *resumed])
+    assert all(
+        rule.board.trials[number].until == epoch
+        for number, epoch in zip(under_way.trials, under_way.epochs, strict=True)
+    )
