@@ -73,7 +73,6 @@ def test_a_server_that_nobody_keeps_up_is_started_again_and_followed_to_another_
     tracking = Driven.open(old, "returns", "first")
     tracking.find_server = own_server.find_again
     run_id = tracking.open_trial(0, {"lr": 1})
-    assert tracking.flush()
     port = kill_for_good(own_server)
     with http.server.ThreadingHTTPServer(("127.0.0.1", port), Stranger) as stranger:
         threading.Thread(target=stranger.serve_forever, daemon=True).start()

@@ -19,7 +19,9 @@ class Driven(Tracking):
         return Ledger(self.direction, observers=[self])
 
     def open_trial(self, number: int, params: dict[str, Any], run_id: str | None = None) -> str:
+        """The id of a trial's run, when MLflow has all of it: a search goes on as soon as there is one."""
         entry = self.ledger.begin(number, params, run_id)
+        assert self.flush()
         assert entry.run_id is not None
         return entry.run_id
 

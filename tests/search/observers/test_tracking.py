@@ -151,7 +151,6 @@ def test_a_resumed_search_goes_on_in_its_runs(
     left = TrialEntry(number=0, params=PARAMS, run_id=first, outcome=Outcome.INTERRUPTED, values={1: 0.6, 2: 0.8})
     resumed.ledger.restore(left)
     assert resumed.open_trial(0, PARAMS, first) == first
-    assert resumed.flush()
     run = client.get_run(first)
     assert run.info.status == "RUNNING"
     assert "outcome" not in run.data.tags
