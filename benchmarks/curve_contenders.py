@@ -26,9 +26,9 @@ Contender = tuple[Rule, Proposer]
 class RandomProposer:
     """Any free row, each as likely as the others."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, num_rows: int) -> None:
         self.generator = np.random.default_rng((seed, 3))
-        self.free: NDArray[np.bool_] = np.ones(1, dtype=bool)
+        self.free: NDArray[np.bool_] = np.ones(num_rows, dtype=bool)
 
     def propose(self, number: int) -> int:
         return int(self.generator.choice(np.flatnonzero(self.free)))
@@ -95,7 +95,7 @@ def stock(table: CurveTable, seed: int) -> Contender:
 
 
 def random_asha(table: CurveTable, seed: int) -> Contender:
-    return Judged(RayAsha(table.max_epochs, 3), table.max_epochs), RandomProposer(seed)
+    return Judged(RayAsha(table.max_epochs, 3), table.max_epochs), RandomProposer(seed, len(table.params))
 
 
 def ctsearch_before(table: CurveTable, seed: int) -> Contender:
@@ -117,8 +117,9 @@ def pruner(build: Callable[[CurveTable], optuna.pruners.BasePruner]) -> Callable
 def promotion(factor: int, *, is_tpe: bool, **options: Any) -> Callable[[CurveTable, int], Contender]:
     def contender(table: CurveTable, seed: int) -> Contender:
         rule = Promotion(geometric_levels(table.max_epochs, factor=factor), factor=factor, **options)
-        proposer = OptunaProposer(table, build_tpe(seed, is_group=True)) if is_tpe else RandomProposer(seed)
-        return rule, proposer
+        if is_tpe:
+            return rule, OptunaProposer(table, build_tpe(seed, is_group=True))
+        return rule, RandomProposer(seed, len(table.params))
 
     return contender
 

@@ -117,7 +117,7 @@ def run_case(case: tuple[str, CurveTable, float, int, int, int]) -> tuple[NDArra
     trace = simulate(
         table,
         RULES[name](table.max_epochs),
-        RandomProposer(seed),
+        RandomProposer(seed, len(table.params)),
         num_workers=num_workers,
         seen=noisy(table, noise, seed),
         seconds=trainings * full,

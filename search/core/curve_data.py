@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.special import ndtri
 
 from search.core.board import Standing
 from search.core.curve_model import Array, CurvePoints, Ints
@@ -38,12 +37,6 @@ class CurveData:
         self.values.append(trial.scores[level])
         self.precisions.append(float(trial.num_averaged.get(level, 1)))
         self.variances.append(trial.variances.get(level, math.nan))
-
-    def normal_scores(self) -> Array:
-        """Each value's rank as a standard normal quantile: no scale, no outliers."""
-        scores = np.empty(len(self.values))
-        scores[np.argsort(self.values, kind="stable")] = ndtri((np.arange(len(scores)) + 0.5) / len(scores))
-        return scores
 
     def standardised(self) -> tuple[Array, float, float]:
         """Values less their median, over their spread; and both. None is further below than the best is above."""

@@ -2,9 +2,11 @@
 
 Freeze-thaw as in Swersky et al. 2014 (arXiv:1406.3896), with a kernel that needs no assumption on a curve's form:
 
-    k = Matern-3/2(log epochs) * (a * Matern-5/2(configuration; a length a hyperparameter) + b * same trial + c) + noise
+    k = s(epoch) s(epoch') Matern-3/2(log epochs)
+        * (a * Matern-5/2(configuration; a length a hyperparameter) + b * same trial + c) + noise
 
-Its parameters maximise the posterior by gradient, under priors that make few points no more than they are.
+s(epoch) = epoch ** growth: what trials come to lies farther apart than what they begin with. The parameters maximise
+the posterior by gradient, under priors that make few points no more than they are.
 """
 
 from __future__ import annotations
@@ -53,7 +55,7 @@ class CurvePoints:
 
 @dataclass(frozen=True)
 class Parameters:
-    """The kernel's parameters, as logarithms: `lengths` (hyperparameters), then five scalars."""
+    """The kernel's parameters: `lengths` (hyperparameters) and five scalars as logarithms, and `growth` as it is."""
 
     lengths: Array
     amplitude: float
@@ -61,27 +63,30 @@ class Parameters:
     common_amplitude: float
     epoch_length: float
     noise: float
+    growth: float
 
     @classmethod
     def typical(cls, num_hyperparameters: int, noise: float) -> Parameters:
         """The priors' centres. Lengths grow with the root of the dimension (Hvarfner et al. 2024, arXiv:2402.02229)."""
         length = np.log(0.5 * np.sqrt(max(num_hyperparameters, 1)))
-        return cls(np.full(num_hyperparameters, length), *np.log([0.8, 0.2, 0.2, 2.0, noise]))
+        return cls.of(np.array([*[length] * num_hyperparameters, *np.log([0.8, 0.2, 0.2, 2.0, noise]), 0.3]))
 
     @classmethod
     def of(cls, vector: Array) -> Parameters:
-        return cls(vector[:-5].copy(), *map(float, vector[-5:]))
+        return cls(vector[:-NUM_SCALARS].copy(), *map(float, vector[-NUM_SCALARS:]))
 
     @property
     def vector(self) -> Array:
-        scalars = self.amplitude, self.trial_amplitude, self.common_amplitude, self.epoch_length, self.noise
-        return np.array([*self.lengths, *scalars])
+        amplitudes = self.amplitude, self.trial_amplitude, self.common_amplitude
+        return np.array([*self.lengths, *amplitudes, self.epoch_length, self.noise, self.growth])
 
 
-SPREADS = (1.0, 1.0, 1.0, 1.0, 0.7, 1.5)
-"""Standard deviations of the priors: lengths, three amplitudes, the epochs' length, the noise."""
+NUM_SCALARS = 6
+SPREADS = (1.0, 1.0, 1.0, 1.0, 0.7, 1.5, 0.2)
+"""Standard deviations of the priors: lengths, three amplitudes, the epochs' length, the noise, the growth."""
+NOISE_SPREAD = SPREADS[-2]
 BOUND = 4.0
-"""No logarithm leaves its prior's centre by more."""
+"""Nothing leaves its prior's centre by more."""
 
 
 class CurveModel:
@@ -105,19 +110,21 @@ class CurveModel:
         owners: Ints,
         *,
         noise: float,
+        noise_spread: float = NOISE_SPREAD,
         start: Parameters | None = None,
         num_steps: int = 30,
     ) -> CurveModel:
         """The most probable parameters, by L-BFGS from `start` or from the priors' centres.
 
-        `noise` is the variance that a value's noise is expected to have.
+        `noise` is the variance that a value's noise is expected to have, over that of `data`; `noise_spread` says how
+        surely, as the standard deviation of its logarithm.
         """
         from scipy.optimize import minimize  # a fifth of a second, and every driver imports this module
 
         centre = Parameters.typical(int(owners.max(initial=-1)) + 1, noise).vector
         begin = centre if start is None else np.clip(start.vector, centre - BOUND, centre + BOUND)
         found = minimize(
-            _Loss(data, values, owners, centre),
+            _Loss(data, values, owners, centre, noise_spread),
             begin,
             jac=True,
             method="L-BFGS-B",
@@ -131,7 +138,7 @@ class CurveModel:
         cross = _covariance(self.data, at, self.owners, self.parameters)
         solved = solve_triangular(self._factor, cross, lower=True, check_finite=False)
         p = self.parameters
-        prior = float(np.exp([p.amplitude, p.trial_amplitude, p.common_amplitude]).sum())
+        prior = np.exp([p.amplitude, p.trial_amplitude, p.common_amplitude]).sum() * at.epochs ** (2 * p.growth)
         return cross.T @ self._weights, np.sqrt(np.maximum(prior - (solved**2).sum(axis=0), 1e-10))
 
     def believing(self, at: CurvePoints) -> CurveModel:
@@ -164,15 +171,17 @@ def _covariance(a: CurvePoints, b: CurvePoints, owners: Ints, parameters: Parame
     between += np.exp(parameters.common_amplitude)
     apart, at = _epochs_apart(a, b)
     apart = apart * np.exp(-parameters.epoch_length)
-    return between[a.rows[:, None], b.rows] * ((1 + apart) * np.exp(-apart))[at]
+    scales = np.outer(a.epochs**parameters.growth, b.epochs**parameters.growth)
+    return between[a.rows[:, None], b.rows] * ((1 + apart) * np.exp(-apart))[at] * scales
 
 
 class _Loss:
     """The negative log posterior of the parameters, and its gradient."""
 
-    def __init__(self, data: CurvePoints, values: Array, owners: Ints, centre: Array) -> None:
+    def __init__(self, data: CurvePoints, values: Array, owners: Ints, centre: Array, noise_spread: float) -> None:
         self.data, self.values, self.owners, self.centre = data, values, owners, centre
-        self.spreads = np.array([*[SPREADS[0]] * (len(centre) - 5), *SPREADS[1:]])
+        lengths = [SPREADS[0]] * (len(centre) - NUM_SCALARS)
+        self.spreads = np.array([*lengths, *SPREADS[1:-2], noise_spread, SPREADS[-1]])
         self.pairs = data.rows[:, None], data.rows
         self.starts = np.flatnonzero(np.diff(data.rows, prepend=-1))
         self.apart, self.at = _epochs_apart(data, data)
@@ -191,7 +200,8 @@ class _Loss:
         between = amplitude * settings + common
         between[np.diag_indices_from(between)] += np.exp(p.trial_amplitude)
         apart = self.apart * np.exp(-p.epoch_length)
-        over_epochs = ((1 + apart) * np.exp(-apart))[self.at]
+        growth = np.outer(data.epochs**p.growth, data.epochs**p.growth)
+        over_epochs = ((1 + apart) * np.exp(-apart))[self.at] * growth
         between_values = between[self.pairs]
         covariance = between_values * over_epochs
         noise = np.exp(p.noise) * data.noise
@@ -213,8 +223,9 @@ class _Loss:
             (by_trial * settings).sum() * amplitude,
             np.trace(by_trial) * np.exp(p.trial_amplitude),
             by_trial.sum() * common,
-            (outer * between_values * (apart**2 * np.exp(-apart))[self.at]).sum(),
+            (outer * between_values * (apart**2 * np.exp(-apart))[self.at] * growth).sum(),
             np.diag(outer) @ noise,
+            2 * (outer * between_values * over_epochs).sum(axis=1) @ np.log(data.epochs),
         ]
         gradient = [*np.bincount(self.owners, weights=by_column, minlength=len(p.lengths)), *scalars]
         off = (vector - self.centre) / self.spreads

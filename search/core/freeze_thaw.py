@@ -1,13 +1,14 @@
 """Freeze-thaw: the rule that asks a model of the curves whether to go on with a paused trial, and which, or to begin.
 
 For every free worker a horizon and a target are drawn, and what is likeliest to pass the target within the horizon is
-trained until its next level: random horizons and targets as in ifBO (Rakotoarison et al. 2024, arXiv:2404.16795).
+trained until its next level: random horizons and targets as in ifBO (Rakotoarison et al. 2024, arXiv:2404.16795). The
+model is told how noisy values are; until that is known, promotion decides.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import nlargest
 from statistics import fmean
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 
 from search.core.board import WORST, Board, Standing, dense_levels, geometric_levels, nearest_levels
 from search.core.curve_data import CurveData, choose_points
-from search.core.curve_model import Array, CurveModel, CurvePoints, Ints, Parameters
+from search.core.curve_model import NOISE_SPREAD, Array, CurveModel, CurvePoints, Ints, Parameters
 from search.core.decisions import Decision, Verdict
 from search.core.encoding import Encoder
 from search.core.epoch_cost import EpochCost
@@ -24,20 +25,22 @@ from search.core.noise import NoiseEstimate
 from search.core.promotion import find_promotion
 from search.core.proposals import Params, Proposals
 from search.core.rule_bases import BoardRule
+from search.core.warping import Warp
 
-NOISE_OF_RANKS, NOISE_OF_VALUES = 1e-3, 1e-2
-"""The noise variance that the model begins from, where the values' own is 1."""
+LEAST_NOISE, NOISE_OF_VALUES = 1e-3, 1e-2
+"""Variances, where the values' own is 1: of a score without noise, and what the model of plain values begins from."""
+SPREAD_OF_KNOWN = 0.5
+"""Of the logarithm of the noise's variance, where noise is known."""
 
 
 @dataclass(frozen=True)
 class Settings:
     """What the rule was measured with (benchmarks/LOG.md).
 
-    Relative noise decides: below `values_from` the model chooses by ranks, below `promotes_from` by values, and from
-    there on trials go on by promotion with `factor`, and new ones are random draws. The model sees `num_points` values
-    at most, `share_best` of them the best, and judges `num_paused` paused trials and `num_new` new configurations,
-    `share_near` of them near the best `num_parents` trials; its target is 10 ** U(targets) of the way from the median
-    to the best above the best.
+    Until noise is known, trials go on by promotion with `factor`, and new ones are random draws. The model sees
+    `num_points` values at most, `share_best` of them the best, and judges `num_paused` paused trials and `num_new` new
+    configurations, `share_near` of them near the best `num_parents` trials; its target is 10 ** U(targets) of the way
+    from the median to the best above the best. Its parameters are found anew with `refit_at` times as many values.
     """
 
     num_points: int = 160
@@ -46,9 +49,7 @@ class Settings:
     num_new: int = 120
     share_near: float = 0.25
     num_parents: int = 5
-    values_from: float = 0.02
-    promotes_from: float = 0.08
-    growth: float = 1.5
+    refit_at: float = 1.5
     min_trials: int = 4
     targets: tuple[float, float] = (-3.0, -1.0)
     factor: int = 3
@@ -56,7 +57,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class View:
-    """A model of what was seen, the best that it believes in and the median, in the unit of what it was fitted to.
+    """A model of what was seen, and the best that it believes in; the median is 0.
 
     `order` has the values' indices from the best down. What was standardised is middle + spread * value in the metric's
     unit; of normal scores neither means anything.
@@ -65,9 +66,8 @@ class View:
     model: CurveModel
     order: Ints
     best: float
-    median: float
-    middle: float
-    spread: float
+    middle: float = 0.0
+    spread: float = 1.0
 
 
 class FreezeThaw(BoardRule):
@@ -134,19 +134,19 @@ class FreezeThaw(BoardRule):
             return board.resume(trial)
         if len(self.data.judged) < s.min_trials and may_begin:
             return board.new()
-        if may_begin and (noise := self.noise.relative()) < s.promotes_from:
-            return self._choose(is_ranked=noise < s.values_from)
+        if may_begin and (self.noise.is_known or board.max_epochs < self.noise.MIN_EPOCHS):
+            return self._choose()
         trial = find_promotion(board, self.rungs, factor=s.factor, at_least=0 if may_begin else 1)
         if trial is not None:
             return board.resume(trial, self.rungs)
         return board.new(self.proposals.draw(1, self.generator())[0]) if may_begin else None
 
-    def _choose(self, *, is_ranked: bool) -> Decision:
+    def _choose(self) -> Decision:
         """What is likeliest to pass a target within a time of a worker, both drawn."""
         s, board = self.settings, self.board
         generator = self.generator()
-        view = self.view(generator, is_ranked=is_ranked)
-        target = view.best + 10 ** generator.uniform(*s.targets) * (view.best - view.median)
+        view = self.view(generator)
+        target = view.best + 10 ** generator.uniform(*s.targets) * view.best
         seconds = self.cost.typical() * board.max_epochs ** generator.uniform()
         paused, fresh = self.paused(), self.fresh(generator, view.order)
         at, _ = self.after(seconds, paused, fresh)
@@ -161,16 +161,29 @@ class FreezeThaw(BoardRule):
         """Of draws that depend on the seed and on how far the search has come, and on nothing else."""
         return np.random.default_rng((self.seed, len(self.board.trials), self.board.num_reports))
 
-    def view(self, generator: np.random.Generator, *, is_ranked: bool) -> View:
-        """What the model makes of all that was seen, in normal scores or in values."""
-        s = self.settings
-        values, middle, spread = (self.data.normal_scores(), 0.0, 1.0) if is_ranked else self.data.standardised()
+    def view(self, generator: np.random.Generator) -> View:
+        """What the model makes of all that was seen, in normal scores, whose noise follows from that of the values."""
+        values = np.array(self.data.values)
         order = np.argsort(-values, kind="stable")
-        chosen = choose_points(order, s.num_points, s.share_best, generator)
-        data, chosen = self.data.select(chosen, self.points)
-        model = self._fit(data, values[chosen], len(values), is_ranked)
-        best = float(model.predict(data)[0].max())
-        return View(model, order, best, float(np.median(values)), middle, spread)
+        data, chosen = self._select(order, generator)
+        noise = self.noise.deviation()
+        warp = Warp(values[order], noise)
+        variances = warp.variances(values[chosen], noise * np.sqrt(data.noise))
+        data = replace(data, noise=LEAST_NOISE + variances)
+        model = self._fit(data, warp(values[chosen]), len(values), is_warped=True)
+        return View(model, order, float(model.predict(data)[0].max()))
+
+    def view_of_values(self, generator: np.random.Generator) -> View:
+        """The same of the values themselves, for what is to be said in the metric's unit."""
+        values, middle, spread = self.data.standardised()
+        order = np.argsort(-values, kind="stable")
+        data, chosen = self._select(order, generator)
+        model = self._fit(data, values[chosen], len(values), is_warped=False)
+        return View(model, order, float(model.predict(data)[0].max()), middle, spread)
+
+    def _select(self, order: Ints, generator: np.random.Generator) -> tuple[CurvePoints, Ints]:
+        chosen = choose_points(order, self.settings.num_points, self.settings.share_best, generator)
+        return self.data.select(chosen, self.points)
 
     def paused(self) -> list[Standing]:
         """The best of the trials that could go on."""
@@ -187,7 +200,7 @@ class FreezeThaw(BoardRule):
             np.array([trial.number for trial in running]),
             np.arange(len(running)),
             np.array([float(trial.until) for trial in running]),
-            np.ones(len(running)),
+            np.full(len(running), LEAST_NOISE),
         )
 
     def fresh(self, generator: np.random.Generator, order: Ints) -> list[Params]:
@@ -219,12 +232,13 @@ class FreezeThaw(BoardRule):
         )
         return at, cost
 
-    def _fit(self, data: CurvePoints, values: Array, num_values: int, is_ranked: bool) -> CurveModel:
+    def _fit(self, data: CurvePoints, values: Array, num_values: int, *, is_warped: bool) -> CurveModel:
         """The model of these values; its parameters are found anew whenever there are so many more."""
-        owners, known = self.encode.owners, self.parameters.get(is_ranked)
-        if known is not None and num_values < self.num_fitted[is_ranked] * self.settings.growth:
+        owners, known = self.encode.owners, self.parameters.get(is_warped)
+        if known is not None and num_values < self.num_fitted[is_warped] * self.settings.refit_at:
             return CurveModel(data, values, owners, known)
-        noise = NOISE_OF_RANKS if is_ranked else NOISE_OF_VALUES
-        model = CurveModel.fit(data, values, owners, noise=noise, start=known)
-        self.parameters[is_ranked], self.num_fitted[is_ranked] = model.parameters, num_values
+        noise = 1.0 if is_warped else NOISE_OF_VALUES
+        spread = SPREAD_OF_KNOWN if is_warped and self.noise.is_known else NOISE_SPREAD
+        model = CurveModel.fit(data, values, owners, noise=noise, noise_spread=spread, start=known)
+        self.parameters[is_warped], self.num_fitted[is_warped] = model.parameters, num_values
         return model

@@ -10,19 +10,27 @@ from search.core.board import Standing
 
 TO_DEVIATION = 1 / (0.6745 * math.sqrt(6.0))
 """From the median of |v[t-1] - 2 v[t] + v[t+1]| to the standard deviation of independent normal noise."""
-MIN_DIFFERENCES = 8
+MIN_DIFFERENCES = 20
 
 
 class NoiseEstimate:
-    """The standard deviation of a value's noise, over the range from the median first value to the best.
+    """The standard deviation of a value's noise, from the second differences of the curves.
 
-    From the second differences of the curves. What a curve really bends counts as noise too, so the median is taken.
+    What a curve really bends counts as noise too, so the median is taken. `best` and `first` are the best value and the
+    trials' first ones.
     """
+
+    MIN_EPOCHS = 3
+    """Of a trial that tells anything."""
 
     def __init__(self) -> None:
         self.differences: list[float] = []
         self.first: list[float] = []
         self.best = -math.inf
+
+    @property
+    def is_known(self) -> bool:
+        return len(self.differences) >= MIN_DIFFERENCES
 
     def note(self, trial: Standing, epoch: int) -> None:
         """Take the newest epoch of a trial into account, once."""
@@ -36,10 +44,13 @@ class NoiseEstimate:
         if math.isfinite(min(before)):
             self.differences.append(abs(value - 2 * before[0] + before[1]))
 
+    def deviation(self) -> float:
+        """In the metric's unit; 0 while it is not known."""
+        return float(np.median(self.differences)) * TO_DEVIATION if self.is_known else 0.0
+
     def relative(self) -> float:
-        """0 is none (or not known yet, with few values), 0.1 much."""
-        if len(self.differences) < MIN_DIFFERENCES or not self.first:
+        """Over the range from the median first value to the best: 0 is none, or not known yet, 0.1 much."""
+        if not self.is_known or not self.first:
             return 0.0
         reach = self.best - float(np.median(self.first))
-        noise = float(np.median(self.differences)) * TO_DEVIATION
-        return noise / reach if reach > 0 else math.inf
+        return self.deviation() / reach if reach > 0 else math.inf

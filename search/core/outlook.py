@@ -67,7 +67,7 @@ def foresee(rule: FreezeThaw, *, stopped_too: bool = False) -> Foresight | None:
     if len(rule.data.judged) < rule.settings.min_trials:
         return None
     generator = rule.generator()
-    view = rule.view(generator, is_ranked=False)
+    view = rule.view_of_values(generator)
     begun = _short_trials(rule) if stopped_too else rule.paused()
     fresh = rule.fresh(generator, view.order)
     at, cost = rule.after(np.inf, begun, fresh)

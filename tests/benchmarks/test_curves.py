@@ -57,7 +57,7 @@ def test_workers_share_the_trials_and_the_time() -> None:
     small = table()
     traces = []
     for num_workers in (1, 4):
-        proposer = RandomProposer(0)
+        proposer = RandomProposer(0, len(small.params))
         rule = Promotion((1, 3, 9))
         traces.append(
             simulate(small, rule, proposer, num_workers=num_workers, seen=small.values, seconds=40 / num_workers)
@@ -67,7 +67,7 @@ def test_workers_share_the_trials_and_the_time() -> None:
 
 def test_a_row_that_ended_by_itself_is_never_trained_again_and_no_row_twice() -> None:
     small = table(num_rows=6)
-    proposer = RandomProposer(0)
+    proposer = RandomProposer(0, len(small.params))
     trace = simulate(small, Promotion((1, 3, 9)), proposer, num_workers=2, seen=small.values, seconds=1e6)
     assert trace.num_trials == 6
     assert not proposer.free.any()
@@ -78,7 +78,7 @@ def test_what_is_handed_over_is_worth_its_true_value() -> None:
     small = table()
     seen = noisy(small, 0.3, 0)
     rule = Judged(lambda number, epoch, value: True, 9)
-    trace = simulate(small, rule, RandomProposer(0), num_workers=1, seen=seen, seconds=50.0)
+    trace = simulate(small, rule, RandomProposer(0, len(small.params)), num_workers=1, seen=seen, seconds=50.0)
     assert trace.values.max() <= 1.0
     assert np.nanmax(seen) > 1.1
 

@@ -40,7 +40,7 @@ def test_the_gradient_is_that_of_the_loss() -> None:
     data, values = curves(8, noise=0.1)
     owners = np.array([0, 0, 1])
     centre = Parameters.typical(2, 1e-2).vector
-    loss = _Loss(data, values, owners, centre)
+    loss = _Loss(data, values, owners, centre, 0.7)
     vector = centre + 0.2 * np.random.default_rng(1).standard_normal(len(centre))
     steps = 1e-5 * np.eye(len(vector))
     numeric = [(loss(vector + step)[0] - loss(vector - step)[0]) / 2e-5 for step in steps]
@@ -84,6 +84,17 @@ def test_more_noise_is_found_and_makes_it_less_sure() -> None:
     assert loud.parameters.noise > quiet.parameters.noise + 2
     points = np.random.default_rng(5).random((10, 3))
     assert loud.predict(at(points, 12.0))[1].mean() > quiet.predict(at(points, 12.0))[1].mean()
+
+
+def test_it_finds_whether_curves_part_as_they_go_on() -> None:
+    parting, data, *_ = fitted()
+    generator = np.random.default_rng(0)
+    level = generator.standard_normal(len(data.points))[data.rows]
+    steady = CurveModel.fit(data, level, np.arange(3), noise=1e-2)
+    assert parting.parameters.growth > steady.parameters.growth + 0.1
+    new = generator.random((1, 3))
+    early, late = (parting.predict(at(new, epochs))[1][0] for epochs in (1.0, 12.0))
+    assert early < late
 
 
 def test_a_surer_value_counts_for_more() -> None:

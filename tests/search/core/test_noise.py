@@ -39,6 +39,18 @@ def test_trials_that_diverged_change_nothing() -> None:
     assert estimate(0.05, bad=True) == pytest.approx(estimate(0.05), rel=0.1)
 
 
+def test_it_is_known_once_enough_epochs_tell() -> None:
+    noise, generator = NoiseEstimate(), np.random.default_rng(0)
+    for number in range(20):
+        assert not noise.is_known and noise.deviation() == 0.0
+        trial = Standing(number, {})
+        for epoch in (1, 2, 3):
+            trial.values[epoch] = 0.5 + 0.1 * generator.standard_normal()
+            noise.note(trial, epoch)
+    assert noise.is_known
+    assert noise.deviation() == pytest.approx(0.1, rel=0.5)
+
+
 def test_few_values_say_nothing() -> None:
     assert estimate(0.1, num_trials=1, num_epochs=5) == 0.0
 
@@ -46,7 +58,7 @@ def test_few_values_say_nothing() -> None:
 def test_trials_that_never_improve_are_all_noise() -> None:
     noise = NoiseEstimate()
     trial = Standing(0, {})
-    for epoch in range(1, 20):
+    for epoch in range(1, 30):
         trial.values[epoch] = 0.5
         noise.note(trial, epoch)
     assert noise.relative() == math.inf
