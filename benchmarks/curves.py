@@ -96,7 +96,7 @@ def compare(
     *,
     workers: Iterable[int],
     noises: Iterable[float],
-    num_seeds: int,
+    seeds: range,
     trainings: int,
     num_jobs: int,
 ) -> Iterable[dict[str, Any]]:
@@ -105,17 +105,16 @@ def compare(
         for num_workers, noise in product(workers, noises):
 
             def run(name: str, num_workers: int = num_workers, noise: float = noise) -> tuple[Array, int]:
-                seeds = range(num_seeds)
                 cases = [Case(name, table, num_workers, noise, seed, trainings) for table in tables for seed in seeds]
                 results = list(pool.map(run_case, cases))
-                regrets = np.array([each for each, _ in results]).reshape(len(tables), num_seeds, -1)
+                regrets = np.array([each for each, _ in results]).reshape(len(tables), len(seeds), -1)
                 return regrets, round(float(np.mean([num for _, num in results])))
 
             found = {name: run(name) for name in references}  # what every line is set beside
             stock, ours = (found[name][0] if name in found else None for name in (STOCK, OURS))
             for name in [*references, *(name for name in contenders if name not in references)]:
                 regrets, num_trials = found[name] if name in found else run(name)
-                line = {"contender": name, "workers": num_workers, "noise": noise, "seeds": num_seeds}
+                line = {"contender": name, "workers": num_workers, "noise": noise, "seeds": len(seeds)}
                 line |= summary(regrets, stock, ours if name != OURS else None)
                 yield line | {"trials": num_trials, "by_task": by_task(tables, regrets)}
 
@@ -129,19 +128,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--curves", type=Path, required=True)
     parser.add_argument("--quick", action="store_true", help="3 seeds, 4 workers, noise 0 and 0.05, 10 trainings")
-    parser.add_argument("--seeds", type=int)
+    parser.add_argument("--seeds", type=int, help="how many")
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--workers", default=None, help="such as 1,4,16,64")
     parser.add_argument("--noise", default=None, help="such as 0,0.05,0.1")
     parser.add_argument("--trainings", type=int, default=None, help="full trainings that a search may spend")
     parser.add_argument("--only", help="contenders, such as freeze-thaw,stock; all: " + ", ".join(CONTENDERS))
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     args = parser.parse_args()
+    num_seeds = args.seeds or (3 if args.quick else 20)
     lines = compare(
         read_tables(args.curves),
         args.only.split(",") if args.only else list(CONTENDERS),
         workers=[int(text) for text in (args.workers or ("4" if args.quick else "1,4,16,64")).split(",")],
         noises=[float(text) for text in (args.noise or ("0,0.05" if args.quick else "0,0.05,0.1")).split(",")],
-        num_seeds=args.seeds or (3 if args.quick else 20),
+        seeds=range(args.first_seed, args.first_seed + num_seeds),
         trainings=args.trainings or (10 if args.quick else 40),
         num_jobs=args.jobs,
     )
