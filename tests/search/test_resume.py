@@ -27,10 +27,17 @@ from trainable.report import Direction
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
+import os
 import sys
 from pathlib import Path
 from search.core.config import SearchConfig
+from search.core.stop import StopRequest
 from search.cli import resume, run
+def ask_and_say(request, *reason, ask=StopRequest.ask):
+    is_first = ask(request, *reason)
+    os.write(1, b"an end is asked for\\n")
+    return is_first
+StopRequest.ask = ask_and_say
 home, data, uri, name, verb = sys.argv[1:]
 if verb == "resume":
     sys.exit(resume(name, home=Path(home)))
@@ -271,10 +278,12 @@ def test_a_second_ctrl_c_ends_at_once_and_leaves_nothing_running(
     process = drive("run", "twice")
     wait_until(lambda: count_epochs(read_trials(folder)) >= 2, process)
     process.send_signal(signal.SIGINT)
-    time.sleep(0.1)
+    assert process.stdout is not None
+    while "an end is asked for" not in (line := process.stdout.readline()):  # two that wait for the driver would be one
+        assert line, "the search has ended"
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=600)
-    assert process.returncode in (130, -signal.SIGINT)
+    output = process.communicate(timeout=600)[0]
+    assert process.returncode in (130, -signal.SIGINT), output
     assert TrialState.RUNNING not in {trial.state for trial in read_trials(folder)}
     client = MlflowClient(mlflow_server.uri)
     parent = client.get_run(parent_run_id(folder))
