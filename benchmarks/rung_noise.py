@@ -66,7 +66,10 @@ class LaterRung(Promotion):
 
 
 def second_if_noisy(rule: LaterRung) -> int:
-    return int(rule.noise.relative() >= MUCH_NOISE)
+    """The noise is set beside the range from the median first value to the best."""
+    curves = [[v for v in t.values.values() if math.isfinite(v)] for t in rule.board.trials.values()]
+    first, best = [curve[0] for curve in curves if curve], [max(curve) for curve in curves if curve]
+    return int(rule.noise.is_known and rule.noise.deviation() >= MUCH_NOISE * (max(best) - float(np.median(first))))
 
 
 def first_that_tells(rule: LaterRung) -> int:

@@ -16,8 +16,7 @@ MIN_DIFFERENCES = 20
 class NoiseEstimate:
     """The standard deviation of a value's noise, from the second differences of the curves.
 
-    What a curve really bends counts as noise too, so the median is taken. `best` and `first` are the best value and the
-    trials' first ones.
+    What a curve really bends counts as noise too, so the median is taken.
     """
 
     MIN_EPOCHS = 3
@@ -25,8 +24,6 @@ class NoiseEstimate:
 
     def __init__(self) -> None:
         self.differences: list[float] = []
-        self.first: list[float] = []
-        self.best = -math.inf
 
     @property
     def is_known(self) -> bool:
@@ -35,22 +32,10 @@ class NoiseEstimate:
     def note(self, trial: Standing, epoch: int) -> None:
         """Take the newest epoch of a trial into account, once."""
         value = trial.values[epoch]
-        if not math.isfinite(value):
-            return
-        if len(trial.values) == 1:
-            self.first.append(value)
-        self.best = max(self.best, value)
         before = trial.values.get(epoch - 1, -math.inf), trial.values.get(epoch - 2, -math.inf)
-        if math.isfinite(min(before)):
+        if math.isfinite(min(value, *before)):
             self.differences.append(abs(value - 2 * before[0] + before[1]))
 
     def deviation(self) -> float:
         """In the metric's unit; 0 while it is not known."""
         return float(np.median(self.differences)) * TO_DEVIATION if self.is_known else 0.0
-
-    def relative(self) -> float:
-        """Over the range from the median first value to the best: 0 is none, or not known yet, 0.1 much."""
-        if not self.is_known or not self.first:
-            return 0.0
-        reach = self.best - float(np.median(self.first))
-        return self.deviation() / reach if reach > 0 else math.inf
