@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from benchmarks.curve_clock import Proposer
 from benchmarks.curve_optuna import OptunaProposer, Pruned, build_tpe
-from benchmarks.curve_tables import CurveTable
+from benchmarks.curve_tables import CurveTable, random_row
 from search.core.board import geometric_levels
 from search.core.decisions import Decision, New, Rule, Verdict
 from search.core.freeze_thaw import FreezeThaw, Settings
@@ -27,11 +27,11 @@ class RandomProposer:
     """Any free row, each as likely as the others."""
 
     def __init__(self, seed: int, num_rows: int) -> None:
-        self.generator = np.random.default_rng((seed, 3))
+        self.seed = seed
         self.free: NDArray[np.bool_] = np.ones(num_rows, dtype=bool)
 
     def propose(self, number: int) -> int:
-        return int(self.generator.choice(np.flatnonzero(self.free)))
+        return random_row(self.free, self.seed, number)
 
     def adopt(self, number: int, row: int) -> None: ...
 
@@ -90,7 +90,7 @@ class RayAsha:
 
 def stock(table: CurveTable, seed: int) -> Contender:
     """Ray's OptunaSearch and ASHAScheduler as they come, with reduction factor 4: what a tutorial does."""
-    proposer = OptunaProposer(table, build_tpe(seed, is_group=False), tells="complete")
+    proposer = OptunaProposer(table, build_tpe(seed, is_group=False), seed=seed, tells="complete")
     return Judged(RayAsha(table.max_epochs, 4), table.max_epochs), proposer
 
 
@@ -101,12 +101,12 @@ def random_asha(table: CurveTable, seed: int) -> Contender:
 def ctsearch_before(table: CurveTable, seed: int) -> Contender:
     """Rungs that stop, 1, 3, 9, ..., and group TPE: ctsearch until November 2026."""
     rungs = Rungs(rung_levels(table.max_epochs))
-    return Stopping(rungs, table.max_epochs), OptunaProposer(table, build_tpe(seed, is_group=True))
+    return Stopping(rungs, table.max_epochs), OptunaProposer(table, build_tpe(seed, is_group=True), seed=seed)
 
 
 def pruner(build: Callable[[CurveTable], optuna.pruners.BasePruner]) -> Callable[[CurveTable, int], Contender]:
     def contender(table: CurveTable, seed: int) -> Contender:
-        proposer = OptunaProposer(table, build_tpe(seed, is_group=False), pruner=build(table))
+        proposer = OptunaProposer(table, build_tpe(seed, is_group=False), seed=seed, pruner=build(table))
         pruned = Pruned(proposer)
         judge = lambda number, _, value: pruned.verdict(number, value) is Verdict.CONTINUE  # noqa: E731
         return Judged(judge, table.max_epochs), proposer
@@ -118,7 +118,7 @@ def promotion(factor: int, *, is_tpe: bool, **options: Any) -> Callable[[CurveTa
     def contender(table: CurveTable, seed: int) -> Contender:
         rule = Promotion(geometric_levels(table.max_epochs, factor=factor), factor=factor, **options)
         if is_tpe:
-            return rule, OptunaProposer(table, build_tpe(seed, is_group=True))
+            return rule, OptunaProposer(table, build_tpe(seed, is_group=True), seed=seed)
         return rule, RandomProposer(seed, len(table.params))
 
     return contender
@@ -149,7 +149,7 @@ class TableSampler(TableProposals, OptunaProposer):
 
 def freeze_thaw(**options: Any) -> Callable[[CurveTable, int], Contender]:
     def contender(table: CurveTable, seed: int) -> Contender:
-        proposals = TableSampler(table, build_tpe(seed, is_group=True))
+        proposals = TableSampler(table, build_tpe(seed, is_group=True), seed=seed)
         rule = FreezeThaw(proposals, max_epochs=table.max_epochs, seed=seed, settings=Settings(**options))
         return rule, proposals
 

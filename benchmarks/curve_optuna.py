@@ -13,10 +13,12 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
-from benchmarks.curve_tables import CurveTable
+from benchmarks.curve_tables import CurveTable, random_row
 from search.core.decisions import Verdict
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
+NUM_FIRST = 10
+"""Trials that TPE draws at random before it begins."""
 LOG_FROM = 50.0
 """A positive number whose largest value is so many times its smallest is drawn evenly in the logarithm."""
 
@@ -90,7 +92,7 @@ class _Snapped(BaseSampler):
 
 
 class OptunaProposer:
-    """A study that proposes rows. `tells` says what it gets of a trial that does not go on:
+    """A study that proposes rows, the first ones at random, as TPE does. `tells` says what it gets of a trial that ends:
 
     "complete": COMPLETE with its last value, as Ray's OptunaSearch has it; "pruned": PRUNED with all its values.
     """
@@ -100,11 +102,12 @@ class OptunaProposer:
         table: CurveTable,
         sampler: BaseSampler,
         *,
+        seed: int = 0,
         tells: str = "pruned",
         pruner: optuna.pruners.BasePruner | None = None,
     ) -> None:
         self.free: NDArray[np.bool_] = np.ones(len(table.params), dtype=bool)
-        self.table, self.space = table, TableSpace(table)
+        self.table, self.space, self.seed = table, TableSpace(table), seed
         self.sampler = _Snapped(sampler, self.space, table)
         self.storage = optuna.storages.InMemoryStorage()
         self.study = optuna.create_study(
@@ -118,13 +121,16 @@ class OptunaProposer:
 
     def propose(self, number: int) -> int:
         self.sampler.free = self.free
+        first = random_row(self.free, self.seed, number) if number < NUM_FIRST else None
+        if first is not None:
+            self.study.enqueue_trial(dict(self.table.params[first]))
         trial = self.study.ask()
         params: dict[str, Any] = {}
         for name in [*self.space.always, *self.space.wanted]:
             if self.space.active(name, params):
                 params[name] = trial._suggest(name, self.space.distributions[name])
         self.trials[number], self.numbers[number] = trial, trial.number
-        return self.sampler.row
+        return self.sampler.row if first is None else first
 
     def adopt(self, number: int, row: int) -> None:
         params = dict(self.table.params[row])

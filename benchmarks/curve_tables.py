@@ -59,6 +59,11 @@ class CurveTable:
         return int(np.where(free, distances, np.inf).argmin())
 
 
+def random_row(free: NDArray[np.bool_], seed: int, number: int) -> int:
+    """A free row for a trial: the same for all contenders as long as they tried the same, so that luck is shared."""
+    return int(np.random.default_rng((seed, number)).choice(np.flatnonzero(free)))
+
+
 def scaled(values: Array, start: float) -> Array:
     """0 at `start`, 1 at the best; NaN where a value is not finite."""
     finite = np.where(np.isfinite(values), values, np.nan)

@@ -2,11 +2,14 @@
 
 Freeze-thaw as in Swersky et al. 2014 (arXiv:1406.3896), with a kernel that needs no assumption on a curve's form:
 
-    k = s(epoch) s(epoch') Matern-3/2(log epochs)
-        * (a * Matern-5/2(configuration; a length a hyperparameter) + b * same trial + c) + noise
+    k = e(epochs; length, growth) * (a * Matern-5/2(configuration; a length a hyperparameter) + c)
+        + e(epochs; length, growth of trials) * b * same trial + noise
 
-s(epoch) = epoch ** growth: what trials come to lies farther apart than what they begin with. The parameters maximise
-the posterior by gradient, under priors that make few points no more than they are.
+    e(epochs; length, growth) = (epoch epoch') ** growth * Matern-3/2(log epochs; length)
+
+What trials come to lies farther apart than what they begin with, hence the growth; and what is a trial's own changes
+sooner than what its configuration says, hence a length of its own. The parameters maximise the posterior by gradient,
+under priors that make few points no more than they are.
 """
 
 from __future__ import annotations
@@ -55,21 +58,24 @@ class CurvePoints:
 
 @dataclass(frozen=True)
 class Parameters:
-    """The kernel's parameters: `lengths` (hyperparameters) and five scalars as logarithms, and `growth` as it is."""
+    """The kernel's parameters: `lengths` (hyperparameters) and the scalars as logarithms, the two growths as they are."""
 
     lengths: Array
     amplitude: float
-    trial_amplitude: float
     common_amplitude: float
     epoch_length: float
-    noise: float
     growth: float
+    trial_amplitude: float
+    trial_epoch_length: float
+    trial_growth: float
+    noise: float
 
     @classmethod
     def typical(cls, num_hyperparameters: int, noise: float) -> Parameters:
         """The priors' centres. Lengths grow with the root of the dimension (Hvarfner et al. 2024, arXiv:2402.02229)."""
-        length = np.log(0.5 * np.sqrt(max(num_hyperparameters, 1)))
-        return cls.of(np.array([*[length] * num_hyperparameters, *np.log([0.8, 0.2, 0.2, 2.0, noise]), 0.3]))
+        length = np.log(0.3 * np.sqrt(max(num_hyperparameters, 1)))
+        scalars = [*np.log([0.8, 0.2, 4.0]), 0.15, *np.log([0.2, 0.5]), 0.15, np.log(noise)]
+        return cls.of(np.array([*[length] * num_hyperparameters, *scalars]))
 
     @classmethod
     def of(cls, vector: Array) -> Parameters:
@@ -77,14 +83,15 @@ class Parameters:
 
     @property
     def vector(self) -> Array:
-        amplitudes = self.amplitude, self.trial_amplitude, self.common_amplitude
-        return np.array([*self.lengths, *amplitudes, self.epoch_length, self.noise, self.growth])
+        of_configurations = self.amplitude, self.common_amplitude, self.epoch_length, self.growth
+        of_trials = self.trial_amplitude, self.trial_epoch_length, self.trial_growth
+        return np.array([*self.lengths, *of_configurations, *of_trials, self.noise])
 
 
-NUM_SCALARS = 6
-SPREADS = (1.0, 1.0, 1.0, 1.0, 0.7, 1.5, 0.2)
-"""Standard deviations of the priors: lengths, three amplitudes, the epochs' length, the noise, the growth."""
-NOISE_SPREAD = SPREADS[-2]
+NUM_SCALARS = 8
+SPREADS = (1.0, 1.0, 1.0, 0.7, 0.2, 1.0, 0.7, 0.2, 1.5)
+"""Standard deviations of the priors: of a length, then of each scalar."""
+NOISE_SPREAD = SPREADS[-1]
 BOUND = 4.0
 """Nothing leaves its prior's centre by more."""
 
@@ -138,7 +145,8 @@ class CurveModel:
         cross = _covariance(self.data, at, self.owners, self.parameters)
         solved = solve_triangular(self._factor, cross, lower=True, check_finite=False)
         p = self.parameters
-        prior = np.exp([p.amplitude, p.trial_amplitude, p.common_amplitude]).sum() * at.epochs ** (2 * p.growth)
+        prior = np.exp([p.amplitude, p.common_amplitude]).sum() * at.epochs ** (2 * p.growth)
+        prior += np.exp(p.trial_amplitude) * at.epochs ** (2 * p.trial_growth)
         return cross.T @ self._weights, np.sqrt(np.maximum(prior - (solved**2).sum(axis=0), 1e-10))
 
     def believing(self, at: CurvePoints) -> CurveModel:
@@ -158,21 +166,38 @@ def _root_distances(a: CurvePoints, b: CurvePoints, scales: Array) -> Array:
     return np.sqrt(5.0 * np.maximum(squares, 0.0))
 
 
-def _epochs_apart(a: CurvePoints, b: CurvePoints) -> tuple[Array, tuple[Ints, Ints]]:
-    """sqrt(3) times the distance of the distinct log epochs, and where in it each pair of values is."""
-    (one, one_at), (other, other_at) = (np.unique(x.epochs, return_inverse=True) for x in (a, b))
-    return np.sqrt(3.0) * np.abs(np.log(one)[:, None] - np.log(other)), (one_at[:, None], other_at)
+class _Epochs:
+    """The kernel over epochs, between the distinct epochs of `a` and those of `b`; `at` takes it to pairs of values."""
+
+    def __init__(self, a: CurvePoints, b: CurvePoints) -> None:
+        (one, self.one_at), (other, self.other_at) = (np.unique(x.epochs, return_inverse=True) for x in (a, b))
+        self.apart = np.sqrt(3.0) * np.abs(np.log(one)[:, None] - np.log(other))
+        self.logs = np.log(one)[:, None] + np.log(other)
+        self.at = self.one_at[:, None], self.other_at
+
+    def __call__(self, length: float, growth: float) -> Array:
+        apart = self.apart * np.exp(-length)
+        return (1 + apart) * np.exp(growth * self.logs - apart)
+
+    def by_length(self, length: float, growth: float) -> Array:
+        """Its derivative."""
+        apart = self.apart * np.exp(-length)
+        return apart**2 * np.exp(growth * self.logs - apart)
+
+    def summed(self, matrix: Array) -> Array:
+        """A matrix over pairs of values, summed over pairs of distinct epochs."""
+        one, other = (np.eye(num)[at] for num, at in zip(self.apart.shape, (self.one_at, self.other_at), strict=True))
+        return one.T @ matrix @ other
 
 
 def _covariance(a: CurvePoints, b: CurvePoints, owners: Ints, parameters: Parameters) -> Array:
-    root = _root_distances(a, b, np.exp(-parameters.lengths)[owners])
-    between = np.exp(parameters.amplitude) * (1 + root + root**2 / 3) * np.exp(-root)
-    between += np.exp(parameters.trial_amplitude) * (a.trials[:, None] == b.trials)
-    between += np.exp(parameters.common_amplitude)
-    apart, at = _epochs_apart(a, b)
-    apart = apart * np.exp(-parameters.epoch_length)
-    scales = np.outer(a.epochs**parameters.growth, b.epochs**parameters.growth)
-    return between[a.rows[:, None], b.rows] * ((1 + apart) * np.exp(-apart))[at] * scales
+    p, epochs = parameters, _Epochs(a, b)
+    root = _root_distances(a, b, np.exp(-p.lengths)[owners])
+    between = np.exp(p.amplitude) * (1 + root + root**2 / 3) * np.exp(-root) + np.exp(p.common_amplitude)
+    of_configurations = between[a.rows[:, None], b.rows] * epochs(p.epoch_length, p.growth)[epochs.at]
+    is_same = a.trials[a.rows][:, None] == b.trials[b.rows]
+    of_trials = np.exp(p.trial_amplitude) * epochs(p.trial_epoch_length, p.trial_growth)[epochs.at]
+    return of_configurations + np.where(is_same, of_trials, 0.0)
 
 
 class _Loss:
@@ -181,29 +206,27 @@ class _Loss:
     def __init__(self, data: CurvePoints, values: Array, owners: Ints, centre: Array, noise_spread: float) -> None:
         self.data, self.values, self.owners, self.centre = data, values, owners, centre
         lengths = [SPREADS[0]] * (len(centre) - NUM_SCALARS)
-        self.spreads = np.array([*lengths, *SPREADS[1:-2], noise_spread, SPREADS[-1]])
+        self.spreads = np.array([*lengths, *SPREADS[1:-1], noise_spread])
         self.pairs = data.rows[:, None], data.rows
+        self.is_same = data.rows[:, None] == data.rows
         self.starts = np.flatnonzero(np.diff(data.rows, prepend=-1))
-        self.apart, self.at = _epochs_apart(data, data)
+        self.epochs = _Epochs(data, data)
 
     def by_trial(self, matrix: Array) -> Array:
         """A matrix over pairs of values, summed over pairs of trials."""
         return np.add.reduceat(np.add.reduceat(matrix, self.starts, axis=0), self.starts, axis=1)
 
     def __call__(self, vector: Array) -> tuple[float, Array]:
-        p, data = Parameters.of(vector), self.data
-        amplitude, common = np.exp(p.amplitude), np.exp(p.common_amplitude)
+        p, data, epochs = Parameters.of(vector), self.data, self.epochs
+        amplitude, common, of_trial = np.exp([p.amplitude, p.common_amplitude, p.trial_amplitude])
         scales = np.exp(-p.lengths)[self.owners]
         root = _root_distances(data, data, scales)
         decay = np.exp(-root)
         settings = (1 + root + root**2 / 3) * decay
-        between = amplitude * settings + common
-        between[np.diag_indices_from(between)] += np.exp(p.trial_amplitude)
-        apart = self.apart * np.exp(-p.epoch_length)
-        growth = np.outer(data.epochs**p.growth, data.epochs**p.growth)
-        over_epochs = ((1 + apart) * np.exp(-apart))[self.at] * growth
-        between_values = between[self.pairs]
-        covariance = between_values * over_epochs
+        between = (amplitude * settings + common)[self.pairs]
+        over, own_over = epochs(p.epoch_length, p.growth), epochs(p.trial_epoch_length, p.trial_growth)
+        over_epochs = over[epochs.at]
+        covariance = between * over_epochs + np.where(self.is_same, of_trial * own_over[epochs.at], 0.0)
         noise = np.exp(p.noise) * data.noise
         covariance[np.diag_indices_from(covariance)] += noise + JITTER
         factor, info = dpotrf(covariance, lower=True)
@@ -219,13 +242,17 @@ class _Loss:
         by_distance = by_trial * (amplitude * 5 / 3) * (1 + root) * decay
         scaled = data.points * scales
         by_column = 2 * (by_distance.sum(axis=1) @ scaled**2 - (scaled * (by_distance @ scaled)).sum(axis=0))
+        by_epochs = epochs.summed(outer * between)
+        by_own = of_trial * epochs.summed(np.where(self.is_same, outer, 0.0))
         scalars = [
             (by_trial * settings).sum() * amplitude,
-            np.trace(by_trial) * np.exp(p.trial_amplitude),
             by_trial.sum() * common,
-            (outer * between_values * (apart**2 * np.exp(-apart))[self.at] * growth).sum(),
+            (by_epochs * epochs.by_length(p.epoch_length, p.growth)).sum(),
+            (by_epochs * over * epochs.logs).sum(),
+            (by_own * own_over).sum(),
+            (by_own * epochs.by_length(p.trial_epoch_length, p.trial_growth)).sum(),
+            (by_own * own_over * epochs.logs).sum(),
             np.diag(outer) @ noise,
-            2 * (outer * between_values * over_epochs).sum(axis=1) @ np.log(data.epochs),
         ]
         gradient = [*np.bincount(self.owners, weights=by_column, minlength=len(p.lengths)), *scalars]
         off = (vector - self.centre) / self.spreads

@@ -139,7 +139,9 @@ class FreezeThaw(BoardRule):
         trial = find_promotion(board, self.rungs, factor=s.factor, at_least=0 if may_begin else 1)
         if trial is not None:
             return board.resume(trial, self.rungs)
-        return board.new(self.proposals.draw(1, self.generator())[0]) if may_begin else None
+        if not may_begin:
+            return None
+        return board.new(self.proposals.draw(1, np.random.default_rng((self.seed, len(board.trials))))[0])
 
     def _choose(self) -> Decision:
         """What is likeliest to pass a target within a time of a worker, both drawn."""
