@@ -18,7 +18,7 @@ from search.core.decisions import Verdict
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 NUM_FIRST = 10
-"""Trials that TPE draws at random before it begins."""
+"""Trials that must have ended before TPE begins; until then it draws at random."""
 LOG_FROM = 50.0
 """A positive number whose largest value is so many times its smallest is drawn evenly in the logarithm."""
 
@@ -92,7 +92,7 @@ class _Snapped(BaseSampler):
 
 
 class OptunaProposer:
-    """A study that proposes rows, the first ones at random, as TPE does. `tells` says what it gets of a trial that ends:
+    """A study that proposes rows, the first ones at random, as TPE does. `tells` says what it gets of one that ends:
 
     "complete": COMPLETE with its last value, as Ray's OptunaSearch has it; "pruned": PRUNED with all its values.
     """
@@ -121,7 +121,7 @@ class OptunaProposer:
 
     def propose(self, number: int) -> int:
         self.sampler.free = self.free
-        first = random_row(self.free, self.seed, number) if number < NUM_FIRST else None
+        first = random_row(self.free, self.seed, number) if len(self.is_told) < NUM_FIRST else None
         if first is not None:
             self.study.enqueue_trial(dict(self.table.params[first]))
         trial = self.study.ask()

@@ -35,7 +35,7 @@ class Warm(OptunaProposer):
     """Proposes some rows first."""
 
     def __init__(self, table: CurveTable, seed: int, first: Sequence[int]) -> None:
-        super().__init__(table, PausedCount(build_tpe(seed, is_group=True), ()))
+        super().__init__(table, PausedCount(build_tpe(seed, is_group=True), ()), seed=seed)
         self.first = list(first)
         self.rows: dict[int, int] = {}
 

@@ -45,7 +45,7 @@ class CurveData:
         middle = float(np.median(finite)) if len(finite) else 0.0
         reach = max(float(raw.max()) - middle, 1e-12) if len(finite) else 1.0
         clipped = np.clip(raw - middle, -reach, reach)
-        spread = max(float(clipped.std()), 1e-12)
+        spread = max(float(clipped.std()), 1e-12) if len(raw) else 1e-12
         return clipped / spread, middle, spread
 
     def noise(self, chosen: Sequence[int]) -> Array:

@@ -58,7 +58,7 @@ class CurvePoints:
 
 @dataclass(frozen=True)
 class Parameters:
-    """The kernel's parameters: `lengths` (hyperparameters) and the scalars as logarithms, the two growths as they are."""
+    """The kernel's parameters: `lengths` (hyperparameters) and scalars as logarithms, the two growths as they are."""
 
     lengths: Array
     amplitude: float

@@ -134,7 +134,7 @@ class FreezeThaw(BoardRule):
             return board.resume(trial)
         if len(self.data.judged) < s.min_trials and may_begin:
             return board.new()
-        if may_begin and (self.noise.is_known or board.max_epochs < self.noise.MIN_EPOCHS):
+        if may_begin and self.knows_noise():
             return self._choose()
         trial = find_promotion(board, self.rungs, factor=s.factor, at_least=0 if may_begin else 1)
         if trial is not None:
@@ -142,6 +142,10 @@ class FreezeThaw(BoardRule):
         if not may_begin:
             return None
         return board.new(self.proposals.draw(1, np.random.default_rng((self.seed, len(board.trials))))[0])
+
+    def knows_noise(self) -> bool:
+        """Or never will, where trainings are too short to tell."""
+        return self.board.max_epochs < self.noise.MIN_EPOCHS or self.noise.is_known(self.data.standardised()[2])
 
     def _choose(self) -> Decision:
         """What is likeliest to pass a target within a time of a worker, both drawn."""
@@ -240,7 +244,7 @@ class FreezeThaw(BoardRule):
         if known is not None and num_values < self.num_fitted[is_warped] * self.settings.refit_at:
             return CurveModel(data, values, owners, known)
         noise = 1.0 if is_warped else NOISE_OF_VALUES
-        spread = SPREAD_OF_KNOWN if is_warped and self.noise.is_known else NOISE_SPREAD
+        spread = SPREAD_OF_KNOWN if is_warped and self.noise.differences else NOISE_SPREAD
         model = CurveModel.fit(data, values, owners, noise=noise, noise_spread=spread, start=known)
         self.parameters[is_warped], self.num_fitted[is_warped] = model.parameters, num_values
         return model

@@ -10,7 +10,9 @@ from search.core.board import Standing
 
 TO_DEVIATION = 1 / (0.6745 * math.sqrt(6.0))
 """From the median of |v[t-1] - 2 v[t] + v[t+1]| to the standard deviation of independent normal noise."""
-MIN_DIFFERENCES = 20
+MIN_DIFFERENCES, FEW_DIFFERENCES = 20, 3
+SMALL = 0.2
+"""Noise below this share of what values differ by is known to be small from a few differences."""
 
 
 class NoiseEstimate:
@@ -25,9 +27,10 @@ class NoiseEstimate:
     def __init__(self) -> None:
         self.differences: list[float] = []
 
-    @property
-    def is_known(self) -> bool:
-        return len(self.differences) >= MIN_DIFFERENCES
+    def is_known(self, spread: float) -> bool:
+        """Whether many epochs told it, or a few that it is small beside `spread`, the standard deviation of values."""
+        is_small = len(self.differences) >= FEW_DIFFERENCES and self.deviation() < SMALL * spread
+        return is_small or len(self.differences) >= MIN_DIFFERENCES
 
     def note(self, trial: Standing, epoch: int) -> None:
         """Take the newest epoch of a trial into account, once."""
@@ -37,5 +40,5 @@ class NoiseEstimate:
             self.differences.append(abs(value - 2 * before[0] + before[1]))
 
     def deviation(self) -> float:
-        """In the metric's unit; 0 while it is not known."""
-        return float(np.median(self.differences)) * TO_DEVIATION if self.is_known else 0.0
+        """In the metric's unit; 0 before a few differences."""
+        return float(np.median(self.differences)) * TO_DEVIATION if len(self.differences) >= FEW_DIFFERENCES else 0.0

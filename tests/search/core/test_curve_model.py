@@ -92,9 +92,22 @@ def test_it_finds_whether_curves_part_as_they_go_on() -> None:
     level = generator.standard_normal(len(data.points))[data.rows]
     steady = CurveModel.fit(data, level, np.arange(3), noise=1e-2)
     assert parting.parameters.growth > steady.parameters.growth + 0.1
-    new = generator.random((1, 3))
-    early, late = (parting.predict(at(new, epochs))[1][0] for epochs in (1.0, 12.0))
+    far = np.full((1, 3), 9.0)
+    early, late = (parting.predict(at(far, epochs))[1][0] for epochs in (1.0, 12.0))
     assert early < late
+
+
+def test_what_is_a_trials_own_may_change_sooner_than_what_its_configuration_says() -> None:
+    """Curves whose every step is their own, above a level that is their configuration's; and curves without steps."""
+    data, _ = curves(20)
+    generator = np.random.default_rng(0)
+    level = 2 * truth(data.points)[data.rows] - 1
+    steps = 0.5 * generator.standard_normal(len(level))
+    low = Parameters.typical(3, 1e-3)
+    stepping = CurveModel.fit(data, level + steps, np.arange(3), noise=1e-3, noise_spread=0.01).parameters
+    steady = CurveModel.fit(data, level, np.arange(3), noise=1e-3, noise_spread=0.01).parameters
+    assert stepping.trial_amplitude > steady.trial_amplitude + 1
+    assert stepping.trial_epoch_length < low.trial_epoch_length < stepping.epoch_length - 1
 
 
 def test_a_surer_value_counts_for_more() -> None:

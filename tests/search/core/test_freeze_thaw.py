@@ -163,7 +163,7 @@ def test_until_noise_is_known_trials_go_on_by_promotion_and_new_ones_are_drawn()
     search = Simulated(rule, noise=0.3)
     search.run(rule.settings.min_trials)
     num_promoted = 0
-    while not rule.noise.is_known:
+    while not rule.knows_noise():
         promoted = find_promotion(rule.board, rule.rungs, factor=3)
         search.run(search.num_epochs + 1)
         decision = search.decisions[-1]
@@ -177,6 +177,17 @@ def test_until_noise_is_known_trials_go_on_by_promotion_and_new_ones_are_drawn()
     assert rule.parameters
 
 
+def test_noise_that_is_small_beside_what_values_differ_by_is_known_sooner() -> None:
+    def differences_until_known(noise: float) -> int:
+        rule = build()
+        search = Simulated(rule, noise=noise)
+        while not rule.knows_noise():
+            search.run(search.num_epochs + 1)
+        return len(rule.noise.differences)
+
+    assert differences_until_known(0.0) < 10 < differences_until_known(0.3) == 20
+
+
 def test_where_no_trial_is_long_enough_to_tell_its_noise_the_model_decides_without() -> None:
     rule = FreezeThaw(SpaceProposals(space), max_epochs=2, seed=1)
     generator = np.random.default_rng(0)
@@ -185,7 +196,7 @@ def test_where_no_trial_is_long_enough_to_tell_its_noise_the_model_decides_witho
         if isinstance(decision, New):
             rule.begin(number, decision.params or SpaceProposals(space).draw(1, generator)[0])
             rule.report(number, 1, quality(rule.board.trials[number].params))
-    assert rule.parameters and not rule.noise.is_known
+    assert rule.parameters and not rule.noise.differences
 
 
 def test_once_no_trial_may_begin_the_best_go_on_and_the_search_ends() -> None:
