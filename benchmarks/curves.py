@@ -3,11 +3,13 @@
     python benchmarks/curves.py --curves ../shared/data/curves/taskset --quick
 
 Every contender searches every task under a folder (benchmarks/curve_tables.py says which files) with a simulated clock
-and W workers; no model is trained. The rules are those of a real search (search/core). Prints one JSON line a
-contender, W and noise: the area of its regret over the first 10 full trainings, the regret after some of them, the
-epochs to stock's last regret over stock's, and the difference in area to ours with a 95 % interval of a paired
-bootstrap over tasks and seeds. Regret is of the true value of what is handed over: 0 is the best of the table, 1 what
-the median configuration has before it was trained.
+and W workers; no model is trained. The rules are those of a real search (search/core). Random draws of a seed are the
+same for all contenders as long as they tried the same, so that luck is shared.
+
+Prints one JSON line a contender, W and noise: the area of its regret over the first 10 full trainings, the regret after
+some of them, the epochs to stock's last regret over stock's, and the difference in area to ours with a 95 % interval of
+a paired bootstrap over tasks and seeds. Regret is of the true value of what is handed over: 0 is the best of the table,
+1 what the median configuration has before it was trained.
 """
 
 from __future__ import annotations

@@ -46,6 +46,17 @@ def test_a_contender_searches_and_does_so_the_same_way_each_time(name: str) -> N
     assert num_trials >= 6
 
 
+def test_all_contenders_begin_alike() -> None:
+    begun = []
+    for contender in CONTENDERS.values():
+        small = table()
+        rule, proposer = contender(small, 5)
+        seen = noisy(small, 0.02, 5)
+        trace = simulate(small, rule, proposer, num_workers=4, seen=seen, seconds=9.5)
+        begun.append([trace.rows[number] for number in range(4)])
+    assert all(rows == begun[0] for rows in begun) and len(set(begun[0])) == 4
+
+
 def test_before_anything_is_reported_the_regret_is_that_of_the_start() -> None:
     regrets, _ = run_case(Case("promotion-random", table(seconds=5.0), 1, 0.0, 0, 1))
     first_epoch = STEPS // 9
