@@ -32,6 +32,7 @@ from search.core.promotion import Promotion  # noqa: E402
 
 def search(table: CurveTable, name: str, seed: int, noise: float, trainings: int, *, ends: bool) -> tuple[Trace, Any]:
     """One search with 4 workers, which may end by itself."""
+    seed = table.own_seed(seed)
     proposals = TableSampler(table, build_tpe(seed, is_group=True), seed=seed)
     model = FreezeThaw(proposals, max_epochs=table.max_epochs, seed=seed)
     inner: Promotion | FreezeThaw = Promotion(geometric_levels(table.max_epochs, factor=3), factor=3)

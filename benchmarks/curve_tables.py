@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +53,10 @@ class CurveTable:
     def full_training_s(self) -> float:
         """Seconds of a whole training, the mean over the table."""
         return float(self.seconds.mean() * self.max_epochs)
+
+    def own_seed(self, seed: int) -> int:
+        """Another one for each task: tasks of a family have the same configurations, and would share their luck."""
+        return crc32(f"{self.name} {seed}".encode())
 
     def nearest(self, params: Mapping[str, Any], free: NDArray[np.bool_]) -> int:
         """The free configuration nearest to `params`."""

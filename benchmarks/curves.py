@@ -3,8 +3,8 @@
     python benchmarks/curves.py --curves ../shared/data/curves/taskset --quick
 
 Every contender searches every task under a folder (benchmarks/curve_tables.py says which files) with a simulated clock
-and W workers; no model is trained. The rules are those of a real search (search/core). Random draws of a seed are the
-same for all contenders as long as they tried the same, so that luck is shared.
+and W workers; no model is trained. The rules are those of a real search (search/core). Random draws of a task
+and seed are the same for all contenders as long as they tried the same, so that luck is shared.
 
 Prints one JSON line a contender, W and noise: the area of its regret over the first 10 full trainings, the regret after
 some of them, the epochs to stock's last regret over stock's, and the difference in area to ours with a 95 % interval of
@@ -52,9 +52,10 @@ class Case:
 
 def run_case(case: Case) -> tuple[Array, int]:
     """Regret after each 1 / STEPS of a full training, (trainings * STEPS), and how many trials it took."""
-    rule, proposer = CONTENDERS[case.contender](case.table, case.seed)
+    seed = case.table.own_seed(case.seed)
+    rule, proposer = CONTENDERS[case.contender](case.table, seed)
     full = case.table.full_training_s / case.num_workers
-    seen = noisy(case.table, case.noise, case.seed)
+    seen = noisy(case.table, case.noise, seed)
     trace = simulate(case.table, rule, proposer, num_workers=case.num_workers, seen=seen, seconds=case.trainings * full)
     grid = np.arange(1, case.trainings * STEPS + 1) / STEPS * full
     return trace.regrets_at(grid), trace.num_trials

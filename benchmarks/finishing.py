@@ -57,6 +57,7 @@ def search(
     table: CurveTable, way: Callable[..., Finishing], *, seed: int, noise: float, workers: int, trainings: int
 ) -> tuple[float, int, float]:
     """One search: the regret of its members, how many trials came to their end, and the share of time left."""
+    seed = table.own_seed(seed)
     proposals = TableSampler(table, build_tpe(seed, is_group=True), seed=seed)
     clock = [0.0]
     budget_s = trainings * table.full_training_s / workers

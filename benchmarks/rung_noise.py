@@ -117,6 +117,7 @@ RULES: Mapping[str, Callable[[int], Rule]] = {
 def run_case(case: tuple[str, CurveTable, float, int, int, int]) -> tuple[NDArray[np.float64], int]:
     """Regret after each 1 / STEPS of a full training, and how many trials it took."""
     name, table, noise, seed, num_workers, trainings = case
+    seed = table.own_seed(seed)
     full = table.full_training_s / num_workers
     trace = simulate(
         table,

@@ -55,6 +55,7 @@ def search(
     table: CurveTable, seed: int, noise: float, trainings: int, first: Sequence[int] = ()
 ) -> tuple[Array, list[int]]:
     """Regret over time, and the rows that it tried, best first."""
+    seed = table.own_seed(seed)
     rule = Promotion(geometric_levels(table.max_epochs, factor=3), factor=3)
     full = table.full_training_s / 4
     proposer = Warm(table, seed, first)

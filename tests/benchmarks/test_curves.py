@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,14 @@ def test_all_contenders_begin_alike() -> None:
         trace = simulate(small, rule, proposer, num_workers=4, seen=seen, seconds=9.5)
         begun.append([trace.rows[number] for number in range(4)])
     assert all(rows == begun[0] for rows in begun) and len(set(begun[0])) == 4
+
+
+def test_tasks_do_not_share_their_luck() -> None:
+    one, other = table(), replace(table(), name="other")
+    assert one.own_seed(3) != other.own_seed(3)
+    cases = [Case("promotion-random", each, 2, 0.1, 3, 4) for each in (one, one, other)]
+    first, again, elsewhere = (run_case(case)[0] for case in cases)
+    assert (first == again).all() and (first != elsewhere).any()
 
 
 def test_before_anything_is_reported_the_regret_is_that_of_the_start() -> None:
