@@ -3,85 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pytest
 
 from search.core.board import dense_levels
-from search.core.decisions import Decision, New, PastTrial, Resume, Verdict, replay
+from search.core.decisions import New, Resume, replay
 from search.core.freeze_thaw import FreezeThaw
 from search.core.outlook import Outlook, has_converged, look_ahead
-from search.core.promotion import find_promotion
 from search.core.proposals import SpaceProposals
 from search.core.space import DefaultSpace
-
-MAX_EPOCHS = 12
-
-
-def space(trial: Any) -> None:
-    """Conditional: only one of two kinds has a momentum."""
-    if trial.suggest_categorical("kind", ["sgd", "adam"]) == "sgd":
-        trial.suggest_float("momentum", 0.0, 1.0)
-    trial.suggest_float("rate", 1e-5, 1e-1, log=True)
-    trial.suggest_int("depth", 1, 4)
-
-
-def quality(params: Mapping[str, Any]) -> float:
-    """Best, 1, with Adam at a rate of 1e-3."""
-    off = (math.log10(params["rate"]) + 3) / 2
-    return 1 - off**2 - (0.3 if params["kind"] == "sgd" else 0.0)
-
-
-class Simulated:
-    """A search of one worker over `quality`, with what it has shown so far."""
-
-    def __init__(self, rule: FreezeThaw, *, noise: float = 0.0, slow: str | None = None, sign: float = 1.0) -> None:
-        self.rule, self.noise, self.slow, self.sign = rule, noise, slow, sign
-        self.generator = np.random.default_rng(11)
-        self.params: dict[int, Mapping[str, Any]] = {}
-        self.values: dict[int, dict[int, float]] = {}
-        self.decisions: list[Decision] = []
-        self.num_epochs = 0
-
-    def run(self, num_epochs: int) -> None:
-        while self.num_epochs < num_epochs:
-            decision = self.rule.next()
-            self.decisions.append(decision)
-            assert decision is not None
-            number = decision.number if isinstance(decision, Resume) else self.begin(decision)
-            self.train(number)
-
-    def begin(self, decision: New) -> int:
-        number = len(self.params)
-        params = decision.params
-        if params is None:
-            [params] = SpaceProposals(space).draw(1, self.generator)
-        self.params[number], self.values[number] = params, {}
-        self.rule.begin(number, params)
-        return number
-
-    def train(self, number: int) -> None:
-        verdict = Verdict.CONTINUE
-        while verdict is Verdict.CONTINUE:
-            epoch = len(self.values[number]) + 1
-            value = quality(self.params[number]) * (1 - math.exp(-epoch / 3))
-            value += self.noise * float(self.generator.standard_normal())
-            self.values[number][epoch] = value
-            seconds = 30.0 if self.params[number]["kind"] == self.slow else 1.0
-            verdict = self.rule.report(number, epoch, self.sign * value, seconds=seconds)
-            self.num_epochs += 1
-
-    def best_quality(self) -> float:
-        return max(quality(self.params[number]) for number, seen in self.values.items() if len(seen) == MAX_EPOCHS)
-
-    def history(self) -> list[PastTrial]:
-        return [PastTrial(number, params, self.values[number]) for number, params in self.params.items()]
-
-
-def build(**options: Any) -> FreezeThaw:
-    return FreezeThaw(SpaceProposals(space), max_epochs=MAX_EPOCHS, seed=1, **options)
+from tests.search.core.simulated import MAX_EPOCHS, Simulated, build, space
 
 
 def test_it_finds_a_good_configuration_in_a_few_trainings_worth_of_epochs() -> None:
@@ -158,47 +90,6 @@ def test_no_trial_is_handed_to_two_workers() -> None:
     assert len(handed) == len(set(handed))
 
 
-def test_until_noise_is_known_trials_go_on_by_promotion_and_new_ones_are_drawn() -> None:
-    rule = build()
-    search = Simulated(rule, noise=0.3)
-    search.run(rule.settings.min_trials)
-    num_promoted = 0
-    while not rule.knows_noise():
-        promoted = find_promotion(rule.board, rule.rungs, factor=3)
-        search.run(search.num_epochs + 1)
-        decision = search.decisions[-1]
-        if promoted is not None:
-            assert decision == Resume(promoted.number, promoted.until)
-            num_promoted += 1
-        else:
-            assert isinstance(decision, New) and decision.until_epoch == 1
-    assert num_promoted and not rule.parameters, "no model was asked"
-    search.run(search.num_epochs + 1)
-    assert rule.parameters
-
-
-def test_noise_that_is_small_beside_what_values_differ_by_is_known_sooner() -> None:
-    def differences_until_known(noise: float) -> int:
-        rule = build()
-        search = Simulated(rule, noise=noise)
-        while not rule.knows_noise():
-            search.run(search.num_epochs + 1)
-        return len(rule.noise.differences)
-
-    assert differences_until_known(0.0) < 10 and differences_until_known(0.3) >= 20
-
-
-def test_where_no_trial_is_long_enough_to_tell_its_noise_the_model_decides_without() -> None:
-    rule = FreezeThaw(SpaceProposals(space), max_epochs=2, seed=1)
-    generator = np.random.default_rng(0)
-    for number in range(12):
-        decision = rule.next()
-        if isinstance(decision, New):
-            rule.begin(number, decision.params or SpaceProposals(space).draw(1, generator)[0])
-            rule.report(number, 1, quality(rule.board.trials[number].params))
-    assert rule.parameters and not rule.noise.differences
-
-
 def test_once_no_trial_may_begin_the_best_go_on_and_the_search_ends() -> None:
     search = Simulated(build())
     search.run(60)
@@ -269,17 +160,6 @@ def test_a_search_has_converged_when_several_looks_promise_little() -> None:
 def test_every_rung_is_a_level_at_which_trials_are_judged(max_epochs: int) -> None:
     rule = FreezeThaw(SpaceProposals(space), max_epochs=max_epochs)
     assert {1, max_epochs} <= set(rule.rungs) <= set(rule.board.levels)
-
-
-@pytest.mark.parametrize("noise", [0.0, 0.03, 0.3])
-def test_the_model_knows_the_noise_of_every_score(noise: float) -> None:
-    rule = build()
-    search = Simulated(rule, noise=noise)
-    search.run(200)
-    assert rule.noise.deviation() == pytest.approx(noise, rel=0.4, abs=0.01)
-    view = rule.view(rule.generator())
-    known = float(np.median(view.model.data.noise)) * math.exp(view.model.parameters.noise)
-    assert known > 0.1 if noise > 0.1 else known < 0.02
 
 
 def test_levels_are_dense() -> None:
