@@ -4,7 +4,7 @@
 
 Every contender searches every task under a folder (benchmarks/curve_tables.py says which files) with a simulated clock
 and W workers; no model is trained. The rules are those of a real search (search/core). Random draws of a task
-and seed are the same for all contenders as long as they tried the same, so that luck is shared.
+and seed are the same for all contenders, but for Syne Tune's, as long as they tried the same: luck is shared.
 
 Prints one JSON line a contender, W and noise: the area of its regret over the first 10 full trainings, the regret after
 some of them, the epochs to stock's last regret over stock's, and the difference in area to ours with a 95 % interval of

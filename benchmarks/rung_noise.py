@@ -31,7 +31,7 @@ from benchmarks.curve_tables import CurveTable, read_tables  # noqa: E402
 from benchmarks.curves import STEPS, area_of, interval  # noqa: E402
 from search.core.board import WORST, Standing, geometric_levels  # noqa: E402
 from search.core.decisions import Decision, Rule, Verdict  # noqa: E402
-from search.core.noise import MIN_DIFFERENCES, TO_DEVIATION, NoiseEstimate  # noqa: E402
+from search.core.noise import TO_DEVIATION, NoiseEstimate  # noqa: E402
 from search.core.promotion import Promotion, find_promotion  # noqa: E402
 from search.core.rungs import Rungs, rung_levels  # noqa: E402
 from search.core.stopping import Stopping  # noqa: E402
@@ -69,8 +69,7 @@ def second_if_noisy(rule: LaterRung) -> int:
     """The noise is set beside the range from the median first value to the best."""
     curves = [[v for v in t.values.values() if math.isfinite(v)] for t in rule.board.trials.values()]
     first, best = [curve[0] for curve in curves if curve], [max(curve) for curve in curves if curve]
-    is_known = len(rule.noise.differences) >= MIN_DIFFERENCES
-    return int(is_known and rule.noise.deviation() >= MUCH_NOISE * (max(best) - float(np.median(first))))
+    return int(rule.noise.is_known and rule.noise.deviation() >= MUCH_NOISE * (max(best) - float(np.median(first))))
 
 
 def first_that_tells(rule: LaterRung) -> int:

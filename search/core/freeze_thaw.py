@@ -144,8 +144,10 @@ class FreezeThaw(BoardRule):
         return board.new(self.proposals.draw(1, np.random.default_rng((self.seed, len(board.trials))))[0])
 
     def knows_noise(self) -> bool:
-        """Or never will, where trainings are too short to tell."""
-        return self.board.max_epochs < self.noise.MIN_EPOCHS or self.noise.is_known(self.data.standardised()[2])
+        """Whether the noise is known, or known to be small; or never will be, where trainings are too short to tell."""
+        noise = self.noise
+        is_hopeless = self.board.max_epochs < noise.MIN_EPOCHS
+        return is_hopeless or noise.is_known or noise.is_small(self.data.standardised()[2])
 
     def _choose(self) -> Decision:
         """What is likeliest to pass a target within a time of a worker, both drawn."""

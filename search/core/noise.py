@@ -27,10 +27,13 @@ class NoiseEstimate:
     def __init__(self) -> None:
         self.differences: list[float] = []
 
-    def is_known(self, spread: float) -> bool:
-        """Whether many epochs told it, or a few that it is small beside `spread`, the standard deviation of values."""
-        is_small = len(self.differences) >= FEW_DIFFERENCES and self.deviation() < SMALL * spread
-        return is_small or len(self.differences) >= MIN_DIFFERENCES
+    @property
+    def is_known(self) -> bool:
+        return len(self.differences) >= MIN_DIFFERENCES
+
+    def is_small(self, spread: float) -> bool:
+        """Whether a few epochs tell that it is small beside `spread`, the standard deviation of values."""
+        return len(self.differences) >= FEW_DIFFERENCES and self.deviation() < SMALL * spread
 
     def note(self, trial: Standing, epoch: int) -> None:
         """Take the newest epoch of a trial into account, once."""

@@ -49,7 +49,7 @@ def test_a_contender_searches_and_does_so_the_same_way_each_time(name: str) -> N
 
 def test_all_contenders_begin_alike() -> None:
     begun = []
-    for contender in CONTENDERS.values():
+    for contender in (CONTENDERS[name] for name in CONTENDERS if not name.startswith("syne-tune")):
         small = table()
         rule, proposer = contender(small, 5)
         seen = noisy(small, 0.02, 5)

@@ -41,12 +41,12 @@ def test_trials_that_diverged_change_nothing() -> None:
 def test_it_is_known_once_enough_epochs_tell() -> None:
     noise, generator = NoiseEstimate(), np.random.default_rng(0)
     for number in range(20):
-        assert not noise.is_known(spread=0.1)
+        assert not noise.is_known and not noise.is_small(spread=0.1)
         trial = Standing(number, {})
         for epoch in (1, 2, 3):
             trial.values[epoch] = 0.5 + 0.1 * generator.standard_normal()
             noise.note(trial, epoch)
-    assert noise.is_known(spread=0.1)
+    assert noise.is_known
     assert noise.deviation() == pytest.approx(0.1, rel=0.5)
 
 
@@ -55,7 +55,7 @@ def test_a_few_epochs_tell_that_noise_is_small_beside_what_values_differ_by() ->
     trial = Standing(0, {}, values={epoch: 0.5 + 0.01 * (epoch % 2) for epoch in range(1, 6)})
     for epoch in range(1, 6):
         noise.note(trial, epoch)
-    assert noise.is_known(spread=0.1) and not noise.is_known(spread=0.03)
+    assert noise.is_small(spread=0.1) and not noise.is_small(spread=0.03) and not noise.is_known
 
 
 def test_two_differences_say_nothing() -> None:
