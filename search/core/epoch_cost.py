@@ -28,10 +28,6 @@ class EpochCost:
         self.products += math.log(seconds) * row
         self.logs.append(math.log(seconds))
 
-    def typical(self) -> float:
-        """The median over the trials; 1 before any."""
-        return math.exp(float(np.median(self.logs))) if self.logs else 1.0
-
     def predict(self, points: Array) -> Array:
         """Seconds of an epoch (n) at points (n, num_columns), within what was seen; 1 before any."""
         if not self.logs:

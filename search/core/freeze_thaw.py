@@ -7,6 +7,7 @@ model is told how noisy values are; until that is known, promotion decides.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from heapq import nlargest
@@ -40,7 +41,8 @@ class Settings:
     Until noise is known, trials go on by promotion with `factor`, and new ones are random draws. The model sees
     `num_points` values at most, `share_best` of them the best, and judges `num_paused` paused trials and `num_new` new
     configurations, `share_near` of them near the best `num_parents` trials; its target is 10 ** U(targets) of the way
-    from the median to the best above the best. Its parameters are found anew with `refit_at` times as many values.
+    from the median to the best above the best, or what noise hides, if that is more. Its parameters are found anew with
+    `refit_at` times as many values.
     """
 
     num_points: int = 160
@@ -59,13 +61,15 @@ class Settings:
 class View:
     """A model of what was seen, and the best that it believes in; the median is 0.
 
-    `order` has the values' indices from the best down. What was standardised is middle + spread * value in the metric's
-    unit; of normal scores neither means anything.
+    `order` has the values' indices from the best down, and `hidden` is how far the best value lies from what another
+    draw of its noise would have made it. What was standardised is middle + spread * value in the metric's unit; of
+    normal scores neither means anything.
     """
 
     model: CurveModel
     order: Ints
     best: float
+    hidden: float = 0.0
     middle: float = 0.0
     spread: float = 1.0
 
@@ -150,14 +154,19 @@ class FreezeThaw(BoardRule):
         return is_hopeless or noise.is_known or noise.is_small(self.data.standardised()[2])
 
     def _choose(self) -> Decision:
-        """What is likeliest to pass a target within a time of a worker, both drawn."""
+        """What is likeliest to pass a target within a time of a worker, both drawn.
+
+        The time is what one of the candidates, any of them, takes for one epoch at least and for all at most: where
+        epochs differ in what they cost, what is dear must be judged by its end too.
+        """
         s, board = self.settings, self.board
         generator = self.generator()
         view = self.view(generator)
-        target = view.best + 10 ** generator.uniform(*s.targets) * view.best
-        seconds = self.cost.typical() * board.max_epochs ** generator.uniform()
+        target = view.best + max(10 ** generator.uniform(*s.targets) * view.best, view.hidden)
         paused, fresh = self.paused(), self.fresh(generator, view.order)
-        at, _ = self.after(seconds, paused, fresh)
+        points, cost = self.price(paused, fresh)
+        seconds = generator.choice(cost) * board.max_epochs ** generator.uniform()
+        at = self.after(seconds, paused, points, cost)
         model = view.model.believing(under_way) if (under_way := self.under_way()) else view.model
         mean, deviation = model.predict(at)
         winner = int(np.argmax((mean - target) / deviation))
@@ -179,7 +188,8 @@ class FreezeThaw(BoardRule):
         variances = warp.variances(values[chosen], noise * np.sqrt(data.noise))
         data = replace(data, noise=LEAST_NOISE + variances)
         model = self._fit(data, warp(values[chosen]), len(values), is_warped=True)
-        return View(model, order, float(model.predict(data)[0].max()))
+        hidden = math.sqrt(float(warp.variances(values[order[:1]], np.array([noise]))[0]))
+        return View(model, order, float(model.predict(data)[0].max()), hidden)
 
     def view_of_values(self, generator: np.random.Generator) -> View:
         """The same of the values themselves, for what is to be said in the metric's unit."""
@@ -187,7 +197,7 @@ class FreezeThaw(BoardRule):
         order = np.argsort(-values, kind="stable")
         data, chosen = self._select(order, generator)
         model = self._fit(data, values[chosen], len(values), is_warped=False)
-        return View(model, order, float(model.predict(data)[0].max()), middle, spread)
+        return View(model, order, float(model.predict(data)[0].max()), middle=middle, spread=spread)
 
     def _select(self, order: Ints, generator: np.random.Generator) -> tuple[CurvePoints, Ints]:
         chosen = choose_points(order, self.settings.num_points, self.settings.share_best, generator)
@@ -222,23 +232,26 @@ class FreezeThaw(BoardRule):
             fresh.extend(self.proposals.near(self.board.trials[number].params, num_near // len(parents), generator))
         return fresh
 
-    def after(self, seconds: float, paused: Sequence[Standing], fresh: Sequence[Params]) -> tuple[CurvePoints, Array]:
-        """Where the candidates would be after so many seconds of a worker, and what an epoch of each costs."""
+    def price(self, paused: Sequence[Standing], fresh: Sequence[Params]) -> tuple[Array, Array]:
+        """The candidates, encoded, and the seconds that an epoch of each costs."""
         points = self.encode(fresh)
         if paused:
             points = np.concatenate([[self.points[trial.number] for trial in paused], points])
-        begun = np.zeros(len(points))
-        begun[: len(paused)] = [trial.epoch for trial in paused]
         cost = self.cost.predict(points)
         cost[: len(paused)] = [fmean(trial.seconds) if trial.seconds else cost[row] for row, trial in enumerate(paused)]
-        at = CurvePoints(
+        return points, cost
+
+    def after(self, seconds: float, paused: Sequence[Standing], points: Array, cost: Array) -> CurvePoints:
+        """Where the candidates, the paused trials first, would be after so many seconds of a worker."""
+        num_fresh = len(points) - len(paused)
+        begun = np.array([trial.epoch for trial in paused] + [0] * num_fresh)
+        return CurvePoints(
             points,
-            np.array([trial.number for trial in paused] + [-1] * len(fresh)),
+            np.array([trial.number for trial in paused] + [-1] * num_fresh),
             np.arange(len(points)),
             np.clip(begun + seconds / cost, 0.5, self.board.max_epochs),
             np.ones(len(points)),
         )
-        return at, cost
 
     def _fit(self, data: CurvePoints, values: Array, num_values: int, *, is_warped: bool) -> CurveModel:
         """The model of these values; its parameters are found anew whenever there are so many more."""

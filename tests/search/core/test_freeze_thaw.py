@@ -113,6 +113,14 @@ def test_an_equal_configuration_that_costs_thirty_times_as_much_is_tried_less() 
     assert spent[1] < spent[0]
 
 
+def test_a_better_configuration_that_costs_thirty_times_as_much_is_judged_by_its_end() -> None:
+    search = Simulated(build(), slow="adam")
+    search.run(20 * MAX_EPOCHS)
+    ended = [params for number, params in search.params.items() if len(search.values[number]) == MAX_EPOCHS]
+    assert sum(params["kind"] == "adam" for params in ended) > 2
+    assert search.best_quality() > 0.97
+
+
 def test_it_searches_the_default_space_with_its_inactive_entries() -> None:
     default = DefaultSpace(["small_cnn", "resnet18", "vgg16"], fine_tuned=["resnet18"])
     rule = FreezeThaw(SpaceProposals(default), max_epochs=9, seed=0)

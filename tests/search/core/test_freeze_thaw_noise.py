@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -64,3 +65,20 @@ def test_the_model_knows_the_noise_of_every_score(noise: float) -> None:
     view = rule.view(rule.generator())
     known = float(np.median(view.model.data.noise)) * math.exp(view.model.parameters.noise)
     assert known > 0.1 if noise > 0.1 else known < 0.02
+
+
+def test_a_gain_that_noise_hides_is_no_target() -> None:
+    """With targets next to the best, what differs from it by next to nothing would be tried for an epoch each."""
+
+    def search(noise: float, *, hides: bool = True) -> Simulated:
+        rule = build()
+        view = rule.view
+        if not hides:
+            rule.view = lambda generator: replace(view(generator), hidden=0.0)  # type: ignore[method-assign]
+        found = Simulated(rule, noise=noise)
+        found.run(100)
+        return found
+
+    calm, noisy = (search(noise) for noise in (0.0, 0.3))
+    assert 0 < calm.rule.view(calm.rule.generator()).hidden < noisy.rule.view(noisy.rule.generator()).hidden
+    assert noisy.decisions != search(0.3, hides=False).decisions
