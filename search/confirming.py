@@ -6,9 +6,6 @@ goes on where a killed driver stood.
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,19 +13,9 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 
 from search.core.budget import Budget, Kept
-from search.core.confirmation import (
-    CONFIRMED,
-    MARGIN,
-    SHARE,
-    SHARE_OF_TRAINED,
-    Confirmation,
-    Pace,
-    choose_confirmation,
-)
-from search.core.events import Observer
-from search.core.finalists import find_flattery, find_last_rung, find_trusted, rank_finalists
+from search.core.confirmation import CONFIRMED, Confirmation
 from search.core.folder import Phase
-from search.core.ledger import Ledger, TrialEntry
+from search.core.ledger import Ledger
 from search.core.rungs import Rungs
 from search.core.stop import StopReason
 from search.core.stopping import Stopping
@@ -38,105 +25,14 @@ from search.observers.progress import Heading, ProgressTable
 from search.observers.record_sync import RecordSync
 from search.observers.tracking import Tracking
 from search.preparation.images import prepare_at_size
-from trainable.folds import count_folds
+from search.reserve import choose, explain, find_pace, wants
 from trainable.node import serve_file
-from trainable.report import TrialReport
 from trainable.storage import join, make_folder
 from trainable.task import TrialTask, delete_checkpoint, read_best
 from trainable.trial import Trial
 
 if TYPE_CHECKING:
     from search.session import Session
-
-LOOK_S = 1.0
-MOST_MEMBERS = 5
-
-
-class Reserve(Observer):
-    """Keeps of a search's budget what its confirmation will cost, as far as is known by now."""
-
-    def __init__(self, budget: Budget, choose: Callable[[], Confirmation | None]) -> None:
-        self.budget = budget
-        self.choose = choose
-        self.next_look_s = 0.0
-
-    def epoch_reported(self, entry: TrialEntry, report: TrialReport) -> None:
-        if self.budget.is_limited and time.monotonic() >= self.next_look_s:
-            self.next_look_s = time.monotonic() + LOOK_S
-            found = self.choose()
-            self.budget.kept = Kept()
-            if found:
-                device_s = MARGIN * found.device_s * self.budget.devices_per_trial
-                self.budget.kept = Kept(MARGIN * found.cost_s, device_s, len(found.members))
-
-
-def find_pace(session: Session) -> Pace:
-    """What the cost of a confirmation follows from."""
-    data = session.plan.data.training
-    return Pace(
-        max_epochs=session.plan.settings.max_epochs,
-        num_slots=session.plan.cluster.num_slots,
-        num_train=int((~data.is_val).sum()),
-        num_slices=len(data.labels),
-        most_folds=count_folds(data.labels, data.groups),
-        image_size=data.image_size,
-        final_size=session.plan.config.final_size,
-    )
-
-
-def choose(session: Session, pace: Pace, left_s: float = math.inf) -> Confirmation | None:
-    """What the search affords as it stands, with `left_s` seconds to go; None without a budget that is large enough."""
-    config, budget = session.plan.config, session.budget
-    ranked = rank(session)
-    trained_s = budget.device_s / budget.devices_per_trial / pace.num_slots
-    allowed = [SHARE_OF_TRAINED * trained_s]
-    if config.time_budget_s is not None:
-        allowed = [SHARE * config.time_budget_s]
-    if config.device_hours is not None:
-        allowed.append(SHARE * config.device_hours * 3600 / (budget.devices_per_trial * pace.num_slots))
-    return choose_confirmation(
-        ranked,
-        pace,
-        num_folds=config.confirm,
-        num_members=config.ensemble if config.ensemble > 1 else MOST_MEMBERS,
-        allowed_s=min(*allowed, left_s),
-        trusted=find_trusted(ranked, session.plan.baselines, session.ledger.direction),
-    )
-
-
-def rank(session: Session) -> list[TrialEntry]:
-    """The finalists, best first; before there is any, all trials that have a value."""
-    last_rung = find_last_rung(session.levels, session.plan.settings.max_epochs)
-    return rank_finalists(session.ledger, last_rung) or session.ledger.ranked()
-
-
-def explain(session: Session, confirmation: Confirmation) -> str:
-    """Why the best finalist is not confirmed; "" where it is."""
-    ranked = rank(session)
-    best = ranked[0]
-    if best.number in confirmation.members:
-        return ""
-    flattery = find_flattery(ranked)
-    by = f", {flattery:.4f}" if flattery else ""  # a resumed search knows no standard error
-    return (
-        f"trial {best.number}, {best.best_value:.4f}, is not ahead by more than the best of {len(ranked)} flatters "
-        f"itself by chance{by}"
-    )
-
-
-def wants(session: Session) -> bool:
-    """Whether there may be a confirmation: of one trial alone, without a search, or where one model is asked for, it
-    has to be asked for."""
-    config = session.plan.config
-    is_asked = config.confirm is not None or config.final_size is not None
-    return not session.runtime.is_local and config.confirm != 0 and (config.ensemble > 1 or is_asked)
-
-
-def reserve(session: Session) -> Reserve | None:
-    """The observer that keeps budget for a confirmation; None where there will be none."""
-    if not wants(session):
-        return None
-    return Reserve(session.budget, partial(choose, session, find_pace(session)))
 
 
 def confirm(session: Session, reason: StopReason) -> tuple[StopReason, Confirmation | None]:
@@ -151,12 +47,12 @@ def confirm(session: Session, reason: StopReason) -> tuple[StopReason, Confirmat
         return reason, Confirmation.from_record(recorded) if recorded else None
     if not wants(session) or reason not in CONFIRMED:
         return reason, None
-    session.budget.kept = Kept()
+    kept_s, session.budget.kept = session.budget.kept.seconds, Kept()
     if recorded:
         found: Confirmation | None = Confirmation.from_record(recorded)
     else:
         pace = find_pace(session)
-        found = choose(session, pace, session.budget.left(pace.num_slots).seconds)
+        found = choose(session, pace, session.budget.left(pace.num_slots).seconds, kept_s)
     if found is None or not found.num_trainings:
         say("Confirm      no: it would take too much of the search (--confirm 5 does it all the same)")
         return reason, None

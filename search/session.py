@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from search.concluding import conclude
-from search.confirming import confirm, reserve
+from search.confirming import confirm
 from search.core.budget import Budget
 from search.core.config import SearchConfig
 from search.core.convergence import Converging
@@ -40,6 +40,7 @@ from search.opening import describe_task, open_tracking
 from search.preparation.choices import check_choices
 from search.preparation.plan import SearchPlan, prepare, prepare_recipe
 from search.preparation.space import try_space
+from search.reserve import reserve
 from search.result import SearchResult
 from search.running import run
 from search.runtime import Caller, Runtime, open_runtime

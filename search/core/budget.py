@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,7 @@ class Budget:
         self.began_s = time.monotonic()
         self.saved_s = 0.0
         self.kept = Kept()
+        self.reckon: Callable[[], Kept] = lambda: self.kept
 
     @property
     def is_limited(self) -> bool:
@@ -93,11 +94,21 @@ class Budget:
 
     def is_over(self) -> bool:
         """Whether the search ends, for whatever reason."""
-        if self.time_budget_s is not None and self.wall_s >= self.time_budget_s - self.kept.seconds:
-            self.stop.ask(StopReason.TIME_BUDGET)
-        elif self.device_hours is not None and self.device_s >= self.device_hours * 3600 - self.kept.device_s:
-            self.stop.ask(StopReason.DEVICE_HOURS)
+        if not self.stop.is_asked and (reason := self._find_spent()) is not None:
+            if self.kept != Kept():
+                self.kept = self.reckon()
+                reason = self._find_spent()
+            if reason is not None:
+                self.stop.ask(reason)
         return self.stop.is_asked
+
+    def _find_spent(self) -> StopReason | None:
+        """What of the budget is spent, but for what is kept."""
+        if self.time_budget_s is not None and self.wall_s >= self.time_budget_s - self.kept.seconds:
+            return StopReason.TIME_BUDGET
+        if self.device_hours is not None and self.device_s >= self.device_hours * 3600 - self.kept.device_s:
+            return StopReason.DEVICE_HOURS
+        return None
 
 
 def read_spent(file: Path) -> tuple[float, float]:

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from search.confirming import Reserve, choose, explain
 from search.core.budget import Budget, Kept
 from search.core.config import SearchConfig
 from search.core.confirmation import MARGIN, Confirmation, Pace
 from search.core.ledger import Ledger, TrialEntry
+from search.core.stop import StopReason
+from search.reserve import Reserve, choose, explain
 from trainable.report import Outcome
 
 PACE = Pace(max_epochs=10, num_slots=2, num_train=80, num_slices=100, most_folds=20)
@@ -69,3 +70,30 @@ def test_what_it_will_cost_is_kept_with_a_margin_and_for_as_many_trials(tmp_path
     reserve.choose, reserve.next_look_s = lambda: None, 0.0
     reserve.epoch_reported(session.ledger.entries[0], None)  # type: ignore[arg-type]
     assert session.budget.kept == Kept(), "nothing is kept for what is not afforded"
+
+
+def test_what_was_kept_may_be_taken_though_it_takes_longer_than_it_seemed_to(tmp_path: Path) -> None:
+    session = build_session(tmp_path, time_budget_s=350)
+    reserve = Reserve(session.budget, lambda: choose(session, PACE))
+    kept = reserve.reckon()
+    for entry in session.ledger.entries.values():
+        entry.epoch_s *= 1.14
+    else_found = choose(session, PACE)
+    assert else_found is not None and else_found.members != (2, 0), "half of the budget would not do any more"
+    found = choose(session, PACE, left_s=kept.seconds, kept_s=kept.seconds)
+    assert found is not None and (found.members, found.num_folds) == ((2, 0), 3)
+    assert MARGIN * found.cost_s > kept.seconds >= found.cost_s
+
+
+def test_no_search_ends_for_a_confirmation_that_it_does_not_afford_any_more(tmp_path: Path) -> None:
+    session = build_session(tmp_path, time_budget_s=350)
+    budget = session.budget
+    budget.kept = Reserve(budget, lambda: choose(session, PACE)).reckon()
+    budget.earlier_s = 345 - budget.kept.seconds
+    assert not budget.is_over()
+    budget.earlier_s += 10
+    for entry in session.ledger.entries.values():
+        entry.epoch_s *= 10  # what is best now takes much longer than what was best before
+    assert not budget.is_over() and budget.kept == Kept()
+    budget.earlier_s = 350
+    assert budget.is_over() and budget.stop.reason is StopReason.TIME_BUDGET
