@@ -16,6 +16,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from mlflow_server.mlflow_process import find_port
 from mlflow_server.serve import ServerHandle, ensure_server
 from search.core.config import SearchConfig
 from search.engine.cluster import Cluster, connect
@@ -60,8 +61,11 @@ def synthetic_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerHandle]:
-    """A real server of this test session; it ends with the last user."""
-    with ensure_server(tmp_path_factory.mktemp("mlflow")) as server:
+    """A real server of this test session; it ends with the last user.
+
+    Its port is not the usual one: while a test stops it, a search beside it would take that for its own server.
+    """
+    with ensure_server(tmp_path_factory.mktemp("mlflow"), find_port(0)) as server:
         yield server
 
 
