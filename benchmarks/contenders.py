@@ -16,21 +16,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from mlflow import MlflowClient
 
-from benchmarks.peers.training import FORMS, REDUCTION_FACTOR
+from benchmarks.peers.training import FORMS
 from trainable.images.prepare import prepare_data
 from trainable.images.splits import assign_splits, read_splits
 from trainable.images.synthetic import write_synthetic_set
 
 ROOT = Path(__file__).resolve().parents[1]
-OURS = "ours"
+OURS = {"ours": (), "ours-freeze-thaw": ("--scheduler", "freeze-thaw")}
 SCRIPTS = {"ray": "ray_tutorial.py", "optuna": "optuna_processes.py", "syne-tune": "syne_tune_asha.py"}
 PEERS = {f"{library}-{form}": (script, form) for library, script in SCRIPTS.items() for form in FORMS}
-CONTENDERS = (OURS, *PEERS)
+CONTENDERS = (*OURS, *PEERS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,10 +39,14 @@ class Epoch:
     """One epoch of one trial. `at_s` is when it ended, validation included, in seconds after the command."""
 
     at_s: float
-    architecture: str
+    configuration: dict[str, Any]
     epoch: int
     val_auc: float
     images_per_s: float
+
+    @property
+    def architecture(self) -> str:
+        return str(self.configuration["architecture"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +86,7 @@ def make_manifest(home: Path, num_patients: int = 150) -> Path:
     splits = assign_splits(labels, patients, seed=0)
     paths = [path.relative_to(home) for path in slices]
     manifest = home / "synthetic.csv"
-    _write_table(manifest, path=paths, label=labels, patient=patients, split=splits)
+    write_table(manifest, path=paths, label=labels, patient=patients, split=splits)
     return manifest
 
 
@@ -92,7 +97,7 @@ def build_arena(home: Path, data: Path, *, image_size: int, max_epochs: int, tra
     positive = prepared.training.classes[prepared.training.positive]
     rows = [row for row in read_splits(splits) if row.kept and row.split != "test"]
     images = home / "images.csv"
-    _write_table(
+    write_table(
         images,
         path=[row.path for row in rows],
         label=[int(row.label == positive) for row in rows],
@@ -110,18 +115,21 @@ def build_arena(home: Path, data: Path, *, image_size: int, max_epochs: int, tra
 
 
 def run(contender: str, arena: Arena, folder_name: str, ours: Sequence[str], peers: Sequence[str]) -> Outcome:
-    """Run one contender to its end in a new folder of the home.
+    """Run one contender to its end in a new folder of the home, or read what an earlier call has run there.
 
     `ours` and `peers` are further options of either kind. Raises RuntimeError with the end of its log if it fails.
     """
     folder = arena.home / folder_name
-    folder.mkdir()
+    kept = folder / "outcome.json"
+    if kept.exists():
+        found = json.loads(kept.read_text())
+        return Outcome(epochs=[Epoch(**epoch) for epoch in found["epochs"]], wall_s=found["wall_s"])
+    folder.mkdir(parents=True)
     command = [sys.executable]
     shared = ["--image-size", str(arena.image_size), "--max-epochs", str(arena.max_epochs)]
-    if contender == OURS:
+    if contender in OURS:
         command += [str(ROOT / "search/run.py"), "--data", str(arena.data), "--home", str(folder)]
-        command += ["--name", folder_name, "--model-name", folder_name, "--first-rung", "1"]
-        command += ["--reduction-factor", str(REDUCTION_FACTOR), *shared, *ours]
+        command += ["--name", folder_name, "--model-name", folder_name, *shared, *OURS[contender], *ours]
     else:
         script, form = PEERS[contender]
         command += [str(ROOT / "benchmarks/peers" / script), "--images", str(arena.images)]
@@ -134,7 +142,7 @@ def run(contender: str, arena: Arena, folder_name: str, ours: Sequence[str], pee
     wall_s = time.time() - began_s
     if ended.returncode != 0:
         raise RuntimeError(f"{folder_name} ended with status {ended.returncode}:\n{log.read_text()[-3000:]}")
-    if contender == OURS:
+    if contender in OURS:
         result = json.loads((folder / "searches" / folder_name / "result.json").read_text())
         if result["data_hash"] != arena.data_hash:
             raise RuntimeError(
@@ -143,11 +151,13 @@ def run(contender: str, arena: Arena, folder_name: str, ours: Sequence[str], pee
         epochs = _read_ours(arena.tracking_uri, folder_name)
     else:
         epochs = [Epoch(**json.loads(line)) for line in (folder / "epochs.jsonl").read_text().splitlines()]
-    shifted = [Epoch(**{**vars(epoch), "at_s": epoch.at_s - began_s}) for epoch in epochs]
-    return Outcome(epochs=sorted(shifted, key=lambda epoch: epoch.at_s), wall_s=wall_s)
+    shifted = [replace(epoch, at_s=epoch.at_s - began_s) for epoch in epochs]
+    outcome = Outcome(epochs=sorted(shifted, key=lambda epoch: epoch.at_s), wall_s=wall_s)
+    kept.write_text(json.dumps(asdict(outcome)))
+    return outcome
 
 
-def _write_table(file: Path, **columns: Sequence[object]) -> None:
+def write_table(file: Path, **columns: Sequence[object]) -> None:
     with file.open("w", newline="") as table:
         writer = csv.writer(table)
         writer.writerow(columns)
@@ -165,7 +175,7 @@ def _read_ours(tracking_uri: str, experiment: str) -> list[Epoch]:
         epochs += [
             Epoch(
                 at_s=metric.timestamp / 1000,
-                architecture=trial.data.params["architecture"],
+                configuration=trial.data.params,
                 epoch=metric.step,
                 val_auc=metric.value,
                 images_per_s=speeds[metric.step],

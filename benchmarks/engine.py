@@ -28,10 +28,12 @@ from typing import Any
 if __name__ == "__main__":  # as a script, benchmarks/ comes first on the path: the root must
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from benchmarks.contenders import CONTENDERS, OURS, Outcome, build_arena, make_manifest, read_contenders, run
+from benchmarks.contenders import PEERS, Outcome, build_arena, make_manifest, read_contenders, run
+from benchmarks.peers.training import REDUCTION_FACTOR
 from mlflow_server.serve import ensure_server
 
 CONFIGURATIONS = Path(__file__).with_name("engine_configurations.json")
+RUNGS = ("--first-rung", "1", "--reduction-factor", str(REDUCTION_FACTOR))
 SPACE = """CONFIGURATIONS = {configurations!r}
 
 
@@ -84,7 +86,7 @@ def run_all(home: Path, args: argparse.Namespace) -> dict[str, dict[str, Any]]:
                 contender,
                 arena,
                 contender,
-                ours=[*num_trials, "--space", str(home / "space.py")],
+                ours=[*num_trials, *RUNGS, "--space", str(home / "space.py")],
                 peers=[*num_trials, "--configurations", str(home / "configurations.json")],
             )
             figures[contender] = describe(outcome)
@@ -93,7 +95,7 @@ def run_all(home: Path, args: argparse.Namespace) -> dict[str, dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", type=read_contenders, default=CONTENDERS, help="such as ours,ray-tutorial")
+    parser.add_argument("--only", type=read_contenders, default=("ours", *PEERS), help="such as ours,ray-tutorial")
     parser.add_argument("--num-configurations", type=int, default=30, help="the first so many of the list")
     parser.add_argument("--max-epochs", type=int, default=9)
     parser.add_argument("--image-size", type=int, default=96)
@@ -104,9 +106,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="ctsearch-engine-", ignore_cleanup_errors=True) as scratch:
         figures = run_all((args.home or Path(scratch)).absolute(), args)
     result: dict[str, Any] = {"contenders": figures}
-    if OURS in figures:
-        others = {name: figure for name, figure in figures.items() if name != OURS}
-        result["ratios"] = {name: compare(figures[OURS], figure) for name, figure in others.items()}
+    if "ours" in figures:
+        others = {name: figure for name, figure in figures.items() if name != "ours"}
+        result["ratios"] = {name: compare(figures["ours"], figure) for name, figure in others.items()}
     print(json.dumps(result), flush=True)
     if args.out:
         args.out.write_text(json.dumps(result, indent=1) + "\n")

@@ -132,7 +132,7 @@ def train(configuration: Configuration, task: Task) -> Iterator[tuple[dict[str, 
             seen = [(predict(images).softmax(dim=1)[:, 1], labels) for images, labels in val_loader]
         scores, targets = (torch.cat(column).numpy() for column in zip(*seen, strict=True))
         metrics = {"epoch": epoch, "val_auc": float(roc_auc_score(targets, scores)), "images_per_s": images_per_s}
-        line = json.dumps({"at_s": time.time(), "architecture": configuration["architecture"], **metrics})
+        line = json.dumps({"at_s": time.time(), "configuration": configuration, **metrics})
         with (task.folder / "epochs.jsonl").open("a") as file:
             file.write(line + "\n")
         yield metrics, {"model": model.state_dict(), "optimizer": optimizer.state_dict()}

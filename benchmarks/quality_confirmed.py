@@ -1,0 +1,175 @@
+"""What the searches of search_quality.py have found is worth on patients that chose nothing of it.
+
+The best value so far flatters whoever asks validation most often. Here the configuration that leads a search is
+trained again in folds of patients of train and val together, for as many epochs as it had when it led, by the loop
+that found it: ours, or a tutorial's, or an expert's. The sealed test stays closed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedGroupKFold
+
+from benchmarks.contenders import OURS, PEERS, Arena, Epoch, write_table
+from benchmarks.peers import training
+from trainable.config import TrialConfig, TrialSettings
+from trainable.images.prepare import TrainingData, prepare_data
+from trainable.images.splits import read_splits
+from trainable.smoothing import find_best
+from trainable.step_plan import measure_step_plan, pick_device
+from trainable.train import train
+
+SEED = 17
+"""Of the folds, so that they are not those by which a search confirms its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retraining:
+    """A configuration trained anew for `num_epochs`, by the loop of `contender`, and judged on fold `fold`."""
+
+    contender: str
+    configuration: dict[str, Any]
+    num_epochs: int
+    fold: int
+
+    @property
+    def key(self) -> str:
+        """The same for two contenders with one loop."""
+        loop = "ours" if self.contender in OURS else PEERS[self.contender][1]
+        told = json.dumps([loop, self.configuration, self.num_epochs, self.fold], sort_keys=True)
+        return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+class Folds:
+    """Folds of the patients of train and val: where each slice of the arena is validated."""
+
+    def __init__(self, arena: Arena, num_folds: int) -> None:
+        self.arena = arena
+        splits = arena.home / "splits.csv"
+        prepared = prepare_data(
+            arena.data, cache_dir=arena.home / "cache", splits_file=splits, image_size=arena.image_size, seed=0
+        )
+        self.data: TrainingData = prepared.training
+        rows = read_splits(splits)
+        self.rows = [row for split in ("train", "val") for row in rows if row.split == split and row.kept]
+        folds = StratifiedGroupKFold(n_splits=num_folds, shuffle=True, random_state=SEED)
+        held_out = folds.split(np.zeros(len(self.rows)), self.data.labels, self.data.groups)
+        self.held_out = [self._as_mask(found) for _, found in held_out]
+        positive = self.data.classes[self.data.positive]
+        for fold, is_val in enumerate(self.held_out):
+            write_table(
+                self.locate_images(fold),
+                path=[row.path for row in self.rows],
+                label=[int(row.label == positive) for row in self.rows],
+                split=["val" if each else "train" for each in is_val],
+            )
+
+    def locate_images(self, fold: int) -> Path:
+        """The list of images for a peer, with this fold as validation."""
+        return self.arena.home / f"images-fold-{fold}.csv"
+
+    def _as_mask(self, found: NDArray[np.int64]) -> NDArray[np.bool_]:
+        mask = np.zeros(len(self.rows), dtype=bool)
+        mask[found] = True
+        return mask
+
+
+def find_leader(contender: str, epochs: Sequence[Epoch], at_s: float, max_epochs: int) -> Epoch | None:
+    """The epoch whose model a contender would hand over by then; None before the first.
+
+    Of a peer it is the one with the best value; of ours that of the best trial by its smoothed value, one that has
+    ended its training before one that has not (`search.core.finalists`).
+    """
+    known = [epoch for epoch in epochs if epoch.at_s <= at_s]
+    if contender not in OURS:
+        return max(known, key=lambda epoch: epoch.val_auc, default=None)
+    trials: dict[str, dict[int, Epoch]] = {}
+    for epoch in known:
+        trials.setdefault(json.dumps(epoch.configuration), {})[epoch.epoch] = epoch
+    ranked = []
+    for trial in trials.values():
+        values = {number: epoch.val_auc for number, epoch in trial.items()}
+        best_epoch, value = find_best(values, higher_is_better=True)
+        ranked.append((max(trial) >= max_epochs, value, trial[best_epoch]))
+    return max(ranked, key=lambda each: each[:2], default=(False, 0.0, None))[2]
+
+
+def confirm(leaders: Sequence[tuple[str, Epoch]], arena: Arena, num_folds: int) -> list[float]:
+    """The mean AUC over folds of each leader, of (contender, epoch); what was trained before is read."""
+    folds = Folds(arena, num_folds)
+    each = [
+        [
+            Retraining(contender=name, configuration=epoch.configuration, num_epochs=epoch.epoch, fold=fold)
+            for fold in range(num_folds)
+        ]
+        for name, epoch in leaders
+    ]
+    kept_in = arena.home / "confirmed"
+    kept_in.mkdir(exist_ok=True)
+    missing = {job.key: job for jobs in each for job in jobs if not (kept_in / f"{job.key}.json").exists()}
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        futures = {key: pool.submit(retrain, job, folds) for key, job in missing.items()}
+        for key, future in futures.items():
+            (kept_in / f"{key}.json").write_text(json.dumps(future.result()))
+    return [
+        round(float(np.mean([json.loads((kept_in / f"{job.key}.json").read_text()) for job in jobs])), 4)
+        for jobs in each
+    ]
+
+
+def retrain(job: Retraining, folds: Folds) -> float:
+    """The AUC of the last epoch on the fold's patients."""
+    if job.contender in OURS:
+        return retrain_ours(job, folds)
+    arena, folder = folds.arena, folds.arena.home / "retrained"
+    folder.mkdir(exist_ok=True)
+    task = training.Task(
+        images=folds.locate_images(job.fold),
+        image_size=arena.image_size,
+        max_epochs=job.num_epochs,
+        form=PEERS[job.contender][1],
+        folder=folder,
+    )
+    metrics = [metrics for metrics, _ in training.train(job.configuration, task)]
+    return metrics[-1]["val_auc"]
+
+
+def retrain_ours(job: Retraining, folds: Folds) -> float:
+    """The same by our own loop; the learning-rate schedule is that of a whole trial."""
+    config, data = read_params(job.configuration), replace(folds.data, is_val=folds.held_out[job.fold])
+    settings = TrialSettings(
+        classes=data.classes,
+        positive=data.positive,
+        image_size=data.image_size,
+        max_epochs=folds.arena.max_epochs,
+        num_threads=1,
+        seed=job.fold,
+    )
+    plans = folds.arena.home / "step_plans.json"
+    plan = measure_step_plan(config, image_size=data.image_size, device=pick_device(), num_threads=1, cache_file=plans)
+    reports = train(config, settings, data, plan=plan)
+    found = [next(reports) for _ in range(job.num_epochs)]
+    reports.close()
+    return found[-1].metrics["val_auc"]
+
+
+def read_params(params: Mapping[str, str]) -> TrialConfig:
+    """A configuration from MLflow, where every value is a text."""
+    usual = TrialConfig(architecture="").to_params()
+    return TrialConfig.from_params({name: _read_as(usual[name], text) for name, text in params.items()})
+
+
+def _read_as(usual: Any, text: str) -> Any:
+    """What `text` means where a usual value is as `usual`."""
+    return text == "True" if isinstance(usual, bool) else type(usual)(text)
