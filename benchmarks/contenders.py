@@ -12,6 +12,7 @@ import argparse
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -114,6 +115,17 @@ def build_arena(home: Path, data: Path, *, image_size: int, max_epochs: int, tra
     )
 
 
+def check_home(home: Path, **asked: object) -> None:
+    """Note what the runs of a home share; raise ValueError where an earlier call has asked for something else there."""
+    file = home / "asked.json"
+    told = {name: str(value) for name, value in asked.items()}
+    before = json.loads(file.read_text()) if file.exists() else told
+    if others := {name: value for name, value in before.items() if value != told.get(name)}:
+        raise ValueError(f"{home} holds runs of {others}, and this call asks for {told}: give another --home")
+    home.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(told))
+
+
 def run(contender: str, arena: Arena, folder_name: str, ours: Sequence[str], peers: Sequence[str]) -> Outcome:
     """Run one contender to its end in a new folder of the home, or read what an earlier call has run there.
 
@@ -124,6 +136,7 @@ def run(contender: str, arena: Arena, folder_name: str, ours: Sequence[str], pee
     if kept.exists():
         found = json.loads(kept.read_text())
         return Outcome(epochs=[Epoch(**epoch) for epoch in found["epochs"]], wall_s=found["wall_s"])
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was ended on its way
     folder.mkdir(parents=True)
     command = [sys.executable]
     shared = ["--image-size", str(arena.image_size), "--max-epochs", str(arena.max_epochs)]
@@ -151,7 +164,7 @@ def run(contender: str, arena: Arena, folder_name: str, ours: Sequence[str], pee
         epochs = _read_ours(arena.tracking_uri, folder_name)
     else:
         epochs = [Epoch(**json.loads(line)) for line in (folder / "epochs.jsonl").read_text().splitlines()]
-    shifted = [replace(epoch, at_s=epoch.at_s - began_s) for epoch in epochs]
+    shifted = [replace(epoch, at_s=epoch.at_s - began_s) for epoch in epochs if epoch.at_s >= began_s]
     outcome = Outcome(epochs=sorted(shifted, key=lambda epoch: epoch.at_s), wall_s=wall_s)
     kept.write_text(json.dumps(asdict(outcome)))
     return outcome

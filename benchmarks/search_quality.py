@@ -16,7 +16,7 @@ set unless given: at its end ours opens the sealed test of whatever it searched 
 
 With `--confirm FOLDS` what led at each of these times is trained again in folds of patients (quality_confirmed.py): the
 best of many noisy values flatters itself, and the more the more were asked for. With `--home` what was run there before
-is read and not run again.
+is read and not run again; it must have been asked for with the same data, time, size and epochs.
 """
 
 from __future__ import annotations
@@ -34,7 +34,17 @@ from typing import Any
 if __name__ == "__main__":  # as a script, benchmarks/ comes first on the path: the root must
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from benchmarks.contenders import CONTENDERS, OURS, Arena, Epoch, build_arena, make_manifest, read_contenders, run
+from benchmarks.contenders import (
+    CONTENDERS,
+    OURS,
+    Arena,
+    Epoch,
+    build_arena,
+    check_home,
+    make_manifest,
+    read_contenders,
+    run,
+)
 from benchmarks.peers import training
 from benchmarks.quality_confirmed import confirm, find_leader
 from mlflow_server.serve import ensure_server
@@ -116,6 +126,7 @@ def confirm_all(outcomes: dict[str, list[Searched]], arena: Arena, args: argpars
 
 def run_all(home: Path, args: argparse.Namespace) -> tuple[dict[str, list[Searched]], dict[str, Any]]:
     """Each contender's epochs, one list a seed, and what is confirmed of them."""
+    check_home(home, data=args.data, minutes=args.minutes, image_size=args.image_size, max_epochs=args.max_epochs)
     data = args.data.absolute() if args.data else make_manifest(home)
     outcomes: dict[str, list[Searched]] = {contender: [] for contender in args.only}
     with ensure_server(home / "mlflow") as server:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.contenders import Arena, Epoch, build_arena, make_manifest
+from benchmarks.contenders import Arena, Epoch, build_arena, check_home, make_manifest
 from benchmarks.quality_confirmed import Folds, confirm, find_leader, read_params
 from benchmarks.search_quality import compare_epochs, count_to, read_at, trace_best
 
@@ -70,6 +70,14 @@ def test_a_configuration_is_read_back_from_the_texts_of_mlflow() -> None:
     assert (config.batch_size, config.dropout, config.class_weighting) == (16, 0.2, False)
 
 
+def test_a_home_is_not_read_for_what_another_call_has_asked_for(tmp_path: Path) -> None:
+    for _ in range(2):
+        check_home(tmp_path / "home", minutes=3.0, data=None)
+    with pytest.raises(ValueError, match="give another --home"):
+        check_home(tmp_path / "home", minutes=1.0, data=None)
+    check_home(tmp_path / "home", minutes=3.0, data=None)
+
+
 def test_folds_keep_patients_together_and_hold_each_slice_out_once(arena: Arena) -> None:
     folds = Folds(arena, 3)
     assert sum(map(int, sum(folds.held_out))) == len(folds.rows)  # type: ignore[arg-type]
@@ -81,7 +89,7 @@ def test_what_led_is_trained_again_by_the_loop_that_found_it(arena: Arena) -> No
     ours = Epoch(at_s=1, configuration={"architecture": "small_cnn"}, epoch=1, val_auc=0.9, images_per_s=1)
     peers = Epoch(at_s=1, configuration=TUTORIAL, epoch=1, val_auc=0.9, images_per_s=1)
     values = confirm([("ours", ours), ("ray-tutorial", peers), ("optuna-tutorial", peers)], arena, 2)
-    kept = list((Path(arena.home) / "confirmed").iterdir())
+    kept = list((Path(arena.home) / "confirmed-2").iterdir())
     assert len(kept) == 4, "two configurations in two folds: both tutorials train in one way"
     assert values[1] == values[2] and all(0 <= value <= 1 for value in values)
     assert confirm([("ours", ours)], arena, 2) == values[:1], "read, not trained anew"
