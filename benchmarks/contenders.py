@@ -167,7 +167,14 @@ def run(contender: str, arena: Arena, folder_name: str, ours: Sequence[str], pee
     shifted = [replace(epoch, at_s=epoch.at_s - began_s) for epoch in epochs if epoch.at_s >= began_s]
     outcome = Outcome(epochs=sorted(shifted, key=lambda epoch: epoch.at_s), wall_s=wall_s)
     kept.write_text(json.dumps(asdict(outcome)))
+    drop_models(folder)
     return outcome
+
+
+def drop_models(folder: Path) -> None:
+    """Remove what a finished search leaves of its models, gigabytes over some seeds: nothing reads them again."""
+    for file in (*folder.rglob("*.pt"), *folder.rglob("*.pt2")):
+        file.unlink()
 
 
 def write_table(file: Path, **columns: Sequence[object]) -> None:

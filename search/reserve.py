@@ -84,9 +84,13 @@ def choose(session: Session, pace: Pace, left_s: float = math.inf, kept_s: float
 
 
 def rank(session: Session) -> list[TrialEntry]:
-    """The finalists, best first; before there is any, all trials that have a value."""
-    last_rung = find_last_rung(session.levels, session.plan.settings.max_epochs)
-    return rank_finalists(session.ledger, last_rung) or session.ledger.ranked()
+    """The finalists, best first; before there is any, all trials that have a value.
+
+    Who is running and nearly done is one of them: no search ends for a confirmation that this trial's end makes void.
+    """
+    max_epochs = session.plan.settings.max_epochs
+    last_rung = find_last_rung(session.levels, max_epochs) or max_epochs
+    return rank_finalists(session.ledger, last_rung, will_complete=True) or session.ledger.ranked()
 
 
 def explain(session: Session, confirmation: Confirmation) -> str:

@@ -32,15 +32,21 @@ class Finalists:
         return f"{num_short} of {len(self.members)} members of the champion were stopped before their last epoch"
 
 
-def rank_finalists(ledger: Ledger, last_rung: int = 0) -> list[TrialEntry]:
+def rank_finalists(ledger: Ledger, last_rung: int = 0, *, will_complete: bool = False) -> list[TrialEntry]:
     """Trials that may join a mean, in that order: those that completed, best first; then those that have reached
     `last_rung`, the last epoch below the end at which trials are compared (0: nobody).
 
-    Trials that were stopped early rank high by a lucky epoch and are worth little (Signal).
+    Trials that were stopped early rank high by a lucky epoch and are worth little (Signal). With `will_complete` those
+    still running there rank as if they had completed.
     """
     ranked = [entry for entry in ledger.ranked() if entry.outcome is not Outcome.FAILED]
-    completed = [entry for entry in ranked if entry.outcome is Outcome.COMPLETED]
-    late = [entry for entry in ranked if entry.outcome is not Outcome.COMPLETED and entry.num_epochs >= last_rung > 0]
+    completed, late = [], []
+    for entry in ranked:
+        is_late = entry.num_epochs >= last_rung > 0
+        if entry.outcome is Outcome.COMPLETED or (will_complete and is_late and entry.state == "running"):
+            completed.append(entry)
+        elif is_late:
+            late.append(entry)
     return [*completed, *late]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.contenders import Arena, Epoch, build_arena, check_home, make_manifest
+from benchmarks.contenders import Arena, Epoch, build_arena, check_home, drop_models, make_manifest
 from benchmarks.quality_confirmed import Folds, confirm, find_leader, read_params
 from benchmarks.search_quality import compare_epochs, count_to, read_at, trace_best
 
@@ -76,6 +76,14 @@ def test_a_home_is_not_read_for_what_another_call_has_asked_for(tmp_path: Path) 
     with pytest.raises(ValueError, match="give another --home"):
         check_home(tmp_path / "home", minutes=1.0, data=None)
     check_home(tmp_path / "home", minutes=3.0, data=None)
+
+
+def test_a_finished_search_drops_its_models_and_nothing_else(tmp_path: Path) -> None:
+    for name in ("results/trial/checkpoint_000000/checkpoint.pt", "models/model.pt2", "outcome.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    drop_models(tmp_path)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["outcome.json"]
 
 
 def test_folds_keep_patients_together_and_hold_each_slice_out_once(arena: Arena) -> None:

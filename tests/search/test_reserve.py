@@ -97,3 +97,24 @@ def test_no_search_ends_for_a_confirmation_that_it_does_not_afford_any_more(tmp_
     assert not budget.is_over() and budget.kept == Kept()
     budget.earlier_s = 350
     assert budget.is_over() and budget.stop.reason is StopReason.TIME_BUDGET
+
+
+@pytest.mark.parametrize("num_epochs", [4, 10])
+@pytest.mark.parametrize("levels", [(1, 3, 10), (10,)])
+def test_no_search_ends_for_a_confirmation_that_the_end_of_a_running_trial_makes_void(
+    tmp_path: Path, num_epochs: int, levels: tuple[int, ...]
+) -> None:
+    """Kept for trials 2 and 0; better is trial 4, ten times as dear, which is past the last rung or at its end."""
+    session = build_session(tmp_path, time_budget_s=350)
+    session.levels = levels
+    budget = session.budget
+    reserve = Reserve(budget, lambda: choose(session, PACE))
+    values = dict.fromkeys(range(1, num_epochs + 1), 0.95)
+    running = TrialEntry(number=4, params={}, values=values, epoch_s=50.0, standard_error=0.03)
+    session.ledger.restore(running)
+    is_foreseen = num_epochs == 10 or levels[0] == 1
+    assert (reserve.reckon() == Kept()) is is_foreseen
+    budget.kept, budget.earlier_s = Kept(150.0, 300.0, 2), 250.0
+    assert budget.is_over() is not is_foreseen
+    running.outcome = Outcome.COMPLETED
+    assert choose(session, PACE) is None
