@@ -15,8 +15,9 @@ those that the peer took to it (the median over seeds; null where that seed neve
 set unless given: at its end ours opens the sealed test of whatever it searched on.
 
 With `--confirm FOLDS` what led at each of these times is trained again in folds of patients (quality_confirmed.py): the
-best of many noisy values flatters itself, and the more the more were asked for. With `--home` what was run there before
-is read and not run again; it must have been asked for with the same data, time, size and epochs.
+best of many noisy values flatters itself, and the more the more were asked for. Then also how many epochs ours had
+trained when its median was at a peer's last, to a quarter of the time, as a share of the peer's. With `--home` what was
+run there before is read and not run again; it must have been asked for with the same data, time, size and epochs.
 """
 
 from __future__ import annotations
@@ -94,6 +95,11 @@ def count_to(epochs: Sequence[Epoch], value: float, limit_s: float) -> int | Non
     return next((number for number, found in enumerate(values, 1) if found >= value), None)
 
 
+def count_by(epochs: Searched, at_s: float) -> int:
+    """How many epochs had ended by then."""
+    return sum(epoch.at_s <= at_s for epoch in epochs)
+
+
 def compare_epochs(ours: Sequence[Searched], peer: Sequence[Searched], limit_s: float) -> float | None:
     """Our epochs to the peer's last value as a share of the peer's own, the median over seeds."""
     shares = []
@@ -103,6 +109,18 @@ def compare_epochs(ours: Sequence[Searched], peer: Sequence[Searched], limit_s: 
         shares.append(taken / needed if taken and needed else 0.0 if taken else math.inf)
     found = statistics.median(shares)
     return round(found, 2) if found < math.inf else None
+
+
+def compare_confirmed(
+    ours: Sequence[Searched], peer: Sequence[Searched], own: dict[str, Any], others: dict[str, Any], limit_s: float
+) -> float | None:
+    """Our epochs by the first of `SHARES` of the time at which our median is at the peer's last, as a share of all
+    that the peer trained by then; None where it never is. `own` and `others` are what is confirmed, by share."""
+    for share in SHARES:
+        if own[f"{share:.0%}"]["median"] >= others[f"{SHARES[-1]:.0%}"]["median"]:
+            taken = statistics.median(count_by(epochs, share * limit_s) for epochs in ours)
+            return round(taken / statistics.median(count_by(epochs, limit_s) for epochs in peer), 2)
+    return None
 
 
 def confirm_all(outcomes: dict[str, list[Searched]], arena: Arena, args: argparse.Namespace) -> dict[str, Any]:
@@ -162,8 +180,9 @@ def main() -> None:
     limit_s = 60 * args.minutes
     curves = {name: [trace_best(epochs, limit_s) for epochs in searches] for name, searches in outcomes.items()}
     for contender, traced in curves.items():
-        num_epochs = [sum(epoch.at_s <= limit_s for epoch in epochs) for epochs in outcomes[contender]]
+        num_epochs = [count_by(epochs, limit_s) for epochs in outcomes[contender]]
         print(json.dumps({"contender": contender, "num_epochs": num_epochs, "curves": traced}), flush=True)
+    pairs = [(own, peer) for own in outcomes if own in OURS for peer in outcomes if peer not in OURS]
     result = {
         "minutes": args.minutes,
         "best_val_auc": {
@@ -171,15 +190,16 @@ def main() -> None:
             for name, traced in curves.items()
         },
         "epochs_to_last": {
-            own: {
-                peer: compare_epochs(outcomes[own], searches, limit_s)
-                for peer, searches in outcomes.items()
-                if peer not in OURS
-            }
-            for own in outcomes
-            if own in OURS
+            f"{own} to {peer}": compare_epochs(outcomes[own], outcomes[peer], limit_s) for own, peer in pairs
         },
         "confirmed_auc": confirmed,
+        "epochs_to_last_confirmed": {
+            f"{own} to {peer}": compare_confirmed(
+                outcomes[own], outcomes[peer], confirmed[own], confirmed[peer], limit_s
+            )
+            for own, peer in pairs
+            if confirmed
+        },
     }
     print(json.dumps(result), flush=True)
     if args.out:
