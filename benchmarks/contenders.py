@@ -24,6 +24,8 @@ from typing import Any
 from mlflow import MlflowClient
 
 from benchmarks.peers.training import FORMS
+from search.core.config import SearchConfig
+from search.preparation.epochs import fit_first_rung
 from trainable.images.prepare import prepare_data
 from trainable.images.splits import assign_splits, read_splits
 from trainable.images.synthetic import write_synthetic_set
@@ -53,7 +55,7 @@ class Epoch:
 @dataclass(frozen=True, kw_only=True)
 class Arena:
     """What all contenders share. `data` is a manifest with splits; `images` lists its train and val slices for the
-    peers, and `data_hash` stands for exactly these."""
+    peers, and `data_hash` stands for exactly these. `first_rung` is the first epoch at which ours compares trials."""
 
     home: Path
     data: Path
@@ -61,6 +63,7 @@ class Arena:
     data_hash: str
     image_size: int
     max_epochs: int
+    first_rung: int
     tracking_uri: str
 
 
@@ -104,6 +107,7 @@ def build_arena(home: Path, data: Path, *, image_size: int, max_epochs: int, tra
         label=[int(row.label == positive) for row in rows],
         split=[row.split for row in rows],
     )
+    num_train = sum(row.split == "train" for row in rows)
     return Arena(
         home=home,
         data=data,
@@ -111,6 +115,7 @@ def build_arena(home: Path, data: Path, *, image_size: int, max_epochs: int, tra
         data_hash=prepared.training.data_hash,
         image_size=image_size,
         max_epochs=max_epochs,
+        first_rung=fit_first_rung(num_train, max_epochs, SearchConfig().reduction_factor),
         tracking_uri=tracking_uri,
     )
 

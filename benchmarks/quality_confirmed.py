@@ -24,10 +24,15 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from benchmarks.contenders import OURS, PEERS, Arena, Epoch, write_table
 from benchmarks.peers import training
+from search.champion.choice import LEAST_MEMBERS, list_eligible
+from search.core.config import SearchConfig
+from search.core.finalists import find_last_rung
+from search.core.ledger import Ledger, TrialEntry
+from search.core.rules import list_levels
 from trainable.config import TrialConfig, TrialSettings
 from trainable.images.prepare import TrainingData, prepare_data
 from trainable.images.splits import read_splits
-from trainable.smoothing import find_best
+from trainable.report import Outcome
 from trainable.step_plan import measure_step_plan, pick_device
 from trainable.train import train
 
@@ -86,11 +91,11 @@ class Folds:
         return mask
 
 
-def find_leader(contender: str, epochs: Sequence[Epoch], at_s: float, max_epochs: int) -> Epoch | None:
+def find_leader(contender: str, epochs: Sequence[Epoch], at_s: float, arena: Arena) -> Epoch | None:
     """The epoch whose model a contender would hand over by then; None before the first.
 
-    Of a peer it is the one with the best value; of ours that of the best trial by its smoothed value, one that has
-    ended its training before one that has not (`search.core.finalists`).
+    Of a peer it is the one with the best value; of ours the best, by its smoothed value, of the five whose mean would
+    be the champion, or of all trials where fewer than two have come to the last rung (`search.champion.choice`).
     """
     known = [epoch for epoch in epochs if epoch.at_s <= at_s]
     if contender not in OURS:
@@ -98,12 +103,19 @@ def find_leader(contender: str, epochs: Sequence[Epoch], at_s: float, max_epochs
     trials: dict[str, dict[int, Epoch]] = {}
     for epoch in known:
         trials.setdefault(json.dumps(epoch.configuration), {})[epoch.epoch] = epoch
-    ranked = []
-    for trial in trials.values():
-        values = {number: epoch.val_auc for number, epoch in trial.items()}
-        best_epoch, value = find_best(values, higher_is_better=True)
-        ranked.append((max(trial) >= max_epochs, value, trial[best_epoch]))
-    return max(ranked, key=lambda each: each[:2], default=(False, 0.0, None))[2]
+    ledger = Ledger()
+    for number, trial in enumerate(trials.values()):
+        values = {epoch: each.val_auc for epoch, each in trial.items()}
+        outcome = Outcome.COMPLETED if max(values) >= arena.max_epochs else Outcome.STOPPED
+        ledger.restore(TrialEntry(number=number, params={}, values=values, outcome=outcome))
+    options = OURS[contender]
+    config = SearchConfig(scheduler=options[1]) if options else SearchConfig()
+    levels = list_levels(config, arena.max_epochs, arena.first_rung)
+    members = list_eligible(ledger, find_last_rung(levels, arena.max_epochs))[: config.ensemble]
+    for best in ledger.ranked():
+        if best in members or len(members) < LEAST_MEMBERS:
+            return list(trials.values())[best.number][best.best_epoch or 1]
+    return None
 
 
 def confirm(leaders: Sequence[tuple[str, Epoch]], arena: Arena, num_folds: int) -> list[float]:

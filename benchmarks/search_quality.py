@@ -126,7 +126,7 @@ def compare_confirmed(
 def confirm_all(outcomes: dict[str, list[Searched]], arena: Arena, args: argparse.Namespace) -> dict[str, Any]:
     """By contender and share of the time, what led then is worth in folds: median, range and each seed's."""
     asked = [
-        (contender, share, find_leader(contender, searched, 60 * args.minutes * share, args.max_epochs))
+        (contender, share, find_leader(contender, searched, 60 * args.minutes * share, arena))
         for contender, searches in outcomes.items()
         for searched in searches
         for share in SHARES

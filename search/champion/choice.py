@@ -45,19 +45,17 @@ def choose_members(
 ) -> list[Candidate]:
     """The trials whose mean is the champion, best first: at most `size` of `rank_finalists`, or one, or none.
 
-    A trial below the median of the search is no member: in a small search it may have learnt nothing. One that cannot
-    be read gives way to the next, with a warning. Where fewer than two are left it is the best single trial
-    (`choose_champion`). `opened_for` are the trials for which the sealed test was opened before: they are the members,
-    as far as they can be read, whatever has become better since.
+    One that cannot be read gives way to the next, with a warning. Where fewer than two are left it is the best single
+    trial (`choose_champion`). `opened_for` are the trials for which the sealed test was opened before: they are the
+    members, as far as they can be read, whatever has become better since.
     """
     if len(opened_for) == 1 or (size < LEAST_MEMBERS and not opened_for):
         return _choose_one(ledger, task, opened_for)
-    finalists = [entry for entry in rank_finalists(ledger, last_rung) if not _is_nan(entry)]
     if opened_for:
         size = len(opened_for)
-        finalists = [entry for entry in finalists if entry.number in opened_for]
+        finalists = [entry for entry in _rank(ledger, last_rung) if entry.number in opened_for]
     else:
-        finalists = [entry for entry in finalists if _is_no_worse_than_median(entry, ledger)]
+        finalists = list_eligible(ledger, last_rung)
     members: list[Candidate] = []
     warnings: list[str] = []
     for entry in finalists:
@@ -71,6 +69,14 @@ def choose_members(
     if len(members) < LEAST_MEMBERS and not (opened_for and members):
         return _choose_one(ledger, task, opened_for)
     return [replace(members[0], warnings=(*warnings, *members[0].warnings)), *members[1:]]
+
+
+def list_eligible(ledger: Ledger, last_rung: int = 0) -> list[TrialEntry]:
+    """The trials that may be members of a mean, in that order (`rank_finalists`).
+
+    A trial below the median of the search is none: in a small search it may have learnt nothing.
+    """
+    return [entry for entry in _rank(ledger, last_rung) if _is_no_worse_than_median(entry, ledger)]
 
 
 def choose_champion(ledger: Ledger, task: TrialTask, *, opened_for: int | None = None) -> Candidate | None:
@@ -113,6 +119,10 @@ def load_candidate(entry: TrialEntry, task: TrialTask) -> Candidate | None:
             f"its checkpoint is of epoch {facts['epoch']} with {facts['value']:.4f}",
         )
     return Candidate(entry=entry, state=state, facts=facts, warnings=warnings)
+
+
+def _rank(ledger: Ledger, last_rung: int) -> list[TrialEntry]:
+    return [entry for entry in rank_finalists(ledger, last_rung) if not _is_nan(entry)]
 
 
 def _choose_one(ledger: Ledger, task: TrialTask, opened_for: Sequence[int]) -> list[Candidate]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,26 +31,38 @@ def arena(tmp_path_factory: pytest.TempPathFactory) -> Arena:
     return build_arena(home, manifest, image_size=32, max_epochs=2, tracking_uri="http://127.0.0.1:9")
 
 
-def test_the_leader_of_a_peer_is_the_best_epoch_by_then_and_not_later() -> None:
+def test_the_leader_of_a_peer_is_the_best_epoch_by_then_and_not_later(arena: Arena) -> None:
     epochs = searched(0.5, 0.7, 0.6, 0.9)
-    leader = find_leader("ray-expert", epochs, 3.5, 9)
+    leader = find_leader("ray-expert", epochs, 3.5, arena)
     assert leader is not None and leader.val_auc == 0.7
-    assert find_leader("ray-expert", epochs, 0.5, 9) is None
+    assert find_leader("ray-expert", epochs, 0.5, arena) is None
     assert read_at(trace_best(epochs, 3.5), 3.5) == 0.7
 
 
-def test_our_leader_is_the_best_trial_by_its_smoothed_value_and_a_whole_training_before_a_short_one() -> None:
+def test_our_leader_is_the_best_member_of_the_mean_that_would_be_the_champion(arena: Arena) -> None:
+    """With a first rung after epoch 1 of 4, promotion has another after 3."""
+
     def trial(rate: float, *values: float) -> list[Epoch]:
         return [
             Epoch(at_s=number, configuration={"learning_rate": rate}, epoch=number, val_auc=value, images_per_s=1.0)
             for number, value in enumerate(values, 1)
         ]
 
+    arena = replace(arena, max_epochs=4, first_rung=1)
     lucky, steady, short = trial(0.1, 0.95, 0.5, 0.5, 0.5), trial(0.2, 0.6, 0.7, 0.7, 0.8), trial(0.3, 0.9)
-    leader = find_leader("ours", [*lucky, *steady, *short], 10, 4)
-    assert leader is not None and (leader.configuration["learning_rate"], leader.epoch) == (0.2, 4)
-    early = find_leader("ours", [*lucky, *steady, *short], 1, 4)
-    assert early is not None and early.configuration["learning_rate"] == 0.1, "nobody has ended by then"
+    chance, late = trial(0.4, 0.5, 0.5, 0.5, 0.5), trial(0.5, 0.6, 0.7, 0.75)
+
+    def lead(contender: str, *trials: list[Epoch], at_s: float = 10) -> tuple[float, int]:
+        leader = find_leader(contender, [epoch for trial in trials for epoch in trial], at_s, arena)
+        assert leader is not None
+        return leader.configuration["learning_rate"], leader.epoch
+
+    assert lead("ours", lucky, steady, late, short) == (0.2, 4), "by its smoothed value, and not after one epoch"
+    assert lead("ours", chance, late) == (0.5, 3), "not the only one that has ended its training"
+    assert lead("ours", lucky, steady, short, at_s=1) == (0.1, 1), "nobody has come to the last rung by then"
+    assert lead("ours", chance, steady, short) == (0.3, 1), "one eligible trial makes no mean"
+    assert lead("ours-freeze-thaw", chance, steady) == (0.2, 4)
+    assert find_leader("ours", [], 10, arena) is None
 
 
 def test_epochs_to_a_value_are_those_of_all_trials_together() -> None:
