@@ -15,9 +15,10 @@ those that the peer took to it (the median over seeds; null where that seed neve
 set unless given: at its end ours opens the sealed test of whatever it searched on.
 
 With `--confirm FOLDS` what led at each of these times is trained again in folds of patients (quality_confirmed.py): the
-best of many noisy values flatters itself, and the more the more were asked for. Then also how many epochs ours had
-trained when its median was at a peer's last, to a quarter of the time, as a share of the peer's. With `--home` what was
-run there before is read and not run again; it must have been asked for with the same data, time, size and epochs.
+best of many noisy values flatters itself, and the more the more were asked for. What led ours is so after every
+twelfth of the time: how many epochs it had trained when its median was at a peer's last, as a share of the peer's. With
+`--home` what was run there before is read and not run again; it must have been asked for with the same data, time, size
+and epochs.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ from benchmarks.quality_confirmed import confirm, find_leader
 from mlflow_server.serve import ensure_server
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
+TWELFTHS = tuple(number / 12 for number in range(1, 13))
 Curve = list[tuple[float, float]]
 Searched = list[Epoch]
 
@@ -114,10 +116,10 @@ def compare_epochs(ours: Sequence[Searched], peer: Sequence[Searched], limit_s: 
 def compare_confirmed(
     ours: Sequence[Searched], peer: Sequence[Searched], own: dict[str, Any], others: dict[str, Any], limit_s: float
 ) -> float | None:
-    """Our epochs by the first of `SHARES` of the time at which our median is at the peer's last, as a share of all
-    that the peer trained by then; None where it never is. `own` and `others` are what is confirmed, by share."""
-    for share in SHARES:
-        if own[f"{share:.0%}"]["median"] >= others[f"{SHARES[-1]:.0%}"]["median"]:
+    """Our epochs by the first twelfth of the time at which our median is at the peer's last, as a share of all that the
+    peer trained; None where it never is. `own` and `others` are what is confirmed, by share."""
+    for share in TWELFTHS:
+        if own[f"{share:.0%}"]["median"] >= others["100%"]["median"]:
             taken = statistics.median(count_by(epochs, share * limit_s) for epochs in ours)
             return round(taken / statistics.median(count_by(epochs, limit_s) for epochs in peer), 2)
     return None
@@ -129,7 +131,7 @@ def confirm_all(outcomes: dict[str, list[Searched]], arena: Arena, args: argpars
         (contender, share, find_leader(contender, searched, 60 * args.minutes * share, arena))
         for contender, searches in outcomes.items()
         for searched in searches
-        for share in SHARES
+        for share in (TWELFTHS if contender in OURS else SHARES)
     ]
     values = iter(confirm([(name, leader) for name, _, leader in asked if leader], arena, args.confirm))
     found: dict[str, Any] = {}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
-from search.core.budget import Budget, Kept
+from search.core.budget import Budget
 from search.core.confirmation import CONFIRMED, Confirmation
 from search.core.folder import Phase
 from search.core.ledger import Ledger
@@ -25,7 +25,7 @@ from search.observers.progress import Heading, ProgressTable
 from search.observers.record_sync import RecordSync
 from search.observers.tracking import Tracking
 from search.preparation.images import prepare_at_size
-from search.reserve import choose, explain, find_pace, wants
+from search.reserve import explain, settle, wants
 from trainable.node import serve_file
 from trainable.storage import join, make_folder
 from trainable.task import TrialTask, delete_checkpoint, read_best
@@ -47,12 +47,9 @@ def confirm(session: Session, reason: StopReason) -> tuple[StopReason, Confirmat
         return reason, Confirmation.from_record(recorded) if recorded else None
     if not wants(session) or reason not in CONFIRMED:
         return reason, None
-    kept_s, session.budget.kept = session.budget.kept.seconds, Kept()
+    found = settle(session)
     if recorded:
-        found: Confirmation | None = Confirmation.from_record(recorded)
-    else:
-        pace = find_pace(session)
-        found = choose(session, pace, session.budget.left(pace.num_slots).seconds, kept_s)
+        found = Confirmation.from_record(recorded)
     if found is None or not found.num_trainings:
         say("Confirm      no: it would take too much of the search (--confirm 5 does it all the same)")
         return reason, None

@@ -43,7 +43,7 @@ class Reserve(Observer):
         if found is None:
             return Kept()
         device_s = MARGIN * found.device_s * self.budget.devices_per_trial
-        return Kept(MARGIN * found.cost_s, device_s, len(found.members))
+        return Kept(MARGIN * found.cost_s, device_s, len(found.members), found)
 
 
 def find_pace(session: Session) -> Pace:
@@ -83,6 +83,18 @@ def choose(session: Session, pace: Pace, left_s: float = math.inf, kept_s: float
     )
 
 
+def settle(session: Session) -> Confirmation | None:
+    """The confirmation that follows once the trials have ended; from here on nothing is kept for it.
+
+    Where the end of a trial has made another one the best, which is too dear, it is the one for which the search ended.
+    """
+    pace = find_pace(session)
+    kept, session.budget.kept = session.budget.kept, Kept()
+    left_s = session.budget.left(pace.num_slots).seconds
+    found, expected = choose(session, pace, left_s, kept.seconds), kept.confirmation
+    return expected if found is None and expected is not None and expected.cost_s <= left_s else found
+
+
 def rank(session: Session) -> list[TrialEntry]:
     """The finalists, best first; before there is any, all trials that have a value.
 
@@ -99,7 +111,10 @@ def explain(session: Session, confirmation: Confirmation) -> str:
     best = ranked[0]
     if best.number in confirmation.members:
         return ""
-    flattery = find_flattery(ranked)
+    flattery, score = find_flattery(ranked), session.ledger.direction.score
+    members = [score(entry.best_value) for entry in ranked if entry.number in confirmation.members]
+    if flattery and score(best.best_value) - max(members, default=-math.inf) > flattery:
+        return f"trial {best.number}, {best.best_value:.4f}, has become the best since, and would take too much"
     by = f", {flattery:.4f}" if flattery else ""  # a resumed search knows no standard error
     return (
         f"trial {best.number}, {best.best_value:.4f}, is not ahead by more than the best of {len(ranked)} flatters "

@@ -7,10 +7,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from search.core.stop import StopReason, StopRequest
 from trainable.records import RecordError, read_record, write_record
+
+if TYPE_CHECKING:
+    from search.core.confirmation import Confirmation
 
 
 @dataclass(frozen=True)
@@ -27,11 +30,12 @@ class Left:
 
 @dataclass(frozen=True)
 class Kept:
-    """What of a budget is kept for what comes after the trials, and for how many of them."""
+    """What of a budget is kept for the confirmation that comes after the trials, and of how many of them."""
 
     seconds: float = 0.0
     device_s: float = 0.0
     num_trials: int = 0
+    confirmation: Confirmation | None = None
 
 
 class Budget:

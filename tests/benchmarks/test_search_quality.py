@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.contenders import Arena, Epoch, build_arena, check_home, drop_models, make_manifest
 from benchmarks.quality_confirmed import Folds, confirm, find_leader, read_params
-from benchmarks.search_quality import compare_confirmed, compare_epochs, count_to, read_at, trace_best
+from benchmarks.search_quality import TWELFTHS, compare_confirmed, compare_epochs, count_to, read_at, trace_best
 
 TUTORIAL = {"architecture": "squeezenet1_1", "optimizer": "adam", "learning_rate": 1e-3, "weight_decay": 1e-4}
 TUTORIAL |= {"batch_size": 32, "augmentation": 0.0}
@@ -78,14 +78,15 @@ def test_epochs_to_a_peers_last_value_are_a_share_of_its_own_in_the_median_of_se
     assert compare_epochs([fast, never, never], [peer] * 3, 10) is None
 
 
-def test_epochs_to_a_peers_last_confirmed_value_are_counted_to_a_quarter_of_the_time() -> None:
-    def confirmed(*medians: float) -> dict[str, dict[str, float]]:
-        return {share: {"median": value} for share, value in zip(("25%", "50%", "75%", "100%"), medians, strict=True)}
+def test_epochs_to_a_peers_last_confirmed_value_are_counted_to_a_twelfth_of_the_time() -> None:
+    def confirmed(last: float, **medians: float) -> dict[str, dict[str, float]]:
+        by_share = {f"{share:.0%}": {"median": 0.6} for share in TWELFTHS} | {"100%": {"median": last}}
+        return by_share | {name.removeprefix("at_") + "%": {"median": value} for name, value in medians.items()}
 
     ours, peer = [searched(*[0.5] * 8)] * 3, [searched(*[0.5] * 10)] * 3
-    peers = confirmed(0.6, 0.6, 0.6, 0.7)
-    assert compare_confirmed(ours, peer, confirmed(0.6, 0.7, 0.6, 0.6), peers, 12) == 0.6, "six epochs of ten"
-    assert compare_confirmed(ours, peer, confirmed(0.6, 0.6, 0.6, 0.6), peers, 12) is None
+    peers = confirmed(0.7)
+    assert compare_confirmed(ours, peer, confirmed(0.8, at_42=0.7, at_50=0.6), peers, 12) == 0.5, "five epochs of ten"
+    assert compare_confirmed(ours, peer, confirmed(0.6), peers, 12) is None
 
 
 def test_a_configuration_is_read_back_from_the_texts_of_mlflow() -> None:

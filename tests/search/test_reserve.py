@@ -11,7 +11,7 @@ from search.core.config import SearchConfig
 from search.core.confirmation import MARGIN, Confirmation, Pace
 from search.core.ledger import Ledger, TrialEntry
 from search.core.stop import StopReason
-from search.reserve import Reserve, choose, explain
+from search.reserve import Reserve, choose, explain, settle
 from trainable.report import Outcome
 
 PACE = Pace(max_epochs=10, num_slots=2, num_train=80, num_slices=100, most_folds=20)
@@ -56,6 +56,9 @@ def test_it_says_why_the_best_is_not_confirmed(tmp_path: Path) -> None:
     assert explain(session, Confirmation(members=(2, 0), num_folds=3)) == ""
     said = explain(session, Confirmation(members=(0, 1), num_folds=3))
     assert said == "trial 2, 0.8800, is not ahead by more than the best of 4 flatters itself by chance, 0.0315"
+    session.ledger.entries[2].best_value = 0.95
+    said = explain(session, Confirmation(members=(0, 1), num_folds=3))
+    assert said == "trial 2, 0.9500, has become the best since, and would take too much"
     session.ledger.entries[2].standard_error = None
     assert explain(session, Confirmation(members=(0,), num_folds=3)).endswith("flatters itself by chance")
 
@@ -66,7 +69,7 @@ def test_what_it_will_cost_is_kept_with_a_margin_and_for_as_many_trials(tmp_path
     reserve = Reserve(session.budget, lambda: found)
     assert found is not None and session.budget.kept == Kept()
     reserve.epoch_reported(session.ledger.entries[0], None)  # type: ignore[arg-type]
-    assert session.budget.kept == Kept(MARGIN * found.cost_s, MARGIN * found.device_s, 2)
+    assert session.budget.kept == Kept(MARGIN * found.cost_s, MARGIN * found.device_s, 2, found)
     reserve.choose, reserve.next_look_s = lambda: None, 0.0
     reserve.epoch_reported(session.ledger.entries[0], None)  # type: ignore[arg-type]
     assert session.budget.kept == Kept(), "nothing is kept for what is not afforded"
@@ -118,3 +121,19 @@ def test_no_search_ends_for_a_confirmation_that_the_end_of_a_running_trial_makes
     assert budget.is_over() is not is_foreseen
     running.outcome = Outcome.COMPLETED
     assert choose(session, PACE) is None
+
+
+def test_where_no_other_is_afforded_it_is_the_one_for_which_the_search_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = build_session(tmp_path, time_budget_s=350)
+    budget = session.budget
+    monkeypatch.setattr("search.reserve.find_pace", lambda session: PACE)
+    kept = Reserve(budget, lambda: choose(session, PACE)).reckon()
+    assert kept.confirmation is not None
+    for entry in session.ledger.entries.values():
+        entry.epoch_s *= 10
+    for left_s, is_made in ((kept.seconds, True), (kept.confirmation.cost_s - 1, False)):
+        budget.kept, budget.earlier_s = kept, 350 - left_s
+        assert settle(session) == (kept.confirmation if is_made else None)
+        assert budget.kept == Kept()
