@@ -35,7 +35,7 @@ from benchmarks.contenders import make_manifest
 from trainable.architectures import build_model
 from trainable.comparisons import compare_aucs
 from trainable.config import TrialConfig
-from trainable.ensemble import mean_probabilities, select_greedily
+from trainable.ensemble import mean_probabilities, select_greedily, weigh_by_score
 from trainable.folds import split_patients
 from trainable.images.prepare import prepare_data
 from trainable.normalisation import to_input
@@ -196,6 +196,8 @@ class Cut:
         weights = np.exp((values - values[0]) / error)
         mean = mean_probabilities(self.found[:NUM_FINALISTS], weights.tolist())
         yield self.score("mean of five by exp(value / error)", NUM_FINALISTS, mean, auc(labels, mean[self.val]))
+        mean = mean_probabilities(self.found[:NUM_FINALISTS], weigh_by_score(values.tolist(), error))
+        yield self.score("the same without those far behind", NUM_FINALISTS, mean, auc(labels, mean[self.val]))
         mean = mean_probabilities(self.found[:NUM_FINALISTS])
         if auc(labels, mean[self.val]) < values[0]:
             mean = self.found[0]

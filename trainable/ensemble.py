@@ -44,6 +44,23 @@ class Ensemble:
         return tuple(count / total for count in self.counts)
 
 
+LEAST_OF_BEST = 0.05
+"""A member with less of the best one's share, three standard errors below it, costs more than it gives."""
+
+
+def weigh_by_score(scores: Sequence[float], error: float) -> tuple[float, ...]:
+    """The shares float (M,) of models in a mean, with the sum 1: in proportion to exp(score / `error`).
+
+    `scores` are validation's, higher is better, `error` the standard error of the best of them. So models that
+    validation cannot tell apart count alike, and one that is clearly behind does not spoil the mean; from
+    `LEAST_OF_BEST` down it has no share (`benchmarks/finish_rules.py`). All alike where no error above 0 is known.
+    """
+    behind = np.asarray(scores, dtype=np.float64) - max(scores)
+    shares = np.exp(behind / error) if error > 0 else np.ones(len(behind))
+    shares[shares < LEAST_OF_BEST] = 0.0
+    return tuple((shares / shares.sum()).tolist())
+
+
 def mean_probabilities(predictions: np.ndarray, weights: Sequence[float] | None = None) -> Floats:
     """The mean float (N, C) of M models' probabilities (M, N, C), plain or by `weights` (M,)."""
     return np.average(np.asarray(predictions, dtype=np.float64), axis=0, weights=weights)

@@ -57,19 +57,23 @@ class ChampionModel:
 def build_champion(
     candidates: Sequence[Candidate], task: TrialTask, *, calibrates: bool = True, goals: Mapping[str, float]
 ) -> ChampionModel:
-    """Rebuild the members, and fit temperature and operating point to their mean on the validation split."""
+    """Rebuild the members, and fit temperature and operating point to their mean on the validation split.
+
+    The mean is weighed by what validation says of the members; those clearly behind the best are left out.
+    """
     import numpy as np
 
     from trainable.calibration import UNCALIBRATED, fit_temperature_if_better, log_loss
-    from trainable.ensemble import mean_probabilities
+    from trainable.ensemble import mean_probabilities, weigh_by_score
     from trainable.objectives import parse_objective
     from trainable.served_ensemble import TrainedEnsemble
     from trainable.served_model import predict, rebuild_model
+    from trainable.standard_errors import standard_error
 
     data, settings = task.data, task.settings
     pixels, labels, groups = open_validation(data)
     objective = parse_objective(settings.metric)
-    models, each, notes = [], [], []
+    models, each, scores, notes = [], [], [], []
     for candidate in candidates:
         source = task.sources.get(candidate.entry.params["architecture"])
         model = rebuild_model(candidate.entry.params, settings, candidate.state, source=source)
@@ -77,8 +81,13 @@ def build_champion(
         found = objective.value(labels, probabilities, data.positive, loss=loss)
         models.append(model)
         each.append(probabilities)
+        scores.append(settings.direction.score(found))
         notes += [*candidate.warnings, *check_value(candidate, found, settings.metric)]
-    mean = mean_probabilities(np.stack(each))
+    error = standard_error(objective.name, labels, each[int(np.argmax(scores))], groups, data.positive)
+    shares = weigh_by_score(scores, error)
+    taken = [index for index, share in enumerate(shares) if share > 0]
+    candidates = [candidates[index] for index in taken]
+    mean = mean_probabilities(np.stack(each), shares)
     value = candidates[0].value
     if len(candidates) > 1:
         value = objective.value(labels, mean, data.positive, loss=log_loss(labels, mean))
@@ -87,7 +96,11 @@ def build_champion(
     point, unkept = choose_point(labels == data.positive, probabilities[:, data.positive], groups, goals)
     return ChampionModel(
         candidates=tuple(candidates),
-        model=TrainedEnsemble(members=tuple(models), calibration=calibration),
+        model=TrainedEnsemble(
+            members=tuple(models[index] for index in taken),
+            calibration=calibration,
+            weights=tuple(shares[index] for index in taken),
+        ),
         value=value,
         probabilities=probabilities,
         point=point,

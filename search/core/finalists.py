@@ -29,7 +29,7 @@ class Finalists:
         num_short = sum(entry.outcome is not Outcome.COMPLETED for entry in self.members)
         if not num_short:
             return ""
-        return f"{num_short} of {len(self.members)} members of the champion were stopped before their last epoch"
+        return f"{num_short} of the {len(self.members)} best trials were stopped before their last epoch"
 
 
 def rank_finalists(ledger: Ledger, last_rung: int = 0, *, will_complete: bool = False) -> list[TrialEntry]:

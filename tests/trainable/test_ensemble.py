@@ -5,7 +5,7 @@ import pytest
 
 from tests.trainable.patient_sets import draw_set
 from trainable.calibration import log_loss
-from trainable.ensemble import mean_probabilities, select_greedily
+from trainable.ensemble import mean_probabilities, select_greedily, weigh_by_score
 from trainable.metrics import score
 
 
@@ -16,6 +16,17 @@ def draw(num_patients: int, strengths: tuple[float, ...], seed: int = 0) -> tupl
     logits = np.stack([strength * (2 * is_positive - 1) + rng.normal(size=len(patients)) for strength in strengths])
     positive = 1 / (1 + np.exp(-logits))
     return np.stack([1 - positive, positive], axis=2), is_positive.astype(int), patients
+
+
+def test_who_is_behind_weighs_less_and_who_is_far_behind_nothing() -> None:
+    alike = weigh_by_score([0.80, 0.80, 0.80, 0.80], 0.04)
+    assert alike == pytest.approx([0.25] * 4)
+    by_error = weigh_by_score([0.80, 0.84, 0.76, 0.50], 0.04)
+    assert by_error[1] / by_error[0] == pytest.approx(np.e) and by_error[0] / by_error[2] == pytest.approx(np.e)
+    assert by_error[3] == 0 and sum(by_error) == pytest.approx(1)
+    assert weigh_by_score([-0.3, -0.9], 0.1)[1] == 0, "of a loss its negative"
+    for unknown in (0.0, float("nan")):
+        assert weigh_by_score([0.8, 0.5], unknown) == (0.5, 0.5)
 
 
 def test_a_mean_is_plain_or_weighted() -> None:

@@ -25,6 +25,7 @@ from trainable.classifier import load_registered
 from trainable.config import TrialConfig
 from trainable.report import Outcome
 from trainable.served_model import predict, rebuild_model
+from trainable.standard_errors import standard_error
 from trainable.train import train
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def test_a_champion_is_scored_registered_and_promoted_once(
     assert len(client.search_model_versions("name = 'crown-test'")) == 1
 
 
-def test_the_mean_of_completed_trials_is_one_saved_model(trained: TrainedSearch) -> None:
+def test_the_weighed_mean_of_completed_trials_is_one_saved_model(trained: TrainedSearch) -> None:
     finish = trained.finish("mean", "mean-test", "http://127.0.0.1:9")
     ledger = trained.ledger(None)  # a run that was never opened: MLflow is not asked
     config = TrialConfig(architecture="small_cnn", learning_rate=3e-3)
@@ -105,11 +106,31 @@ def test_the_mean_of_completed_trials_is_one_saved_model(trained: TrainedSearch)
         predict(rebuild_model(c.entry.params, trained.settings, c.state), pixels, labels)[1]
         for c in choose_members(ledger, finish.task, size=5)
     ]
-    mean = np.mean(each, axis=0)
+    aucs = np.array([metrics.score(labels, found, trained.data.positive)["auc"] for found in each], dtype=float)
+    patients = trained.data.groups[trained.data.is_val]
+    error = standard_error("auc", labels, each[int(aucs.argmax())], patients, trained.data.positive)
+    mean = np.average(each, axis=0, weights=np.exp(aucs / error))
     assert champion.value == pytest.approx(metrics.score(labels, mean, trained.data.positive)["auc"])
     expected = TemperatureScaling(temperature=champion.temperature).apply(mean)
     with torch.inference_mode():
         np.testing.assert_allclose(classifier.predict(torch.from_numpy(pixels)).numpy(), expected, atol=1e-5)
+
+
+def test_a_member_far_behind_is_left_out_of_the_model(trained: TrainedSearch, monkeypatch: pytest.MonkeyPatch) -> None:
+    finish = trained.finish("behind", "behind-test", "http://127.0.0.1:9")
+    ledger = trained.ledger(None)
+    [best, *_] = choose_members(ledger, finish.task, size=1)
+    *_, bias = weights = dict(best.state["model"])  # of an answer that is the same for every image
+    constant = {name: torch.zeros_like(tensor) for name, tensor in weights.items()}
+    constant[bias] = weights[bias]
+    behind = replace(best, entry=replace(best.entry, number=7), state={**best.state, "model": constant})
+    monkeypatch.setattr("trainable.ensemble.LEAST_OF_BEST", 0.0)
+    built = build_champion([behind, best], finish.task, goals={})
+    assert built.numbers == (best.entry.number, 7)
+    monkeypatch.setattr("trainable.ensemble.LEAST_OF_BEST", 1.0)
+    built = build_champion([behind, best], finish.task, goals={})
+    assert built.numbers == (best.entry.number,) and built.value == best.value
+    assert len(built.model.members) == 1 and built.model.weights == (1.0,)
 
 
 def test_the_operating_point_is_chosen_over_groups_where_these_can_say_it() -> None:

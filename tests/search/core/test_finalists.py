@@ -37,7 +37,7 @@ def test_where_too_few_have_completed_the_best_others_would_have_to_go_on() -> N
     finalists = choose_finalists(LEDGER, size=4, last_rung=9)
     assert [entry.number for entry in finalists.members] == [3, 1, 2, 5]
     assert [entry.number for entry in finalists.to_continue] == [0, 2]
-    assert finalists.describe() == "2 of 4 members of the champion were stopped before their last epoch"
+    assert finalists.describe() == "2 of the 4 best trials were stopped before their last epoch"
     assert choose_finalists(LEDGER, size=2).to_continue == ()
     assert choose_finalists(LEDGER, size=2).describe() == ""
 
