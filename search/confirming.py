@@ -47,9 +47,7 @@ def confirm(session: Session, reason: StopReason) -> tuple[StopReason, Confirmat
         return reason, Confirmation.from_record(recorded) if recorded else None
     if not wants(session) or reason not in CONFIRMED:
         return reason, None
-    found = settle(session)
-    if recorded:
-        found = Confirmation.from_record(recorded)
+    found = Confirmation.from_record(recorded) if recorded else settle(session)
     if found is None or not found.num_trainings:
         say("Confirm      no: it would take too much of the search (--confirm 5 does it all the same)")
         return reason, None
