@@ -31,7 +31,7 @@ NOT_QUICK = (
     "faults/test_server_returns.py",
     "faults/test_surroundings.py::test_the_embedded_server",
     "cluster/test_slurm.py",
-    "search/champion/test_crown.py::test_the_mean_of_completed",
+    "search/champion/test_crown.py::test_the_weighed_mean_of_completed",
     "search/commands/test_models.py",
     "search/core/test_space.py::test_every_way_of_fine_tuning",
     "search/core/test_finishing.py::test_all_of_a_time_budget",
