@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+from sklearn.tree import DecisionTreeClassifier
 
 from benchmarks.curve_tables import CurveTable, random_row
 from search.core.decisions import Verdict
@@ -24,36 +25,78 @@ LOG_FROM = 50.0
 
 
 class TableSpace:
-    """The define-by-run space of a table: categories that decide which others are there are drawn first."""
+    """The define-by-run space of a table: what decides whether others are there is drawn before them.
+
+    Which of the names in `always` and of those before it in `wanted` say so is learnt from the configurations. Raises
+    ValueError where none do.
+    """
 
     def __init__(self, table: CurveTable) -> None:
         names = dict.fromkeys(name for params in table.params for name in params)
         values = {name: [params[name] for params in table.params if name in params] for name in names}
         self.distributions = {name: _distribution(values[name]) for name in names}
-        everywhere = [name for name in names if len(values[name]) == len(table.params)]
-        parents = [name for name in everywhere if isinstance(self.distributions[name], CategoricalDistribution)]
-        self.always = everywhere
-        self.wanted: dict[str, tuple[str, frozenset[Any]]] = {}
-        for name in (name for name in names if name not in everywhere):
-            self.wanted[name] = self._parent_of(name, parents, table)
-
-    def _parent_of(self, name: str, parents: list[str], table: CurveTable) -> tuple[str, frozenset[Any]]:
-        for parent in parents:
-            with_it = frozenset(params[parent] for params in table.params if name in params)
-            if all((params[parent] in with_it) == (name in params) for params in table.params):
-                return parent, with_it
-        raise ValueError(f"{table.name}: no category says when {name!r} is there; this table cannot be searched by TPE")
+        self.always = [name for name in names if len(values[name]) == len(table.params)]
+        self.wanted: dict[str, Presence] = {}
+        left = [name for name in names if name not in self.always]
+        while left:
+            known = [name for name in (*self.always, *self.wanted) if _is_choice(self.distributions[name])]
+            told = [each for each in (Presence(name, known, table) for name in left) if each.is_exact]
+            if not told:
+                raise ValueError(f"{table.name}: no category or whole number says when {', '.join(left)} is there")
+            simplest = min(told, key=lambda each: each.num_leaves)
+            self.wanted[simplest.name] = simplest
+            left.remove(simplest.name)
 
     def active(self, name: str, params: Mapping[str, Any]) -> bool:
-        if name not in self.wanted:
-            return True
-        parent, values = self.wanted[name]
-        return params.get(parent) in values
+        """Whether `name` is there beside `params`, which lack what is not there of those before it."""
+        return name not in self.wanted or self.wanted[name](params)
+
+    def settle(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Of values for all names those that are there."""
+        params: dict[str, Any] = {}
+        for name in (*self.always, *self.wanted):
+            if self.active(name, params):
+                params[name] = values[name]
+        return params
+
+
+class Presence:
+    """Whether a configuration has `name`: a tree over the choices `known`, grown until the table agrees with it."""
+
+    def __init__(self, name: str, known: Sequence[str], table: CurveTable) -> None:
+        self.name, self.known = name, known
+        self.codes = [_number_choices(each, table) for each in known]
+        is_there = [name in params for params in table.params]
+        self.tree = DecisionTreeClassifier(random_state=0)
+        points = [self._encode(params) for params in table.params]
+        self.is_exact = bool(known) and self.tree.fit(points, is_there).score(points, is_there) == 1
+        self.num_leaves = int(self.tree.get_n_leaves()) if known else 0
+
+    def __call__(self, params: Mapping[str, Any]) -> bool:
+        return bool(self.tree.predict([self._encode(params)])[0])
+
+    def _encode(self, params: Mapping[str, Any]) -> list[float]:
+        found = zip(self.known, self.codes, strict=True)
+        return [_ABSENT if name not in params else codes.get(params[name], params[name]) for name, codes in found]
+
+
+_ABSENT = -1e6
+
+
+def _number_choices(name: str, table: CurveTable) -> dict[Any, float]:
+    """Texts and truths by their place; whole numbers stand for themselves."""
+    values = {params[name] for params in table.params if name in params}
+    is_whole = all(isinstance(value, int) and not isinstance(value, bool) for value in values)
+    return {} if is_whole else {value: float(place) for place, value in enumerate(sorted(values, key=repr))}
+
+
+def _is_choice(distribution: BaseDistribution) -> bool:
+    return isinstance(distribution, CategoricalDistribution | IntDistribution)
 
 
 def _distribution(values: list[Any]) -> BaseDistribution:
-    if not all(isinstance(value, int | float) for value in values):
-        return CategoricalDistribution(sorted(set(values)))
+    if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        return CategoricalDistribution(sorted(set(values), key=lambda value: (type(value).__name__, value)))
     low, high = min(values), max(values)
     is_log = low > 0 and high / low > LOG_FROM
     if all(isinstance(value, int) for value in values):

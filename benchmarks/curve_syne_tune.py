@@ -41,8 +41,7 @@ class SyneTuneProposer:
 
     def propose(self, number: int) -> int:
         config = self.scheduler.suggest().config
-        active = {name: value for name, value in config.items() if self.space.active(name, config)}
-        row = self.table.nearest(active, self.free)
+        row = self.table.nearest(self.space.settle(config), self.free)
         self._begin(number, {**config, **self.table.params[row]})
         return row
 

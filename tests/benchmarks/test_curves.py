@@ -5,20 +5,26 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 
 from benchmarks.curve_clock import noisy, simulate
 from benchmarks.curve_contenders import CONTENDERS, Judged, RandomProposer, RayAsha, TableProposals
+from benchmarks.curve_optuna import TableSpace
 from benchmarks.curve_tables import CurveTable, read_tables
 from benchmarks.curves import STEPS, Case, interval, run_case
 from search.core.curve_file import RecordedCurves, write_curves
 from search.core.decisions import PastTrial
 from search.core.promotion import Promotion
+from search.core.space import DefaultSpace
 
+ARCHITECTURES = ("small_cnn", "squeezenet1_1", "mobilenet_v3_small")
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -45,6 +51,36 @@ def test_a_contender_searches_and_does_so_the_same_way_each_time(name: str) -> N
     assert regrets.shape == (6 * STEPS,)
     assert 0 <= regrets[-1] < 0.5
     assert num_trials >= 6
+
+
+def test_the_space_of_a_table_knows_what_decides_whether_a_hyperparameter_is_there() -> None:
+    """The default space's own conditions: one upon others, on a truth and on a whole number."""
+    generator, space = optuna.create_study(sampler=optuna.samplers.RandomSampler(0)), DefaultSpace(ARCHITECTURES)
+
+    def draw() -> dict[str, Any]:
+        trial = generator.ask()
+        space(trial)
+        return dict(trial.params)
+
+    rows = tuple(draw() for _ in range(200))
+    shape = (len(rows), 3)
+    found = TableSpace(CurveTable("drawn", rows, np.zeros(shape), np.full(len(rows), 3), np.ones(len(rows))))
+    assert {"cnn_pool", "head_width", "momentum"} <= set(found.wanted)
+    for _ in range(50):
+        params = draw()
+        others = {name: params.get(name, rows_with(rows, name)[name]) for name in found.distributions}
+        assert found.settle(others) == params
+
+
+def rows_with(rows: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
+    return next(row for row in rows if name in row)
+
+
+def test_what_no_choice_decides_is_refused() -> None:
+    rows = ({"rate": 0.1}, {"rate": 0.2, "width": 3})
+    small = CurveTable("odd", rows, np.zeros((2, 3)), np.full(2, 3), np.ones(2))
+    with pytest.raises(ValueError, match="odd: no category or whole number says when width is there"):
+        TableSpace(small)
 
 
 def test_all_contenders_begin_alike() -> None:
