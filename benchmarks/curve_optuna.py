@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,8 @@ NUM_FIRST = 10
 """Trials that must have ended before TPE begins; until then it draws at random."""
 LOG_FROM = 50.0
 """A positive number whose largest value is so many times its smallest is drawn evenly in the logarithm."""
+ABSENT = -1e6
+"""In place of the value of a hyperparameter that a configuration lacks: below all values."""
 
 
 class TableSpace:
@@ -39,8 +41,9 @@ class TableSpace:
         self.wanted: dict[str, Presence] = {}
         left = [name for name in names if name not in self.always]
         while left:
-            known = [name for name in (*self.always, *self.wanted) if _is_choice(self.distributions[name])]
-            told = [each for each in (Presence(name, known, table) for name in left) if each.is_exact]
+            drawn = {name: self.distributions[name] for name in (*self.always, *self.wanted)}
+            known = {name: each for name, each in drawn.items() if _is_choice(each)}
+            told = [each for each in (Presence(name, known, table) for name in left if known) if each.is_exact]
             if not told:
                 raise ValueError(f"{table.name}: no category or whole number says when {', '.join(left)} is there")
             simplest = min(told, key=lambda each: each.num_leaves)
@@ -63,31 +66,20 @@ class TableSpace:
 class Presence:
     """Whether a configuration has `name`: a tree over the choices `known`, grown until the table agrees with it."""
 
-    def __init__(self, name: str, known: Sequence[str], table: CurveTable) -> None:
+    def __init__(self, name: str, known: Mapping[str, BaseDistribution], table: CurveTable) -> None:
         self.name, self.known = name, known
-        self.codes = [_number_choices(each, table) for each in known]
         is_there = [name in params for params in table.params]
-        self.tree = DecisionTreeClassifier(random_state=0)
         points = [self._encode(params) for params in table.params]
-        self.is_exact = bool(known) and self.tree.fit(points, is_there).score(points, is_there) == 1
-        self.num_leaves = int(self.tree.get_n_leaves()) if known else 0
+        self.tree = DecisionTreeClassifier(random_state=0).fit(points, is_there)
+        self.is_exact = self.tree.score(points, is_there) == 1
+        self.num_leaves = int(self.tree.get_n_leaves())
 
     def __call__(self, params: Mapping[str, Any]) -> bool:
         return bool(self.tree.predict([self._encode(params)])[0])
 
     def _encode(self, params: Mapping[str, Any]) -> list[float]:
-        found = zip(self.known, self.codes, strict=True)
-        return [_ABSENT if name not in params else codes.get(params[name], params[name]) for name, codes in found]
-
-
-_ABSENT = -1e6
-
-
-def _number_choices(name: str, table: CurveTable) -> dict[Any, float]:
-    """Texts and truths by their place; whole numbers stand for themselves."""
-    values = {params[name] for params in table.params if name in params}
-    is_whole = all(isinstance(value, int) and not isinstance(value, bool) for value in values)
-    return {} if is_whole else {value: float(place) for place, value in enumerate(sorted(values, key=repr))}
+        known = self.known.items()
+        return [each.to_internal_repr(params[name]) if name in params else ABSENT for name, each in known]
 
 
 def _is_choice(distribution: BaseDistribution) -> bool:

@@ -55,10 +55,10 @@ def test_a_contender_searches_and_does_so_the_same_way_each_time(name: str) -> N
 
 def test_the_space_of_a_table_knows_what_decides_whether_a_hyperparameter_is_there() -> None:
     """The default space's own conditions: one upon others, on a truth and on a whole number."""
-    generator, space = optuna.create_study(sampler=optuna.samplers.RandomSampler(0)), DefaultSpace(ARCHITECTURES)
+    study, space = optuna.create_study(sampler=optuna.samplers.RandomSampler(0)), DefaultSpace(ARCHITECTURES)
 
     def draw() -> dict[str, Any]:
-        trial = generator.ask()
+        trial = study.ask()
         space(trial)
         return dict(trial.params)
 
@@ -68,11 +68,11 @@ def test_the_space_of_a_table_knows_what_decides_whether_a_hyperparameter_is_the
     assert {"cnn_pool", "head_width", "momentum"} <= set(found.wanted)
     for _ in range(50):
         params = draw()
-        others = {name: params.get(name, rows_with(rows, name)[name]) for name in found.distributions}
+        others = {name: params.get(name, row_with(rows, name)[name]) for name in found.distributions}
         assert found.settle(others) == params
 
 
-def rows_with(rows: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
+def row_with(rows: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
     return next(row for row in rows if name in row)
 
 
