@@ -21,7 +21,7 @@ from mlflow_server.serve import ServerHandle, ensure_server
 from search.core.config import SearchConfig
 from search.engine.cluster import Cluster, connect
 from tests import needs
-from tests.tiers import mark_quick
+from tests.tiers import mark_quick, put_quick_files_last
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -133,6 +133,7 @@ def finished_search(
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     mark_quick(items)
+    put_quick_files_last(items)
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

@@ -13,7 +13,7 @@ def test_each_command_is_one_line_that_makes_its_own_environment() -> None:
     commands = [line for line in README.splitlines() if line.startswith("python3 -m venv .venv && ")]
     assert len(commands) == 2
     assert commands[0].endswith("pip install -c constraints.txt -e . && python search/run.py")
-    assert commands[1].endswith("python -m pytest tests/cluster && python -m pytest -n 2 --ignore=tests/cluster")
+    assert commands[1].endswith("python -m pytest -n 2")
 
 
 def test_constraints_name_versions_and_no_addresses() -> None:

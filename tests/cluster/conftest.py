@@ -27,7 +27,7 @@ def s3() -> Iterator[dict[str, str]]:
     command = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     environ = S3_KEYS | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}
-    until_s = time.monotonic() + 60
+    until_s = time.monotonic() + 300
     while True:
         try:
             urllib.request.urlopen(environ["AWS_ENDPOINT_URL"], timeout=5).close()

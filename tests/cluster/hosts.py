@@ -77,7 +77,7 @@ class Hosts:
             enter = (str(self._enter), str(self.folder / name), str(self.home))
             self._start(f"{name}.log", "ip", "netns", "exec", self._ns(name), *own, *enter, "bash", "-c", sshd)
 
-    def call(self, *command: str, environ: Mapping[str, str], timeout_s: float = 240) -> str:
+    def call(self, *command: str, environ: Mapping[str, str], timeout_s: float = 900) -> str:
         """Run a command on the laptop; its output. Raises CalledProcessError."""
         done = subprocess.run(
             self._on_laptop(command),
@@ -95,7 +95,7 @@ class Hosts:
         """Let a server run on the laptop until the end."""
         self._start("server.log", *self._on_laptop(command), environ=environ)
 
-    def on(self, name: str, *command: str, timeout_s: float = 120) -> str:
+    def on(self, name: str, *command: str, timeout_s: float = 600) -> str:
         """Run a command on a host, over SSH from the laptop; its output."""
         ssh = ["ssh", "-q", "-i", str(self.folder / "key"), "-o", "StrictHostKeyChecking=no"]
         ssh += ["-o", "UserKnownHostsFile=/dev/null", f"root@{IPS[name]}", shlex.join(command)]
@@ -162,7 +162,7 @@ def start_hosts(folder: Path) -> Iterator[Hosts]:
     hosts = Hosts(folder, [root, Path(sys.prefix), Path(sys.base_prefix)])
     try:
         hosts.begin()
-        until_s = time.monotonic() + 30
+        until_s = time.monotonic() + 300
         for name in NAMES:
             while True:
                 try:

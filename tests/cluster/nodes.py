@@ -50,7 +50,7 @@ class Nodes:
         return bool(self._ask(verb="drain", node_id=node_id, deadline_s=deadline_s))
 
     def close(self) -> None:
-        self._process.communicate(json.dumps({"verb": "end"}) + "\n", timeout=60)
+        self._process.communicate(json.dumps({"verb": "end"}) + "\n", timeout=300)
 
     def __enter__(self) -> Self:
         return self

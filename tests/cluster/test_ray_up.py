@@ -53,7 +53,7 @@ class Laptop:
             text = text.replace(theirs, ours)
         self.file.write_text(text)
 
-    def ray(self, verb: str, *arguments: str, timeout_s: float = 240) -> str:
+    def ray(self, verb: str, *arguments: str, timeout_s: float = 900) -> str:
         return self.hosts.call("ray", verb, str(self.file), *arguments, environ=self.environ, timeout_s=timeout_s)
 
     def submit(self, *options: str) -> str:
@@ -67,7 +67,7 @@ class Laptop:
 
     def wait_for_job(self, job: str) -> tuple[str, str]:
         """Its last state and its log, as its user reads them."""
-        until_s = time.monotonic() + 240
+        until_s = time.monotonic() + 900
         while True:
             status = self.ray("exec", f"ray job status {job}")
             found = re.findall(r"SUCCEEDED|FAILED|STOPPED", status.upper())
@@ -77,7 +77,7 @@ class Laptop:
             time.sleep(2)
 
 
-def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 120) -> Any:
+def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 600) -> Any:
     until_s = time.monotonic() + timeout_s
     while not (found := condition()):
         assert time.monotonic() < until_s, f"{what} did not come in {timeout_s} s"
@@ -107,7 +107,7 @@ def furnish(hosts: Hosts, synthetic_folder: Path) -> dict[str, str]:
         (home / ".bashrc").write_text("".join(f"export {key}={value}\n" for key, value in variables.items()))
     shutil.copytree(synthetic_folder, hosts.folder / "laptop" / "slices")
     make_bucket = "import boto3, sys; boto3.client('s3', endpoint_url=sys.argv[1]).create_bucket(Bucket='bucket')"
-    wait_for(lambda: tries(hosts, make_bucket, s3), "the S3 server", 60)
+    wait_for(lambda: tries(hosts, make_bucket, s3), "the S3 server")
     return s3
 
 
@@ -164,7 +164,7 @@ except urllib.error.HTTPError as error:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_hosts_of_ones_own_from_ray_up_to_ray_down(
     tmp_path: Path, synthetic_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,7 +55,7 @@ def test_the_slurm_script_starts_a_closed_ray_and_hands_the_options_to_the_searc
         env=slurm,
         text=True,
         capture_output=True,
-        timeout=240,
+        timeout=900,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 node, 1 CPU, 0 GPU" in done.stdout

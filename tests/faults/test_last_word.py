@@ -41,7 +41,7 @@ def test_what_died_first_is_said_once_and_nothing_where_all_is_well(killed: str)
                 os.kill(part, signal.SIGKILL)
             if killed != "nothing":
                 driver.kill()
-            output = driver.communicate("done\n", timeout=60)[0]
+            output = driver.communicate("done\n", timeout=300)[0]
         finally:
             if killed == "the driver":
                 os.kill(part, signal.SIGKILL)

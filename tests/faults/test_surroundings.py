@@ -90,7 +90,7 @@ def test_the_embedded_server_sees_nothing_of_other_work(tmp_path: Path) -> None:
         for environment in environments:
             assert not {name for name, value in OF_A_SERVER.items() if value and environment.get(name) == value}
         user.stdin.close()
-        assert user.wait(timeout=60) == 0
+        assert user.wait(timeout=300) == 0
 
 
 @pytest.mark.parametrize("name", OF_A_SERVER)

@@ -33,7 +33,7 @@ class Browser:
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        end = time.monotonic() + 60
+        end = time.monotonic() + 300
         while not self._port_file.exists() or "\n" not in self._port_file.read_text():
             assert self._process.poll() is None and time.monotonic() < end, "chromium did not start"
             time.sleep(0.1)
@@ -49,13 +49,13 @@ class Browser:
         self._process.terminate()
         self._process.wait(30)
 
-    def visit(self, url: str, until: str, timeout_s: float = 90) -> str:
+    def visit(self, url: str, until: str, timeout_s: float = 300) -> str:
         """Go to `url`, wait until the JavaScript `until` holds, and give the text that a reader then sees."""
         self._call("Page.navigate", url="about:blank")  # a change of the part after # alone would load nothing
         self._call("Page.navigate", url=url)
         return self.wait(until, timeout_s)
 
-    def wait(self, until: str, timeout_s: float = 90) -> str:
+    def wait(self, until: str, timeout_s: float = 300) -> str:
         """Wait until the JavaScript `until` holds; the text that a reader then sees."""
         end = time.monotonic() + timeout_s
         while not self.evaluate(f"Boolean({until})"):

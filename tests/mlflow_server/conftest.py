@@ -47,7 +47,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def server_command(*arguments: str, environment: Mapping[str, str], timeout_s: float = 120) -> str:
+def server_command(*arguments: str, environment: Mapping[str, str], timeout_s: float = 600) -> str:
     """`ctsearch server ARGUMENTS` in a process of its own; what it printed, as its user would see it."""
     command = [sys.executable, "-m", "mlflow_server.cli", *arguments]
     done = subprocess.run(

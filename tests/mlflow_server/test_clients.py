@@ -218,7 +218,7 @@ def test_eight_trials_log_into_postgresql_at_once_and_nothing_is_lost_or_locked(
     tracking = Driven.open(team.uri, "team-tests", "eight", metric="metric_0")
     run_ids = [tracking.open_trial(number, {"number": number}) for number in range(NUM_TRIALS)]
     command = [sys.executable, "-c", TRIALS, team.uri, str(tmp_path), str(NUM_EPOCHS), *run_ids]
-    subprocess.run(command, cwd=ROOT, check=True, timeout=200)
+    subprocess.run(command, cwd=ROOT, check=True, timeout=600)
     assert not list(tmp_path.glob("*.jsonl")), "every epoch was confirmed"
 
     client = MlflowClient(team.uri)

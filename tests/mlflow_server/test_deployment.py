@@ -58,7 +58,7 @@ def proxy(team: TeamServer, tmp_path: Path) -> Iterator[tuple[int, int, Path]]:
     assert checked.returncode == 0 and "syntax is ok" in checked.stderr, checked.stderr
     process = subprocess.Popen(command)
     try:
-        end = time.monotonic() + 20
+        end = time.monotonic() + 300
         while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
             assert process.poll() is None and time.monotonic() < end, (tmp_path / "error.log").read_text()
             time.sleep(0.05)

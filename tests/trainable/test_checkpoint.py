@@ -238,7 +238,7 @@ def test_an_s3_bucket_serves_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyP
         try:
             address = f"127.0.0.1:{port}"
             bucket = fs.S3FileSystem(endpoint_override=address, scheme="http", allow_bucket_creation=True)
-            end = time.monotonic() + 60
+            end = time.monotonic() + 300
             while not is_listening(port) and time.monotonic() < end:
                 time.sleep(0.1)
             bucket.create_dir("trials")

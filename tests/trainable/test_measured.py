@@ -62,5 +62,5 @@ def test_a_damaged_entry_is_measured_anew_and_the_others_stay(entry: object, tmp
 def test_of_two_processes_one_measures_and_the_other_waits_for_it(tmp_path: Path) -> None:
     command = [sys.executable, "-c", CHILD, str(tmp_path / "measured.json"), str(tmp_path / "times")]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    assert [process.communicate(timeout=120)[0].strip() for process in running] == ["7", "7"]
+    assert [process.communicate(timeout=600)[0].strip() for process in running] == ["7", "7"]
     assert (tmp_path / "times").read_text() == "measured\n"

@@ -72,7 +72,7 @@ def served(finished_search: FinishedSearch, tmp_path_factory: pytest.TempPathFac
     with ExitStack() as stack:
         addresses = {name: stack.enter_context(serve(name, folder, env)) for name in MODELS}
         for name, address in addresses.items():
-            give_up_at = time.monotonic() + 120
+            give_up_at = time.monotonic() + 600
             while True:
                 try:
                     ask(f"{address}/ping")

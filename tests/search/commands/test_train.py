@@ -96,7 +96,7 @@ def test_ctrl_c_ends_a_training_with_its_best_epoch(
         if line.startswith("epoch   2"):
             break
     process.send_signal(signal.SIGINT)
-    shown = process.communicate(timeout=120)[0]
+    shown = process.communicate(timeout=600)[0]
     assert process.returncode == 0
     assert "Registered   ended-model version 1 as champion" in shown
     result = json.loads((tmp_path / "searches/ended/result.json").read_text())

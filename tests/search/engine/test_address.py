@@ -40,7 +40,7 @@ def running_cluster(tmp_path: Path) -> Iterator[dict[str, str]]:
     with (tmp_path / "head.log").open("wb") as log:
         head = subprocess.Popen(command, env=token, stdout=log, stderr=log, start_new_session=True)
     try:
-        end = time.monotonic() + 60
+        end = time.monotonic() + 300
         while "Ray runtime started" not in (tmp_path / "head.log").read_text():
             assert head.poll() is None and time.monotonic() < end, (tmp_path / "head.log").read_text()
             time.sleep(0.2)

@@ -119,7 +119,7 @@ def test_of_two_processes_one_decodes(paths: list[Path], tmp_path: Path) -> None
         builder.stdin.write("go\n")
         builder.stdin.flush()
     for builder in builders:
-        outputs.append(builder.communicate(timeout=60)[0].split())
+        outputs.append(builder.communicate(timeout=300)[0].split())
     assert outputs[0][0] == outputs[1][0]
     assert sorted(int(output[1]) for output in outputs) == [0, 40]
 
@@ -129,7 +129,7 @@ def test_a_builder_killed_in_the_middle_is_harmless(paths: list[Path], tmp_path:
     assert builder.stdout and builder.stdout.readline() == "in the middle\n"
     assert list(tmp_path.glob("*.partial")) and not list(tmp_path.glob("*.npy"))
     os.kill(builder.pid, signal.SIGKILL)
-    builder.communicate(timeout=60)
+    builder.communicate(timeout=300)
     other = build(paths[:4], tmp_path)  # another cache's builder cleans up too
     assert not list(tmp_path.glob("*.partial"))
     pixels = open_pixels(build(paths, tmp_path))
@@ -144,4 +144,4 @@ def test_the_unfinished_file_of_a_living_builder_is_left_alone(paths: list[Path]
         assert len(list(tmp_path.glob("*.partial"))) == 1
     finally:
         builder.kill()
-        builder.communicate(timeout=60)
+        builder.communicate(timeout=300)
