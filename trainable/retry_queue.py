@@ -30,7 +30,8 @@ _log = logging.getLogger(__name__)
 class RetryQueue:
     """Calls that a thread carries out in order; each may be repeated without harm, and nobody waits for them.
 
-    `look_again` is called from the thread before a call is tried anew: the server may be elsewhere by then.
+    `look_again` is called from the thread before a call is tried anew: the server may be elsewhere by then. `is_known`
+    is called from it when a call is refused: another server may have taken the address.
 
     While the server is away, as `is_away` says, they are kept in memory and the first is tried again, with pauses of
     0.5 to 10 s; `report_away` is called when an absence begins. A call that fails for another reason is dropped with
@@ -41,6 +42,7 @@ class RetryQueue:
         self.name = name
         self.report_away = report_away
         self.look_again: Callable[[], object] = lambda: None
+        self.is_known: Callable[[], bool] = lambda: True
         self.is_away = False
         self._urgent: deque[tuple[str, Callable[[], object]]] = deque()
         self._usual: deque[tuple[str, Callable[[], object]]] = deque()
@@ -91,7 +93,7 @@ class RetryQueue:
                 with IMPATIENCE:
                     call()
             except Exception as error:  # a thread that dies would lose what comes later
-                if is_lost_connection(error) or is_no_mlflow(error):
+                if is_lost_connection(error) or is_no_mlflow(error) or not self.is_known():
                     if not self.is_away:
                         self.report_away(error)
                     self.is_away = True

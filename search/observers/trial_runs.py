@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from search.core.events import Observer
 from search.observers.mlflow_runs import (
@@ -21,7 +22,7 @@ from search.observers.questions import TrackingError, ask
 from search.observers.rebuilding import rebuild_runs
 from trainable.recipes import name_recipe
 from trainable.report import Direction, Outcome, TrialReport
-from trainable.retry_queue import RetryQueue, is_lost_connection
+from trainable.retry_queue import IMPATIENCE, RetryQueue, is_lost_connection
 from trainable.run_log import read_spool, send_missing, send_spool
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class TrialRuns(Observer):
         self.is_rebuilt = False
         """Whether MLflow had lost the search's run, so that another one was made."""
         self._queue = RetryQueue("tracking", self._say_away)
-        self._queue.look_again = self._look_again
+        self._queue.look_again, self._queue.is_known = self._look_again, self._knows_the_search
         self._open: set[int] = set()
         self._begun: set[int] = set()
         self._logged_for: set[int] = set()  # trials that began without their run
@@ -96,7 +97,7 @@ class TrialRuns(Observer):
             try:
                 self.runs.open_trial(number, entry.params, self.tag_trial(entry), take)
             except Exception as error:
-                if not opened.is_set() and not is_lost_connection(error):
+                if not opened.is_set() and not is_lost_connection(error) and self._knows_the_search():
                     refused.append(error)
                     opened.set()
                 raise
@@ -219,6 +220,17 @@ class TrialRuns(Observer):
             _log.warning("MLflow is at %s now, not at %s", uri, self.uri)
             self.uri, self.runs.client = uri, MlflowClient(uri)
             self.logs_for_trials = True
+
+    def _knows_the_search(self) -> bool:
+        """Whether the server that answers is this search's: another one may have taken the port of one that died."""
+        try:
+            with IMPATIENCE:
+                self.runs.client.get_run(self.runs.parent_run_id)
+        except MlflowException as error:
+            return error.error_code != "RESOURCE_DOES_NOT_EXIST" and not is_lost_connection(error)
+        except OSError:  # requests' own errors too
+            return False
+        return True
 
     def _say_away(self, error: Exception) -> None:
         _log.warning("MLflow at %s is away; its records wait in memory: %s", self.uri, error)

@@ -48,6 +48,20 @@ class Stranger(http.server.BaseHTTPRequestHandler):
         pass
 
 
+class OtherMlflow(Stranger):
+    """Another search's MLflow on the port: it has none of the runs that it is asked for."""
+
+    def do_GET(self) -> None:
+        told = json.dumps({"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "No such run"}).encode()
+        self.send_response(404)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(told)))
+        self.end_headers()
+        self.wfile.write(told)
+
+    do_POST = do_GET  # noqa: N815
+
+
 def kill_for_good(server: ServerHandle) -> int:
     """Kill the server with what keeps it up; the port that it had."""
     facts = json.loads((server.folder / "server.json").read_text())
@@ -90,6 +104,32 @@ def test_a_server_that_nobody_keeps_up_is_started_again_and_followed_to_another_
     assert MlflowClient(tracking.uri).get_run(run_id).info.status == "FINISHED"
     assert sum(f"MLflow is at {tracking.uri} now" in record.getMessage() for record in caplog.records) == 1
     assert tracking.logs_for_trials, "they know the old address alone"
+
+
+def test_what_another_searchs_server_refuses_waits_for_the_searchs_own(
+    mlflow_server: ServerHandle, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracking = Driven.open(mlflow_server.uri, "returns", "taken")
+    own = tracking.runs.client
+    run_id = tracking.open_trial(0, {"lr": 1})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), OtherMlflow) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        tracking.uri = f"http://127.0.0.1:{other.server_port}"
+        tracking.runs.client = MlflowClient(tracking.uri)
+        tracking.report(0, 1, 1_700_000_000_001, METRICS)
+        tracking.ledger.begin(1, {"lr": 2})
+        tracking.report(1, 1, 1_700_000_000_002, METRICS)
+        while not tracking.is_away:
+            threading.Event().wait(0.05)
+        tracking.find_server = lambda: mlflow_server.uri
+        for number in (0, 1):
+            tracking.close_trial(number, "completed")
+        assert tracking.close_search(Outcome.COMPLETED, timeout_s=300)
+        other.shutdown()
+    assert "MLflow refused" not in caplog.text
+    found = own.search_runs([tracking.experiment_id], f"tags.`mlflow.parentRunId` = '{tracking.parent_run_id}'")
+    assert {run.info.run_id: run.info.status for run in found}.keys() >= {run_id}
+    assert [(run.info.status, steps(mlflow_server.uri, run.info.run_id)) for run in found] == [("FINISHED", [1])] * 2
 
 
 def test_a_refusal_of_mlflows_own_is_told_from_a_strangers(mlflow_server: ServerHandle) -> None:
