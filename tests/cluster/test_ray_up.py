@@ -74,7 +74,7 @@ class Laptop:
             if found:
                 return found[-1], self.ray("exec", f"ray job logs {job}")
             assert time.monotonic() < until_s, status + self.ray("exec", f"ray job logs {job}")
-            time.sleep(2)
+            time.sleep(10)  # each question takes seconds of the cores on which the job runs
 
 
 def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 600) -> Any:

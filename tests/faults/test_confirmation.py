@@ -50,7 +50,7 @@ def test_a_killed_confirmation_goes_on_and_its_champion_has_a_value_on_patients_
     driver = subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     while not any(trial.state is TrialState.COMPLETE for trial in read_folds(folder)):
         assert driver.poll() is None, driver.communicate()[0]
-        time.sleep(0.05)
+        time.sleep(0.2)
     os.kill(driver.pid, signal.SIGKILL)
     driver.communicate()
     record = json.loads((folder / "search.json").read_text())

@@ -99,7 +99,7 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) ->
     while not condition():
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < end, "the search did not get there in 600 s"
-        time.sleep(0.05)
+        time.sleep(0.2)
 
 
 def finish(process: subprocess.Popen[str]) -> str:

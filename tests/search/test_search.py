@@ -204,12 +204,12 @@ def test_weights_from_a_file_travel_to_the_trials(search: Search, shared_data: P
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 def test_the_default_search_finds_a_champion_well_above_the_median(tmp_path: Path) -> None:
-    """README's first search with a third of its epochs: beside other tests all of them take slow cores half an hour.
+    """README's first search with 16 trials of 20 and a third of the epochs: all take slow cores half an hour here.
 
     Without a confirmation, which it would make or not by how fast the machine is.
     """
     command = [sys.executable, str(ROOT / "search/run.py"), "--home", str(tmp_path), "--name", "default"]
-    command += ["--max-epochs", "9", "--confirm", "0"]
+    command += ["--num-trials", "16", "--max-epochs", "9", "--confirm", "0"]
     own = {name: value for name, value in os.environ.items() if name not in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS")}
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False, env=own)
     assert done.returncode == 0, done.stdout + done.stderr
