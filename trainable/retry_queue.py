@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    _Call = tuple[str, Callable[[], object], Callable[[Exception], object]]
+
 # Our own loops ask again; mlflow's own patience (four minutes and more) would be beyond our reach.
 IMPATIENT_HTTP = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -44,19 +46,26 @@ class RetryQueue:
         self.look_again: Callable[[], object] = lambda: None
         self.is_known: Callable[[], bool] = lambda: True
         self.is_away = False
-        self._urgent: deque[tuple[str, Callable[[], object]]] = deque()
-        self._usual: deque[tuple[str, Callable[[], object]]] = deque()
+        self._urgent: deque[_Call] = deque()
+        self._usual: deque[_Call] = deque()
         self._changed = threading.Condition()
         self._is_sending = False
         self._is_awaited = False
 
-    def put(self, what: str, call: Callable[[], object], *, is_urgent: bool = False) -> None:
+    def put(
+        self,
+        what: str,
+        call: Callable[[], object],
+        *,
+        is_urgent: bool = False,
+        refused: Callable[[Exception], object] = lambda error: None,
+    ) -> None:
         """Carry out `call` soon, or when the server is back; `what` names it in warnings. Never raises.
 
-        What is urgent goes before all that is not.
+        What is urgent goes before all that is not. `refused` hears of the error by which the call is dropped.
         """
         with self._changed:
-            (self._urgent if is_urgent else self._usual).append((what, call))
+            (self._urgent if is_urgent else self._usual).append((what, call, refused))
             if not self._is_sending:
                 self._is_sending = True
                 threading.Thread(target=self._send_all, name=self.name, daemon=True).start()
@@ -68,7 +77,7 @@ class RetryQueue:
             self._changed.notify_all()
             self._changed.wait_for(lambda: not (self._urgent or self._usual), timeout_s)
             self._is_awaited = False
-            return [what for what, _ in (*self._urgent, *self._usual)]
+            return [what for what, *_ in (*self._urgent, *self._usual)]
 
     def drop(self) -> None:
         """Forget what waits; a call that is being tried may still succeed."""
@@ -88,7 +97,7 @@ class RetryQueue:
                     self._changed.notify_all()
                     return
                 entry = queue[0]
-            what, call = entry
+            what, call, refused = entry
             try:
                 with IMPATIENCE:
                     call()
@@ -103,6 +112,7 @@ class RetryQueue:
                     self.look_again()
                     continue
                 _log.warning("MLflow refused %s: %s", what, error)
+                refused(error)
             self.is_away, pause_s = False, FIRST_PAUSE_S
             with self._changed:
                 if queue and queue[0] is entry:  # else it was dropped

@@ -93,17 +93,18 @@ class TrialRuns(Observer):
             self._run_ids[number] = entry.run_id = run_id
             opened.set()
 
-        def open_run() -> None:
-            try:
-                self.runs.open_trial(number, entry.params, self.tag_trial(entry), take)
-            except Exception as error:
-                if not opened.is_set() and not is_lost_connection(error) and self._knows_the_search():
-                    refused.append(error)
-                    opened.set()
-                raise
+        def refuse(error: Exception) -> None:
+            if not opened.is_set():
+                refused.append(error)
+                opened.set()
 
         # A worker waits for it; but the run of a trial that begins anew is not opened before its end has been sent.
-        self._queue.put(f"the run of trial {number}", open_run, is_urgent=number not in self._begun)
+        self._queue.put(
+            f"the run of trial {number}",
+            lambda: self.runs.open_trial(number, entry.params, self.tag_trial(entry), take),
+            is_urgent=number not in self._begun,
+            refused=refuse,
+        )
         self._begun.add(number)
         if self.runs.dataset is not None:
             self._send_to_run(number, f"the dataset of trial {number}", self.runs.log_dataset)
@@ -226,10 +227,9 @@ class TrialRuns(Observer):
         try:
             with IMPATIENCE:
                 self.runs.client.get_run(self.runs.parent_run_id)
-        except MlflowException as error:
-            return error.error_code != "RESOURCE_DOES_NOT_EXIST" and not is_lost_connection(error)
-        except OSError:  # requests' own errors too
-            return False
+        except Exception as error:
+            is_unknown = isinstance(error, MlflowException) and error.error_code == "RESOURCE_DOES_NOT_EXIST"
+            return not (is_unknown or is_lost_connection(error))
         return True
 
     def _say_away(self, error: Exception) -> None:

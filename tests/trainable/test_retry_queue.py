@@ -47,3 +47,22 @@ def test_what_is_urgent_goes_on_first_once_the_server_is_back() -> None:
     assert queue.flush(60) == []
     assert sorted(done) == ["urgent", "usual"]
     assert not queue.is_away
+
+
+def test_a_refusal_is_told_to_who_put_the_call_and_one_of_another_server_is_none() -> None:
+    told: list[str] = []
+
+    def refuse() -> None:
+        raise ValueError("no such run")
+
+    queue = RetryQueue("refused")
+    queue.put("its own", refuse, refused=lambda error: told.append(str(error)))
+    assert queue.flush(60) == [] and told == ["no such run"]
+    is_own = threading.Event()
+    queue.is_known = is_own.is_set
+    queue.put("another's", refuse, refused=lambda error: told.append("again"))
+    while not queue.is_away:
+        threading.Event().wait(0.01)
+    assert told == ["no such run"]
+    is_own.set()
+    assert queue.flush(60) == [] and told == ["no such run", "again"]
