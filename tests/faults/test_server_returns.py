@@ -19,6 +19,7 @@ from mlflow_server.database import require_sound
 from mlflow_server.mlflow_process import ServerError, bind_port
 from mlflow_server.serve import ServerHandle, begin_server, ensure_server
 from search.core.ledger import TrialEntry
+from search.observers.questions import TrackingError
 from search.observers.tracking import Tracking
 from tests.mlflow_server.conftest import free_port, team_server
 from tests.postgres import start_postgres
@@ -130,6 +131,17 @@ def test_what_another_searchs_server_refuses_waits_for_the_searchs_own(
     found = own.search_runs([tracking.experiment_id], f"tags.`mlflow.parentRunId` = '{tracking.parent_run_id}'")
     assert {run.info.run_id: run.info.status for run in found}.keys() >= {run_id}
     assert [(run.info.status, steps(mlflow_server.uri, run.info.run_id)) for run in found] == [("FINISHED", [1])] * 2
+
+
+def test_a_run_that_the_searchs_own_server_refuses_ends_the_search_at_once(
+    mlflow_server: ServerHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.observers.trial_runs.OPENING_S", 60.0)  # however busy the machine is
+    tracking = Driven.open(mlflow_server.uri, "returns", "refused")
+    tracking.runs.experiment_id = "999999"
+    with pytest.raises(TrackingError, match=r"refused the run of trial 0: .*999999"):
+        tracking.ledger.begin(0, {"lr": 1})
+    assert not tracking.is_away
 
 
 def test_a_refusal_of_mlflows_own_is_told_from_a_strangers(mlflow_server: ServerHandle) -> None:
