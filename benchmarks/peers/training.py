@@ -4,7 +4,8 @@
 workers, fp32 in the stock layout; as in https://docs.pytorch.org/tutorials/beginner/basics/data_tutorial.html and
 https://docs.pytorch.org/tutorials/beginner/blitz/cifar10_tutorial.html.
 `expert`: the same with what https://docs.pytorch.org/tutorials/recipes/recipes/tuning_guide.html advises and a few
-lines bring: channels-last, bf16 autocast, a persistent loader worker.
+lines bring: channels-last, bf16 autocast where the processor has AVX512 (elsewhere it is emulated, at a seventh of the
+speed), a persistent loader worker.
 The models are torchvision's as they are: of RGB images, and squeezenet1_1 with a ReLU over its logits, often the end of
 its training, which ours does without (trainable/architectures.py).
 
@@ -103,6 +104,7 @@ def build_optimizer(model: nn.Module, configuration: Configuration) -> torch.opt
 def train(configuration: Configuration, task: Task) -> Iterator[tuple[dict[str, float], dict[str, Any]]]:
     """Yield the metrics and the state of model and optimiser after every epoch, up to `task.max_epochs`."""
     torch.set_num_threads(1)
+    has_bf16 = task.is_expert and torch.backends.cpu.get_cpu_capability().startswith("AVX512")
     layout = torch.channels_last if task.is_expert else torch.contiguous_format
     train_loader = build_loader(task, "train", configuration["batch_size"], configuration["augmentation"])
     val_loader = build_loader(task, "val", configuration["batch_size"])
@@ -111,7 +113,7 @@ def train(configuration: Configuration, task: Task) -> Iterator[tuple[dict[str, 
     criterion = nn.CrossEntropyLoss()
 
     def predict(images: Tensor) -> Tensor:
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=task.is_expert):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=has_bf16):
             logits: Tensor = model(images.to(memory_format=layout))
         return logits.float()
 
