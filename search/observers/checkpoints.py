@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from bisect import insort
 from collections.abc import Callable
 from typing import Literal
 
@@ -19,9 +20,10 @@ _log = logging.getLogger(__name__)
 
 
 class CheckpointKeeper(Observer):
-    """The five best trials that have ended, in the order of `rank`, keep their best checkpoints while these take no
-    more than `kept_bytes`, the very best one by value always; a trial that has ended needs no newest one.
-    `delete(number, kind)` frees a trial's files.
+    """Trials that have ended keep their best checkpoints while fewer than five before them in the order of `rank` are
+    as good, so that the first five of `rank` that reach any given value are there: a champion leaves out trials below
+    the median, which moves. They take no more than `kept_bytes`, but the very best one by value stays always; a trial
+    that has ended needs no newest one. `delete(number, kind)` frees a trial's files.
 
     Paused trials keep both while they take no more than `paused_bytes`; the worst go first, and `forget(number)` is
     called for them: they can never go on.
@@ -77,7 +79,15 @@ class CheckpointKeeper(Observer):
     def _list_best(self) -> list[TrialEntry]:
         """The very best trial, and the first ones of `rank`, filled up by value: either may become the champion."""
         by_value = self.ledger.ranked()
-        wanted = {entry.number: entry for entry in [*by_value[:1], *self.rank()[: self.num_kept_best]]}
+        places = {entry.number: place for place, entry in enumerate(by_value)}
+        wanted = {entry.number: entry for entry in by_value[:1]}
+        best_before: list[int] = []
+        for entry in self.rank():
+            place = places[entry.number]
+            if len(best_before) < self.num_kept_best or place < best_before[-1]:
+                wanted[entry.number] = entry
+                insort(best_before, place)
+                del best_before[self.num_kept_best :]
         for entry in by_value:
             if len(wanted) < NUM_KEPT_BEST:
                 wanted.setdefault(entry.number, entry)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -12,9 +11,6 @@ from tests.trainable.test_export import SIZE, draw_files
 from trainable.cells import classify_cells, decode_cells, tabulate
 from trainable.classifier import Classifier
 from trainable.images.decode import BadImageError, decode_slice
-
-if TYPE_CHECKING:
-    pass
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING
 
 import pytest
 from mlflow import MlflowClient
 
 from search.champion.promotion import Verdict, judge_by_value, promote
 from trainable.report import Direction
-
-if TYPE_CHECKING:
-    pass
 
 
 def register(client: MlflowClient, experiment: str, name: str, **tags: str) -> str:

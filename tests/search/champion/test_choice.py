@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,9 +14,6 @@ from tests.search.champion.trained import TrainedSearch
 from trainable.checkpoint import CheckpointStore
 from trainable.report import Outcome
 from trainable.task import TrialTask
-
-if TYPE_CHECKING:
-    pass
 
 
 @pytest.fixture

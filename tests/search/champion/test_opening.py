@@ -5,14 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from search.champion.opening import SealedTestError, read_opening, record_opening
-
-if TYPE_CHECKING:
-    pass
 
 
 def test_the_same_champion_goes_on_and_another_is_refused(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,16 +12,11 @@ import torch
 from PIL import Image
 
 from search.champion.sealed import score_sealed_test
+from tests.search.champion.trained import CLASSES, SIZE
 from trainable import metrics
 from trainable.images.prepare import SealedTest, TrainingData
 from trainable.served_ensemble import TrainedEnsemble
 from trainable.served_model import predict
-
-if TYPE_CHECKING:
-    pass
-
-
-from tests.search.champion.trained import CLASSES, SIZE
 
 
 class FirstTwo(torch.nn.Module):

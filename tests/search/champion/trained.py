@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -20,10 +20,6 @@ from trainable.images.prepare import TrainingData, prepare_data
 from trainable.report import Outcome
 from trainable.task import TrialTask
 from trainable.train import train
-
-if TYPE_CHECKING:
-    pass
-
 
 CLASSES = ("bars", "checks", "waves")
 SIZE = 32
