@@ -106,7 +106,7 @@ def compare_epochs(ours: Sequence[Searched], peer: Sequence[Searched], limit_s: 
     """Our epochs to the peer's last value as a share of the peer's own, the median over seeds."""
     shares = []
     for own, other in zip(ours, peer, strict=True):
-        value = read_at(trace_best(other, limit_s), limit_s)
+        value = max((epoch.val_auc for epoch in other if epoch.at_s <= limit_s), default=0.5)
         taken, needed = count_to(own, value, limit_s), count_to(other, value, limit_s)
         shares.append(taken / needed if taken and needed else 0.0 if taken else math.inf)
     found = statistics.median(shares)

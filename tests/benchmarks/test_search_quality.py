@@ -76,6 +76,7 @@ def test_epochs_to_a_peers_last_value_are_a_share_of_its_own_in_the_median_of_se
     fast, slow, never = searched(0.8), searched(0.5, 0.5, 0.5, 0.5, 0.5, 0.8), searched(0.7)
     assert compare_epochs([fast, slow, never], [peer] * 3, 10) == 1.5
     assert compare_epochs([fast, never, never], [peer] * 3, 10) is None
+    assert compare_epochs([fast], [searched(0.5, 0.79996)], 10) == 0.5, "a value is not rounded up beyond its own epoch"
 
 
 def test_epochs_to_a_peers_last_confirmed_value_are_counted_to_a_twelfth_of_the_time() -> None:
